@@ -1,0 +1,1 @@
+//! figspanctl: the operator's command line for a figspan hub

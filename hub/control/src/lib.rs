@@ -1,0 +1,1 @@
+//! The hub's control path: discovery, registry, enrolment, weights and their proof

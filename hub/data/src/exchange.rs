@@ -1,0 +1,39 @@
+//! Where the inbound half (a client's connection) meets the outbound half (a backend): one admitted request, one answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+use crate::client::Client;
+
+/// Bytes both ways after a WebSocket handshake.
+pub trait Raw: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Raw for T {}
+
+/// A request that passed admission: canonical path, one valid Host (as the URI's authority), hop-by-hop fields gone, forwarded
+/// headers set. Its URI is absolute (`scheme://authority/path?query`), whatever version the client spoke.
+pub struct Inbound {
+    /// The request. Extensions are ours alone.
+    pub request: Request<Body>,
+    /// Who asks.
+    pub client: Rc<Client>,
+    /// Hands a 1xx response (not 101) to the client at once.
+    pub informational: Rc<dyn Fn(Response<()>)>,
+    /// Present where the client asks for a WebSocket (h1 `Upgrade: websocket`, h2 extended CONNECT).
+    pub websocket: Option<WebSocket>,
+}
+
+/// A client's wish for a WebSocket. The request then is a GET with `Sec-WebSocket-*` fields, whatever the client spoke.
+pub struct WebSocket {
+    /// Resolves to the client's bytes after the inbound half has sent 101 (h1) or 200 (h2), which it does when the answer to
+    /// the request is `101 Switching Protocols`.
+    pub client_io: Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Raw>>>>>,
+}
+
+/// What the outbound half answers: a final response. 101 only when [`Inbound::websocket`] was there; the outbound half then
+/// awaits `client_io` in a task of its own and splices.
+pub type Outbound = Response<Body>;

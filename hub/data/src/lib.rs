@@ -1,0 +1,23 @@
+//! The hub's data path, in the order of its hops:
+//!
+//! ```text
+//! client -> listen -> (inbound::h1 | inbound::h2 | tcp) -> admission -> route -> balance -> forward -> dial -> agent
+//! ```
+//!
+//! Reads snapshots, never writes them; knows nothing of control. Everything runs on the thread of one shard, so that state is
+//! `Rc` and `Cell` and nothing waits for another shard.
+
+pub mod admission;
+pub mod balance;
+pub mod body;
+pub mod client;
+pub mod dial;
+pub mod exchange;
+pub mod forward;
+pub mod inbound;
+pub mod listen;
+pub mod metrics;
+pub mod reply;
+pub mod route;
+pub mod shard;
+pub mod tcp;

@@ -1,0 +1,11 @@
+//! The hub's model, where its two paths meet.
+//!
+//! Three things live here and nothing else: *settings* (what was written, in TOML today and Kubernetes objects later), the
+//! *routing* that they mean (listeners, routes, backends, with the names of Gateway API), and the *snapshot* that control
+//! publishes and data reads, with the long-lived *state* (counters, cursors) that every snapshot points to and that outlives
+//! each of them. No I/O but reading settings files; no tasks; no clock.
+
+pub mod routing;
+pub mod settings;
+pub mod snapshot;
+pub mod state;

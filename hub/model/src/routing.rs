@@ -1,0 +1,35 @@
+//! What settings mean: listeners, routes and backends, checked and immutable. Names follow Gateway API v1.
+
+pub mod backend;
+pub mod limits;
+pub mod listener;
+pub mod route;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress, ServiceName, Target};
+pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
+pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
+pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, StreamRoute, ValueMatch};
+
+use figspan_proto::name::UplinkName;
+
+/// Everything that one configuration says about traffic. Replaced as a whole by each reload; never changed in place.
+#[derive(Debug, Default)]
+pub struct Routing {
+    /// Listeners, in the order of the file.
+    pub listeners: Vec<Arc<Listener>>,
+    /// HTTP routes (Gateway API: HTTPRoute and GRPCRoute), in the order of the file, which breaks ties of precedence.
+    pub http_routes: Vec<Arc<HttpRoute>>,
+    /// TCP and TLS-passthrough routes (Gateway API: TCPRoute, TLSRoute).
+    pub stream_routes: Vec<Arc<StreamRoute>>,
+    /// Services in the cluster, by name.
+    pub services: HashMap<ServiceName, Arc<Service>>,
+    /// How the hub speaks TLS to uplinks' workloads, where it does (Gateway API: BackendTLSPolicy).
+    pub uplink_tls: HashMap<UplinkName, Arc<BackendTls>>,
+    /// Bounds on what clients and workloads may send.
+    pub limits: Limits,
+    /// Whose forwarded headers are believed, and which are written.
+    pub proxies: Proxies,
+}

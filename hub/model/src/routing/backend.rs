@@ -1,0 +1,96 @@
+//! Backends: the weighted entries of a rule, and the services in the cluster that they may name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use figspan_proto::control::Protocol;
+use figspan_proto::name::UplinkName;
+use figspan_proto::weight::Weight;
+
+/// Names a service in the cluster.
+pub type ServiceName = Arc<str>;
+
+/// A weighted entry of a rule (Gateway API: `backendRef`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Where requests go.
+    pub target: Target,
+    /// The entry's share of the rule. `None` takes the effective weight of the target: an uplink's from its agents or an
+    /// operator, a service's from its own settings.
+    pub weight: Option<Weight>,
+}
+
+/// What a backend points to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Workloads on VMs, through tunnels.
+    Uplink(UplinkName),
+    /// A service in the cluster, by address.
+    Service(ServiceName),
+}
+
+impl Target {
+    /// The name alone.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Uplink(name) => name.as_str(),
+            Self::Service(name) => name,
+        }
+    }
+
+    /// `uplink` or `service`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Uplink(_) => "uplink",
+            Self::Service(_) => "service",
+        }
+    }
+}
+
+/// A service that the hub reaches by address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it speaks: HTTP/1.1, h2c, or any bytes. With [`Service::tls`], h2c means HTTP/2 by ALPN.
+    pub protocol: Protocol,
+    /// Its endpoints; every address that a DNS name resolves to is one more endpoint.
+    pub addresses: Vec<ServiceAddress>,
+    /// Its share where a backend gives none.
+    pub weight: Weight,
+    /// TLS towards it, if any.
+    pub tls: Option<Arc<BackendTls>>,
+}
+
+/// One address of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServiceAddress {
+    /// Fixed.
+    Socket(SocketAddr),
+    /// A DNS name and port; A and AAAA records, looked up again as their TTL says.
+    Name {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// How the hub speaks TLS to a backend (Gateway API: `BackendTLSPolicy.spec.validation`). There is no "do not verify".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendTls {
+    /// Name sent as SNI and checked in the certificate.
+    pub hostname: String,
+    /// Whom to trust.
+    pub roots: BackendTlsRoots,
+}
+
+/// Whom to trust for a backend's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendTlsRoots {
+    /// The system's certificate store.
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}

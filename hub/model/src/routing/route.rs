@@ -1,0 +1,97 @@
+//! Routes: rules that match requests or connections to weighted backends (Gateway API: HTTPRoute, TCPRoute, TLSRoute).
+
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::limits::Timeouts;
+use super::listener::ListenerName;
+use crate::state::RuleState;
+
+/// Names a route.
+pub type RouteName = Arc<str>;
+
+/// Rules for HTTP requests.
+#[derive(Debug)]
+pub struct HttpRoute {
+    /// Its name.
+    pub name: RouteName,
+    /// Listeners that it serves; empty means all HTTP and HTTPS listeners.
+    pub listeners: Vec<ListenerName>,
+    /// Hosts that it serves, lower case, exact (`shop.example`) or with a first label `*` (`*.example`, one label or more);
+    /// empty means all.
+    pub hostnames: Vec<String>,
+    /// Its rules, in the order of the file.
+    pub rules: Vec<Arc<HttpRule>>,
+}
+
+/// One rule of an HTTP route.
+#[derive(Debug)]
+pub struct HttpRule {
+    /// Any of these; empty matches all requests.
+    pub matches: Vec<RouteMatch>,
+    /// Where matching requests go.
+    pub backends: Vec<Backend>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// The rule's long-lived state, keyed by route name and rule index; survives reloads.
+    pub state: Arc<RuleState>,
+}
+
+/// All parts must match.
+#[derive(Debug, Clone, Default)]
+pub struct RouteMatch {
+    /// The path; `None` matches all.
+    pub path: Option<PathMatch>,
+    /// The method.
+    pub method: Option<http::Method>,
+    /// Headers, all of them.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameters, all of them; the first value of a name counts.
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// How a path is matched.
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// By elements: `/a` matches `/a` and `/a/b`, not `/ab`. No trailing slash is kept but of `/` itself.
+    Prefix(String),
+    /// RE2 syntax, anchored at both ends.
+    Regex(regex::Regex),
+}
+
+/// How a header is matched.
+#[derive(Debug, Clone)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: http::HeaderName,
+    /// Its value; several lines of one name are joined by commas first (RFC 9110, section 5.3).
+    pub value: ValueMatch,
+}
+
+/// How a value is matched.
+#[derive(Debug, Clone)]
+pub enum ValueMatch {
+    /// To the letter.
+    Exact(String),
+    /// RE2 syntax, anchored at both ends.
+    Regex(regex::Regex),
+}
+
+/// A rule for connections: TCP, or TLS passthrough by SNI.
+#[derive(Debug)]
+pub struct StreamRoute {
+    /// Its name.
+    pub name: RouteName,
+    /// Listeners that it serves (TCP or TLS-passthrough ones); never empty.
+    pub listeners: Vec<ListenerName>,
+    /// For TLS passthrough: server names, exact or `*.suffix`; empty means all. Always empty for TCP.
+    pub hostnames: Vec<String>,
+    /// Where connections go.
+    pub backends: Vec<Backend>,
+    /// How long things may take (connect and idle apply).
+    pub timeouts: Timeouts,
+    /// Long-lived state, as in [`HttpRule::state`].
+    pub state: Arc<RuleState>,
+}

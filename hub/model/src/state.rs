@@ -1,0 +1,142 @@
+//! What outlives every snapshot: counters and cursors, keyed by identity, written by the shards and summed on read.
+//!
+//! Nothing here is a lock. Each shard writes its own cell; control reads all of them. `Book` hands out the one state for an
+//! identity, so that a reload or a reconnect finds what was there before.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+/// Index of a shard, 0-based.
+pub type Shard = usize;
+
+/// One counter per shard; each on a cache line of its own, so that shards do not wait for each other.
+#[derive(Debug)]
+pub struct PerShard(Box<[CachePadded<AtomicU64>]>);
+
+impl PerShard {
+    /// Counters at zero.
+    pub fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| CachePadded::new(AtomicU64::new(0))).collect())
+    }
+
+    /// Adds to the shard's own counter.
+    pub fn add(&self, shard: Shard, n: u64) {
+        self.0[shard].fetch_add(n, Ordering::AcqRel);
+    }
+
+    /// Takes from the shard's own counter (gauges only).
+    pub fn sub(&self, shard: Shard, n: u64) {
+        self.0[shard].fetch_sub(n, Ordering::AcqRel);
+    }
+
+    /// The shard's own counter.
+    pub fn of(&self, shard: Shard) -> u64 {
+        self.0[shard].load(Ordering::Acquire)
+    }
+
+    /// The sum over shards.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(|cell| cell.load(Ordering::Acquire)).sum()
+    }
+}
+
+/// The long-lived state of one endpoint: an (uplink, agent) pair or an address of a service.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// Requests and connections under way; a WebSocket counts until it ends. The "in-flight sum" of the drain proof.
+    pub in_flight: PerShard,
+    /// Streams or connections held idle for reuse. Closed at weight 0, so that the agent's count can reach 0.
+    pub pooled: PerShard,
+    /// Requests and connections ever given to it: what shares are computed from.
+    pub picked: PerShard,
+    /// Of those, the ones that failed on the endpoint's side.
+    pub failed: PerShard,
+    /// Set by control *before* a snapshot without this endpoint is published, so that a retry that still holds an older
+    /// snapshot does not bring it new work.
+    pub draining: AtomicBool,
+}
+
+impl EndpointState {
+    fn new(shards: usize) -> Self {
+        Self {
+            in_flight: PerShard::new(shards),
+            pooled: PerShard::new(shards),
+            picked: PerShard::new(shards),
+            failed: PerShard::new(shards),
+            draining: AtomicBool::new(false),
+        }
+    }
+}
+
+/// The long-lived state of a place where a choice is made: a rule (among backends) or a backend (among endpoints).
+#[derive(Debug, Default)]
+pub struct RuleState {
+    /// Number of the next choice; see `balance`. Shared by all shards, so that shares are exact over all of them.
+    pub cursor: CachePadded<AtomicU64>,
+}
+
+/// Hands out the one state for an identity. Used when snapshots are built, never on the data path.
+#[derive(Debug)]
+pub struct Book {
+    shards: usize,
+    endpoints: Mutex<HashMap<String, Arc<EndpointState>>>,
+    rules: Mutex<HashMap<String, Arc<RuleState>>>,
+}
+
+impl Book {
+    /// An empty book for a hub of that many shards.
+    pub fn new(shards: usize) -> Arc<Self> {
+        Arc::new(Self { shards, endpoints: Mutex::default(), rules: Mutex::default() })
+    }
+
+    /// How many shards the states are made for.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The state of an endpoint: `uplink/<name>/<agent>` or `service/<name>/<address>`.
+    pub fn endpoint(&self, key: &str) -> Arc<EndpointState> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        match endpoints.get(key) {
+            Some(state) => Arc::clone(state),
+            None => Arc::clone(endpoints.entry(key.to_owned()).or_insert_with(|| Arc::new(EndpointState::new(self.shards)))),
+        }
+    }
+
+    /// The state of a place of choice: `rule/<route>/<index>`, `uplink/<name>`, `service/<name>`.
+    pub fn rule(&self, key: &str) -> Arc<RuleState> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rules.entry(key.to_owned()).or_default())
+    }
+
+    /// Forgets states that nothing else holds, so that churn of names does not grow the book for ever.
+    pub fn sweep(&self) {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1 || state.in_flight.sum() > 0);
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+    }
+}
+
+/// Where each shard says which snapshot it works with, so that control can say "live on every shard" and mean it.
+#[derive(Debug)]
+pub struct Board(PerShard);
+
+impl Board {
+    /// A board on which no shard has seen anything.
+    pub fn new(shards: usize) -> Arc<Self> {
+        Arc::new(Self(PerShard::new(shards)))
+    }
+
+    /// Says that the shard makes every new choice with this generation or a later one, and has dropped what it pooled for
+    /// endpoints that drain in it.
+    pub fn saw(&self, shard: Shard, generation: u64) {
+        self.0.0[shard].store(generation, Ordering::Release);
+    }
+
+    /// The oldest generation that any shard still works with.
+    pub fn oldest(&self) -> u64 {
+        self.0.0.iter().map(|cell| cell.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+}

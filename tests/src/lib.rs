@@ -1,0 +1,1 @@
+//! figspan's harness, end-to-end behaviours and architecture checks

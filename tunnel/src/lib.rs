@@ -1,0 +1,26 @@
+//! How figspan's bytes are carried.
+//!
+//! quinn and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
+//! a [`Stream`] on it is one connection to a workload. Who may speak is decided by [`identity`] and [`ca`]; who carries, by
+//! [`hub`] and [`agent`] endpoints; what is copied, by [`splice`].
+#![warn(missing_docs)]
+
+pub mod agent;
+pub mod backend_tls;
+pub mod backoff;
+pub mod ca;
+pub mod drain;
+pub mod exchange;
+pub mod front_tls;
+pub mod grpc;
+pub mod hub;
+pub mod identity;
+pub mod resolve;
+pub mod splice;
+pub mod stream;
+pub mod transport;
+pub mod tunnel;
+
+pub use identity::{Credentials, Identity, KeyPair, Roots};
+pub use stream::{Stream, StreamError, StreamProbe};
+pub use tunnel::{Closed, Tunnel, TunnelError};

@@ -1,0 +1,1 @@
+//! QUIC's constants: congestion, windows, stream limits, buffers, MTU. One place, each with its reason.
