@@ -4,6 +4,7 @@
 //! crate; the stream [`preamble`] and the [`reset`] codes are ours, small enough to read in a hex dump.
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod control;
 pub mod join;
 pub mod name;
