@@ -1,0 +1,67 @@
+# Every step that people and CI run. `just` alone lists them.
+
+default:
+    @just --list --unsorted
+
+# The main job: a hub, two agents and a split, live in the terminal.
+try *args:
+    cargo run --release --bin figspan-try -- {{args}}
+
+# Tier 1: all tests on loopback. No root, no Kubernetes.
+test:
+    cargo test --workspace --locked
+
+# Formatting.
+fmt:
+    cargo fmt --all --check
+
+# Lints, warnings as errors.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Licences, sources, one crypto provider.
+deny:
+    cargo deny --all-features check bans licenses sources
+
+# Known vulnerabilities; needs to reach the RustSec database.
+advisories:
+    cargo deny --all-features check advisories
+
+# Documentation builds without a warning, and every link in docs/ leads somewhere.
+docs:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+    cargo test --locked -p figspan-tests --test docs
+
+# The fuzz targets, each for a bounded time (seconds).
+fuzz seconds="20":
+    fuzz/run {{seconds}}
+
+# The whole journey under load, unattended; exits 0 only when nothing was lost and the drain was proven.
+journey *args:
+    cargo run --release --locked --bin figspan-try -- --once {{args}}
+
+# A real monolith: Debian's Tomcat behind two agents, shifted away under load. Installs what it needs (root).
+monolith:
+    tests/monolith/install
+    cargo build --release --locked -p figspan-hub -p figspan-agent -p figspan-ctl
+    cargo test --release --locked -p figspan-tests --features monolith --test monolith -- --nocapture
+
+# The unit's exposure as systemd sees it; at most 1.2.
+unit:
+    systemd/verify
+
+# The Debian packages, checked by lintian and unpacked (installs lintian where it is missing: root).
+deb:
+    packaging/build-deb
+
+# The hub's image from scratch (installs buildah where it is missing: root).
+image:
+    deploy/image/build.sh
+
+# The figures of the README and of release notes: ratios against direct in one run.
+figures *args:
+    cargo run --release --locked -p figspan-tests --bin figures -- {{args}}
+
+# What CI runs.
+ci:
+    .ci/run
