@@ -1,1 +1,14 @@
-//! The hub's control path: discovery, registry, enrolment, weights and their proof
+//! The hub's control path.
+//!
+//! ```text
+//! agent probe -> agent advertise -> discovery (gRPC) -> registry -> publish -> snapshot -> (data picks)
+//! ```
+//! Beside it: enrolment and the CA (`enrol`, `trust`), operators' weights (`weights`), the drain proof, what is kept on disk
+//! (`store`) and what happened (`events`). All of it runs on the hub's control thread; the data path meets it in the
+//! published snapshot and the shared counters only, and never waits for it.
+
+mod config;
+mod control;
+
+pub use config::{CaFiles, Clock, ControlConfig};
+pub use control::{Control, Ready, StartError, StatusParts};
