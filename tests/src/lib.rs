@@ -1,1 +1,3 @@
-//! figspan's harness, end-to-end behaviours and architecture checks
+//! figspan's harness: whole hubs, real agents and workloads with a ledger, on loopback, in a few statements.
+
+pub mod architecture;
