@@ -1,0 +1,179 @@
+//! How figspan's programs log.
+//!
+//! A `tracing` event becomes one [`entry`](mod@entry), which a bounded queue carries to one writer thread: journald with the fields
+//! kept, or text or JSON on standard error. Promises: logging never waits for whoever reads it (a full queue drops lines and
+//! says how many); what came from the network cannot forge a line, for control characters are escaped; the access log
+//! ([`ACCESS`]) costs nothing while it is off. Process-wide by nature: initialised once, by `main`.
+#![warn(missing_docs)]
+
+mod entry;
+mod journal;
+mod limit;
+mod render;
+mod writer;
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+pub use render::escape;
+
+/// Target of the access log: one event for each request, at level INFO.
+pub const ACCESS: &str = "figspan::access";
+
+/// Where lines go, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// journald where standard error is connected to it (`$JOURNAL_STREAM`), else text.
+    #[default]
+    Auto,
+    /// journald, fields kept: `figspan_uplink` becomes `FIGSPAN_UPLINK`, `uplink` becomes `UPLINK`.
+    Journald,
+    /// One line of text on standard error.
+    Text,
+    /// One JSON object per line on standard error.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "journald" => Ok(Self::Journald),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(LogError::Format(escape(text))),
+        }
+    }
+}
+
+/// What an operator says about logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where and how.
+    pub format: Format,
+    /// What: a level (`info`) or directives of `tracing` (`info,figspan_tunnel=debug`).
+    pub level: String,
+    /// Whether the access log is written.
+    pub access: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: Format::Auto, level: "info".into(), access: true }
+    }
+}
+
+/// Why logs could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Not a format.
+    #[error("log format `{0}` is not known; use auto, journald, text or json")]
+    Format(String),
+    /// Not a level.
+    #[error(
+        "log level `{0}` cannot be read ({1}); use error, warn, info, debug or trace, or directives such as `info,figspan_tunnel=debug`"
+    )]
+    Level(String, String),
+    /// No journald.
+    #[error("journald cannot be reached ({0}); use format `auto`, `text` or `json`")]
+    Journald(std::io::Error),
+    /// The writer thread.
+    #[error("the log writer's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// Something else logs already.
+    #[error("logging is set up already: {0}")]
+    Twice(String),
+}
+
+/// Changes levels at run time and empties the queue. Clones share one log.
+#[derive(Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    wanted: Arc<Mutex<(String, bool)>>,
+    writer: writer::Writer,
+}
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogHandle")
+    }
+}
+
+impl LogHandle {
+    /// Sets the level or directives from now on; on an error nothing changes.
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        let access = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).1;
+        self.set(level, access)
+    }
+
+    /// Switches the access log on or off.
+    pub fn set_access(&self, access: bool) -> Result<(), LogError> {
+        let level = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        self.set(&level, access)
+    }
+
+    /// Sets both; on an error nothing changes.
+    pub fn set(&self, level: &str, access: bool) -> Result<(), LogError> {
+        let new = filter(level, access)?;
+        self.filter.reload(new).map_err(|e| LogError::Twice(e.to_string()))?;
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = (level.to_owned(), access);
+        Ok(())
+    }
+
+    /// Waits until everything logged so far is written, at most 1 s. Call it before the process ends.
+    pub fn flush(&self) {
+        self.writer.flush(Duration::from_secs(1));
+    }
+
+    /// Lines lost so far because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.writer.dropped()
+    }
+}
+
+/// Sets up logging for the process. Blocks only to reach journald; fails when logging is set up already.
+pub fn init(settings: &LogSettings) -> Result<LogHandle, LogError> {
+    let sink = match settings.format {
+        Format::Journald => writer::Sink::Journal(journal::Journal::connect().map_err(LogError::Journald)?),
+        Format::Auto if systemd_journal_logger::connected_to_journal() => match journal::Journal::connect() {
+            Ok(journal) => writer::Sink::Journal(journal),
+            Err(_) => writer::Sink::text(std::io::stderr()),
+        },
+        Format::Json => writer::Sink::json(std::io::stderr()),
+        Format::Text | Format::Auto => writer::Sink::text(std::io::stderr()),
+    };
+    let (handle, layer) = layers(settings, sink)?;
+    tracing_subscriber::registry().with(layer).try_init().map_err(|e| LogError::Twice(e.to_string()))?;
+    Ok(handle)
+}
+
+/// Whether a person reads standard error.
+pub fn on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+fn layers(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl Layer<Registry> + use<>), LogError> {
+    let writer = writer::Writer::start(sink).map_err(LogError::Thread)?;
+    let (filter, reload) = reload::Layer::new(filter(&settings.level, settings.access)?);
+    let wanted = Arc::new(Mutex::new((settings.level.clone(), settings.access)));
+    let layer = entry::Entries::new(writer.clone()).with_filter(filter);
+    Ok((LogHandle { filter: reload, wanted, writer }, layer))
+}
+
+fn filter(level: &str, access: bool) -> Result<EnvFilter, LogError> {
+    let bad = |e: &dyn std::fmt::Display| LogError::Level(escape(level), e.to_string());
+    let base = EnvFilter::builder().parse(level).map_err(|e| bad(&e))?;
+    let directive = if access { "figspan::access=info" } else { "figspan::access=off" };
+    Ok(base.add_directive(directive.parse().map_err(|e| bad(&e))?))
+}
+
+#[cfg(test)]
+mod tests;
