@@ -164,7 +164,8 @@ fn layers(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl
     let writer = writer::Writer::start(sink).map_err(LogError::Thread)?;
     let (filter, reload) = reload::Layer::new(filter(&settings.level, settings.access)?);
     let wanted = Arc::new(Mutex::new((settings.level.clone(), settings.access)));
-    let layer = entry::Entries::new(writer.clone()).with_filter(filter);
+    // The filter stands before everything else, not on the one layer: then a disabled event is not even built.
+    let layer = filter.and_then(entry::Entries::new(writer.clone()));
     Ok((LogHandle { filter: reload, wanted, writer }, layer))
 }
 
