@@ -1,0 +1,42 @@
+//! The parts of the walk-through, each a real program: Tomcat, the extracted service, figspan's binaries, and clients.
+
+mod clients;
+mod figspan;
+mod load;
+mod workloads;
+
+pub use clients::Clients;
+pub use figspan::Figspan;
+pub use load::Load;
+pub use workloads::{Orders, Tomcat};
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A port that was free a moment ago. Only for programs that cannot choose one themselves.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until something listens.
+pub fn listening(what: &str, address: SocketAddr, deadline: Duration) {
+    eventually(what, deadline, || TcpStream::connect(address).is_ok());
+}
+
+/// Waits for a condition.
+pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where this run keeps its files; made anew.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = figspan_tests::architecture::root().join("target/monolith").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
