@@ -1,10 +1,119 @@
 //! gRPC over one stream of a tunnel: the hub is the client, the agent the server.
+//!
+//! hyper speaks HTTP/2 on the stream, tonic the rest. Promises that no task outlives the returned stream or future, and that a
+//! peer cannot make us hold more than a few messages: frames, headers, streams and messages are bounded. The only file that
+//! knows tonic's transport side.
+
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::task::{Context, Poll};
+
+use figspan_proto::control::MAX_MESSAGE;
 use figspan_proto::pb;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream as _, StreamExt};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use pb::discovery_client::DiscoveryClient;
+use pb::discovery_server::{Discovery, DiscoveryServer};
+use tonic::codegen::Service;
+use tonic::{Request, Response, Status, Streaming};
+
 use crate::stream::Stream;
-/// Hub: calls Discovery.Watch on a stream it has opened; what it sends comes from `outgoing`. Message size bounded by
-/// `figspan_proto::control::MAX_MESSAGE`. Drives the connection until the returned stream ends or is dropped.
-pub async fn watch(stream: Stream, outgoing: BoxStream<'static, pb::HubMessage>) -> Result<BoxStream<'static, Result<pb::AgentMessage, tonic::Status>>, tonic::Status> { todo!() }
-/// Agent: serves Discovery on the stream; `handler` maps the hub's messages to the agent's. Returns when the stream ends.
-pub async fn serve<F>(stream: Stream, handler: F) -> Result<(), tonic::Status>
-where F: FnOnce(BoxStream<'static, Result<pb::HubMessage, tonic::Status>>) -> BoxStream<'static, Result<pb::AgentMessage, tonic::Status>> + Send + 'static { todo!() }
+use crate::tasks::Tasks;
+
+/// Flow-control window of the call and its connection: a few messages of the largest size.
+const WINDOW: u32 = 4 * MAX_MESSAGE as u32;
+/// Most bytes of header fields; a gRPC call has a handful.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// Calls at a time on one control stream: the one `Watch`.
+const MAX_CALLS: u32 = 2;
+
+/// Hub: calls Discovery.Watch on a stream it has opened; what it sends comes from `outgoing`. Messages are at most
+/// [`MAX_MESSAGE`] bytes. Drives the connection until the returned stream ends or is dropped; dropping it resets the stream.
+pub async fn watch(
+    stream: Stream,
+    outgoing: BoxStream<'static, pb::HubMessage>,
+) -> Result<BoxStream<'static, Result<pb::AgentMessage, Status>>, Status> {
+    let tasks = Tasks::new();
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(tasks.starter())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(MAX_HEADERS)
+        .max_concurrent_reset_streams(MAX_CALLS as usize)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Status::unavailable(format!("control stream: {error}")))?;
+    tasks.spawn(async move {
+        // Its end shows in the call as well.
+        let _ = connection.await;
+    });
+    let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await }
+    });
+    let mut client = DiscoveryClient::with_origin(service, http::Uri::from_static("http://agent.figspan"))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let incoming = client.watch(outgoing).await?.into_inner();
+    Ok(Owned { incoming, _tasks: tasks }.boxed())
+}
+
+/// A call's messages, with the tasks that bring them.
+struct Owned {
+    incoming: Streaming<pb::AgentMessage>,
+    _tasks: Tasks,
+}
+
+impl futures_util::Stream for Owned {
+    type Item = Result<pb::AgentMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.incoming).poll_next(cx)
+    }
+}
+
+/// Agent: serves Discovery on the stream; `handler` maps the hub's messages to the agent's. Returns when the stream ends. A
+/// second call on the same stream is refused.
+pub async fn serve<F>(stream: Stream, handler: F) -> Result<(), Status>
+where
+    F: FnOnce(BoxStream<'static, Result<pb::HubMessage, Status>>) -> BoxStream<'static, Result<pb::AgentMessage, Status>> + Send + 'static,
+{
+    let tasks = Tasks::new();
+    let service = DiscoveryServer::new(Once(Mutex::new(Some(handler))))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+        let mut service = service.clone();
+        service.call(request)
+    });
+    hyper::server::conn::http2::Builder::new(tasks.starter())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(MAX_HEADERS)
+        .max_concurrent_streams(MAX_CALLS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(|error| Status::unavailable(format!("control stream: {error}")))
+}
+
+/// A service that serves one call.
+struct Once<F>(Mutex<Option<F>>);
+
+#[tonic::async_trait]
+impl<F> Discovery for Once<F>
+where
+    F: FnOnce(BoxStream<'static, Result<pb::HubMessage, Status>>) -> BoxStream<'static, Result<pb::AgentMessage, Status>> + Send + 'static,
+{
+    type WatchStream = BoxStream<'static, Result<pb::AgentMessage, Status>>;
+
+    async fn watch(&self, request: Request<Streaming<pb::HubMessage>>) -> Result<Response<Self::WatchStream>, Status> {
+        let handler = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let handler = handler.ok_or_else(|| Status::resource_exhausted("one Watch per control stream"))?;
+        Ok(Response::new(handler(request.into_inner().boxed())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

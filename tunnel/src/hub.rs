@@ -1,54 +1,157 @@
 //! The hub's end: sockets that shards share by connection id, and the endpoints on them.
+//!
+//! One [`HubEndpoint`] per shard, made and driven on the shard's runtime. Promises that nothing of a connection reaches the hub
+//! before its handshake is over and its identity is checked: a verified agent becomes a [`Tunnel`], a client without a
+//! certificate may only redeem a grant. Attempts are bounded; under load, addresses must first prove themselves (Retry).
+
+mod cid;
+mod incoming;
+mod steer;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use figspan_proto::reset::Close;
-use crate::identity::Credentials;
-use crate::stream::Stream;
-use crate::tunnel::{Tunnel, TunnelError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Binds one UDP socket per shard to the same address (SO_REUSEPORT) and steers packets by connection id (classic BPF).
-pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> { todo!() }
+use figspan_proto::reset::Close;
+use quinn::{Endpoint, EndpointConfig, ServerConfig};
+
+use crate::identity::Credentials;
+use crate::tunnel::Sampler;
+use crate::{tls, transport};
+
+pub(crate) use cid::towards;
+pub(crate) use incoming::leaf;
+pub use incoming::{Established, Incoming, Joining};
+
+/// Most shards of a hub: the first byte of a connection id names the shard, and each must have at least two values.
+pub const MAX_SHARDS: usize = 128;
+
+/// Above this many attempts at a time, an address must prove itself by a Retry round trip: handshakes cost CPU, and a flood of
+/// them comes from forged addresses (RFC 9000, section 8.1.2). Agents that reconnect in a storm pay one round trip.
+pub const RETRY_ABOVE: usize = 64;
+
+/// Above this many attempts at a time, new ones are refused at once; agents come back with back-off.
+pub const REFUSE_ABOVE: usize = 1024;
+
+/// Binds one UDP socket per shard to the same address (SO_REUSEPORT) and steers packets by connection id (classic BPF): shard
+/// s gets the packets whose connection id begins with a byte that is s modulo the number of shards. Port 0 is resolved by the
+/// first socket. Works unprivileged.
+pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
+    if shards == 0 || shards > MAX_SHARDS {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{shards} shards; between 1 and {MAX_SHARDS} are possible")));
+    }
+    let mut sockets = Vec::with_capacity(shards);
+    let mut address = address;
+    for _ in 0..shards {
+        let socket = transport::udp(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from(socket);
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    // Only when all have joined: an index without a socket would fall back to hashing addresses.
+    steer::attach(&sockets[0], shards)?;
+    Ok(sockets)
+}
+
 /// What a shard's endpoint needs.
-#[derive(Debug, Clone)]
-pub struct HubConfig { /// 0-based.
-    pub shard: usize, /// 1 to 128.
-    pub shards: usize, /// Presented and trusted.
-    pub credentials: Arc<Credentials>, /// One per hub, kept over restarts (RFC 9000, section 10.3).
-    pub reset_key: [u8; 64] }
+#[derive(Clone)]
+pub struct HubConfig {
+    /// 0-based.
+    pub shard: usize,
+    /// 1 to [`MAX_SHARDS`].
+    pub shards: usize,
+    /// Presented and trusted.
+    pub credentials: Arc<Credentials>,
+    /// One per hub, kept over restarts (RFC 9000, section 10.3): agents of a hub that has restarted are told at once.
+    pub reset_key: [u8; 64],
+}
+
+impl std::fmt::Debug for HubConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shard, shards, credentials, reset_key: _ } = self;
+        f.debug_struct("HubConfig").field("shard", shard).field("shards", shards).field("credentials", credentials).finish_non_exhaustive()
+    }
+}
+
 /// A shard's QUIC endpoint. Made and used inside the shard's tokio runtime.
 #[derive(Debug)]
-pub struct HubEndpoint;
-impl HubEndpoint {
-    /// x
-    pub fn new(socket: UdpSocket, config: HubConfig) -> io::Result<Self> { todo!() }
-    /// x
-    pub fn local_address(&self) -> io::Result<SocketAddr> { todo!() }
-    /// The next connection attempt; `None` once closed. Retry (address validation) under load is decided inside.
-    pub async fn accept(&self) -> Option<Incoming> { todo!() }
-    /// Closes all its tunnels.
-    pub fn close(&self, why: Close) { todo!() }
-    /// Waits until closed tunnels have said so to their peers.
-    pub async fn wait_idle(&self) { todo!() }
+pub struct HubEndpoint {
+    endpoint: Endpoint,
+    opening: Arc<AtomicUsize>,
+    sampler: Arc<Sampler>,
 }
-/// A connection attempt.
-#[derive(Debug)]
-pub struct Incoming;
-impl Incoming { /// x
-    pub fn remote_address(&self) -> SocketAddr { todo!() }
-    /// Finishes the handshake (bounded in time) and checks the identity: role agent, own trust domain.
-    pub async fn establish(self) -> Result<Established, TunnelError> { todo!() } }
-/// What a handshake led to.
-#[derive(Debug)]
-pub enum Established { /// A tunnel of a known agent.
-    Tunnel(Tunnel), /// A VM without a certificate that may do one thing: redeem a grant.
-    Joining(Joining) }
-/// A connection without a client certificate.
-#[derive(Debug)]
-pub struct Joining;
-impl Joining { /// x
-    pub fn remote_address(&self) -> SocketAddr { todo!() }
-    /// The one stream that it may open.
-    pub async fn accept(&mut self) -> Result<Stream, TunnelError> { todo!() }
-    /// Closes after the answer was acknowledged or 1 s.
-    pub async fn finish(self) { todo!() } }
+
+impl HubEndpoint {
+    /// Starts the endpoint on one of the sockets of [`bind_shards`].
+    pub fn new(socket: UdpSocket, config: HubConfig) -> io::Result<Self> {
+        Self::with_mtu(socket, config, transport::MTU)
+    }
+
+    /// The same with MTU discovery up to `mtu` bytes of UDP payload (at most [`transport::MTU_CAP`]), for networks with jumbo
+    /// frames. Receive buffers grow with it.
+    pub fn with_mtu(socket: UdpSocket, config: HubConfig, mtu: u16) -> io::Result<Self> {
+        let HubConfig { shard, shards, credentials, reset_key } = config;
+        if shard >= shards || shards > MAX_SHARDS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("shard {shard} of {shards}")));
+        }
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
+        let mut endpoint = EndpointConfig::new(Arc::new(key));
+        endpoint.cid_generator(move || Box::new(cid::ShardIds::new(shard, shards)));
+        endpoint.max_udp_payload_size(transport::max_payload(mtu)).map_err(io::Error::other)?;
+
+        let crypto = tls::hub(&credentials).map_err(io::Error::other)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(transport::hub(mtu)))
+            .migration(true)
+            .max_incoming(REFUSE_ABOVE)
+            // Before an attempt is accepted there is nothing but a ClientHello to buffer.
+            .incoming_buffer_size(16 * 1024)
+            .incoming_buffer_size_total(4 * 1024 * 1024);
+
+        let endpoint = Endpoint::new(endpoint, Some(server), socket, transport::runtime())?;
+        Ok(Self { endpoint, opening: Arc::default(), sampler: Sampler::start() })
+    }
+
+    /// The address that all shards share.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The next connection attempt; `None` once closed. Retry (address validation) under load is decided inside. Cancel-safe.
+    pub async fn accept(&self) -> Option<Incoming> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            let opening = self.opening.load(Ordering::Relaxed);
+            if opening >= REFUSE_ABOVE {
+                incoming.refuse();
+            } else if opening >= RETRY_ABOVE && !incoming.remote_address_validated() {
+                // Cannot fail: an address that is not validated may always be asked to retry.
+                let _ = incoming.retry();
+            } else {
+                return Some(Incoming::new(incoming, &self.opening, &self.sampler));
+            }
+        }
+    }
+
+    /// Closes all its tunnels and accepts no more.
+    pub fn close(&self, why: Close) {
+        self.endpoint.close(why.code().into(), b"");
+    }
+
+    /// Waits until closed tunnels have said so to their peers.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+
+    /// Tunnels and attempts that are open now.
+    pub fn open_connections(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+}
+
+#[cfg(test)]
+mod tests;

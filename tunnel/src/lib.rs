@@ -18,6 +18,9 @@ pub mod identity;
 pub mod resolve;
 pub mod splice;
 pub mod stream;
+mod tasks;
+pub mod testing;
+mod tls;
 pub mod transport;
 pub mod tunnel;
 

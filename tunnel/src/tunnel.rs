@@ -1,44 +1,183 @@
 //! One tunnel: a QUIC connection between an agent and one shard of a hub.
+//!
+//! A [`Tunnel`] is a handle; clones share it and may live on any thread. Dropping the last handle and the last stream closes
+//! the connection in good order. Identity is that of the verified leaf, as of the handshake.
+
+mod error;
+mod pulse;
+
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+
 use figspan_proto::name::SpiffeId;
 use figspan_proto::reset::Close;
-use crate::stream::Stream;
+use quinn::{Connection, Endpoint};
 
-/// Why a tunnel could not be opened, or gave no stream.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TunnelError { /// x
-    #[error("{0}")] Lost(String) }
+use crate::identity::Leaf;
+use crate::stream::Stream;
+use crate::transport;
+
+pub use error::TunnelError;
+pub(crate) use error::closed;
+use pulse::Pulse;
+pub(crate) use pulse::Sampler;
+
 /// How a tunnel ended.
 #[derive(Debug, Clone)]
-pub struct Closed { /// Whether the peer closed it (else: we did, or it timed out).
-    pub by_peer: bool, /// The application's word for it; `None` when the transport failed (idle timeout, reset, TLS).
-    pub close: Option<Close>, /// For people.
-    pub detail: String }
+pub struct Closed {
+    /// Whether the peer closed it (else: we did, or it timed out).
+    pub by_peer: bool,
+    /// The application's word for it; `None` when the transport failed (idle timeout, reset, TLS).
+    pub close: Option<Close>,
+    /// For people.
+    pub detail: String,
+}
+
 /// Handle to a tunnel; clones share it. `Send + Sync`; may be used from another thread than its endpoint's.
 #[derive(Debug, Clone)]
-pub struct Tunnel;
+pub struct Tunnel(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: u64,
+    connection: Connection,
+    peer: Leaf,
+    pulse: Pulse,
+    carrier: Carrier,
+}
+
+/// What has to live as long as the tunnel does.
+#[derive(Debug)]
+enum Carrier {
+    /// An agent's tunnel has an endpoint and a socket of its own.
+    Own(Endpoint),
+    /// A hub's tunnel is looked after by its shard.
+    Shard(#[allow(dead_code, reason = "kept, so that the sampler lives")] Arc<Sampler>),
+}
+
 impl Tunnel {
+    pub(crate) fn of_agent(connection: Connection, peer: Leaf, endpoint: Endpoint) -> Self {
+        Self::new(connection, peer, Carrier::Own(endpoint))
+    }
+
+    pub(crate) fn of_hub(connection: Connection, peer: Leaf, sampler: Arc<Sampler>) -> Self {
+        let tunnel = Self::new(connection, peer, Carrier::Shard(Arc::clone(&sampler)));
+        sampler.watch(&tunnel.0);
+        tunnel
+    }
+
+    fn new(connection: Connection, peer: Leaf, carrier: Carrier) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), connection, peer, pulse: Pulse::new(), carrier }))
+    }
+
     /// Unique within the process.
-    pub fn id(&self) -> u64 { todo!() }
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
     /// The peer's verified identity.
-    pub fn peer(&self) -> &SpiffeId { todo!() }
+    pub fn peer(&self) -> &SpiffeId {
+        &self.0.peer.id
+    }
+
     /// When the peer's certificate ends (as of the handshake).
-    pub fn peer_not_after(&self) -> SystemTime { todo!() }
-    /// x
-    pub fn remote_address(&self) -> SocketAddr { todo!() }
+    pub fn peer_not_after(&self) -> SystemTime {
+        self.0.peer.not_after
+    }
+
+    /// The peer's UDP address as of now; it may change while the tunnel lives.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.0.connection.remote_address()
+    }
+
     /// Opens a stream; waits while the peer allows no more. Nothing is sent before the first write. Cancel-safe.
-    pub async fn open(&self) -> Result<Stream, TunnelError> { todo!() }
+    pub async fn open(&self) -> Result<Stream, TunnelError> {
+        let (send, recv) = self.0.connection.open_bi().await.map_err(TunnelError::of)?;
+        Ok(Stream::new(self.0.connection.clone(), send, recv))
+    }
+
     /// The next stream that the peer opened. Cancel-safe.
-    pub async fn accept(&self) -> Result<Stream, TunnelError> { todo!() }
+    pub async fn accept(&self) -> Result<Stream, TunnelError> {
+        let (send, recv) = self.0.connection.accept_bi().await.map_err(TunnelError::of)?;
+        Ok(Stream::new(self.0.connection.clone(), send, recv))
+    }
+
     /// Waits for the end.
-    pub async fn closed(&self) -> Closed { todo!() }
-    /// x
-    pub fn is_closed(&self) -> bool { todo!() }
-    /// x
-    pub fn close(&self, why: Close) { todo!() }
-    /// x
-    pub fn rtt(&self) -> Duration { todo!() }
+    pub async fn closed(&self) -> Closed {
+        closed(self.0.connection.closed().await)
+    }
+
+    /// Whether it has ended, for whatever reason.
+    pub fn is_closed(&self) -> bool {
+        self.0.connection.close_reason().is_some()
+    }
+
+    /// Closes the tunnel and all its streams at once; the peer hears `why`. See [`Self::wait_idle`].
+    pub fn close(&self, why: Close) {
+        self.0.connection.close(why.code().into(), b"");
+    }
+
+    /// Waits until a close has been said to the peer (three probe timeouts); on the agent's end only, else it returns at once,
+    /// because a hub waits for its whole endpoint.
+    pub async fn wait_idle(&self) {
+        if let Carrier::Own(endpoint) = &self.0.carrier {
+            endpoint.wait_idle().await;
+        }
+    }
+
+    /// Round trip, smoothed.
+    pub fn rtt(&self) -> Duration {
+        self.0.connection.rtt()
+    }
+
     /// Path MTU in bytes of UDP payload, as discovered so far.
-    pub fn mtu(&self) -> u16 { todo!() }
+    pub fn mtu(&self) -> u16 {
+        self.0.connection.stats().path.current_mtu
+    }
+
+    /// How long nothing has come from the peer. On the hub's end it is sampled every [`transport::SILENCE_SAMPLE`]; on the
+    /// agent's end it counts from the previous call.
+    pub fn silent_for(&self) -> Duration {
+        self.0.sample();
+        self.0.pulse.silent_for()
+    }
+
+    /// Whether the peer has been silent for so long ([`transport::SUSPECT_AFTER`]) that others should be preferred. One atomic
+    /// read. Kept up to date on the hub's end only.
+    pub fn suspect(&self) -> bool {
+        self.0.pulse.suspect()
+    }
+
+    /// Waits until [`Self::suspect`] changes and returns the new answer. Never completes for a tunnel that stays as it is: wait
+    /// for [`Self::closed`] beside it. Cancel-safe.
+    pub async fn changed_suspicion(&self) -> bool {
+        self.0.pulse.changed().await
+    }
+
+    /// Moves an agent's tunnel to a fresh UDP socket, as after a change of network; streams go on. An error on the hub's end.
+    pub fn rebind(&self) -> io::Result<()> {
+        match &self.0.carrier {
+            Carrier::Own(endpoint) => endpoint.rebind(transport::udp_towards(self.remote_address())?),
+            Carrier::Shard(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a hub's tunnel shares its shard's socket")),
+        }
+    }
+
+    /// The UDP address that an agent's tunnel sends from; `None` on the hub's end.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.0.carrier {
+            Carrier::Own(endpoint) => endpoint.local_addr().ok(),
+            Carrier::Shard(_) => None,
+        }
+    }
+}
+
+impl Inner {
+    fn sample(&self) {
+        let stats = self.connection.stats();
+        self.pulse.sample(stats.udp_rx.datagrams, stats.path.rtt);
+    }
 }

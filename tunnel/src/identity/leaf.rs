@@ -1,0 +1,46 @@
+//! Reads the one name in a leaf certificate. Pure; what it reads may come from anybody.
+
+use std::time::{Duration, SystemTime};
+
+use figspan_proto::name::SpiffeId;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::IdentityError;
+
+/// What a leaf certificate says about its holder. Whether to believe it is decided by the chain, not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The one name in it.
+    pub id: SpiffeId,
+    /// When it begins to be valid.
+    pub not_before: SystemTime,
+    /// When it ends to be valid.
+    pub not_after: SystemTime,
+}
+
+impl Leaf {
+    /// Reads a certificate in DER that must carry exactly one name, a figspan URI, and must not be a CA's.
+    pub fn read(der: &[u8]) -> Result<Self, IdentityError> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| IdentityError::Certificate(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(IdentityError::Certificate(format!("{} bytes behind its end", rest.len())));
+        }
+        if certificate.is_ca() {
+            return Err(IdentityError::IsCa);
+        }
+        let names = certificate.subject_alternative_name().map_err(|error| IdentityError::Certificate(error.to_string()))?;
+        let names = names.map_or(&[][..], |names| &names.value.general_names[..]);
+        let id = match names {
+            [GeneralName::URI(uri)] => uri.parse()?,
+            [_] => return Err(IdentityError::NotUri),
+            names => return Err(IdentityError::Names(names.len())),
+        };
+        let validity = certificate.validity();
+        Ok(Self { id, not_before: time(validity.not_before.timestamp()), not_after: time(validity.not_after.timestamp()) })
+    }
+}
+
+/// Times before 1970 make no sense in a certificate of ours; they read as 1970.
+fn time(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0))
+}

@@ -1,0 +1,93 @@
+//! TLS of tunnels: one provider, TLS 1.3 only, both ends proven, nothing resumed.
+//!
+//! No switch turns verification off, and no process-wide default provider is needed. Sessions are never resumed and no early
+//! data is sent or taken, so that every tunnel begins with a full handshake under the identity and roots of that moment.
+
+mod verify;
+
+use std::sync::{Arc, OnceLock};
+
+use figspan_proto::{ALPN_JOIN, ALPN_TUNNEL};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::{ClientConfig, Resumption, ResolvesClientCert};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::SignatureScheme;
+
+use crate::identity::Credentials;
+pub(crate) use verify::{AgentsOnly, HubsOnly, Pinned};
+
+/// What an agent sends as SNI. Hubs are known by their SPIFFE id; the name only has to be one.
+pub(crate) const SERVER_NAME: &str = "hub.figspan";
+
+/// The one crypto provider: aws-lc-rs, with the hybrid post-quantum exchange first (X25519MLKEM768), so that what is recorded
+/// today stays closed later.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| {
+        use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+        Arc::new(CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() })
+    })
+}
+
+/// Presents whatever identity the credentials hold at the moment of the handshake.
+#[derive(Debug)]
+struct Presented(Arc<Credentials>);
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.identity().certified())
+    }
+}
+
+impl ResolvesClientCert for Presented {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.identity().certified())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// The hub's end: tunnels of agents, and joins.
+pub(crate) fn hub(credentials: &Arc<Credentials>) -> Result<QuicServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(AgentsOnly::new(Arc::clone(credentials))))
+        .with_cert_resolver(Arc::new(Presented(Arc::clone(credentials))));
+    config.alpn_protocols = vec![ALPN_TUNNEL.to_vec(), ALPN_JOIN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    QuicServerConfig::try_from(config).map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// An agent's end of a tunnel.
+pub(crate) fn agent(credentials: &Arc<Credentials>) -> Result<QuicClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous() // rustls's word for any verifier but its own; ours checks more than names.
+        .with_custom_certificate_verifier(Arc::new(HubsOnly::new(Arc::clone(credentials))))
+        .with_client_cert_resolver(Arc::new(Presented(Arc::clone(credentials))));
+    client(config, ALPN_TUNNEL)
+}
+
+/// An end that has no identity yet.
+pub(crate) fn joining(pinned: Arc<Pinned>) -> Result<QuicClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous() // As above: the pin is checked instead of a name.
+        .with_custom_certificate_verifier(pinned)
+        .with_no_client_auth();
+    client(config, ALPN_JOIN)
+}
+
+fn client(mut config: ClientConfig, alpn: &[u8]) -> Result<QuicClientConfig, rustls::Error> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    QuicClientConfig::try_from(config).map_err(|error| rustls::Error::General(error.to_string()))
+}

@@ -1,0 +1,270 @@
+//! Who may be at the other end: chain, time, purpose, and then the one SPIFFE id in the leaf.
+//!
+//! Chains are verified by webpki against all roots in force at that moment (two while a CA changes). DNS names play no part.
+//! The TLS signature is checked with the provider's algorithms. Nothing is read from a certificate before its chain holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use figspan_proto::join::Pin;
+use figspan_proto::name::{Role, TrustDomain};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::provider;
+use crate::identity::{Credentials, IdentityError, Leaf, MAX_CHAIN, Roots, pin};
+
+/// Why a verified chain still does not prove the right holder.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("its identity {0} is of another trust domain than ours, {1}")]
+    TrustDomain(String, TrustDomain),
+    #[error("its identity {0} is not {1}")]
+    Role(String, &'static str),
+    #[error("no CA in its chain has the public key that the join token names; the token is for another hub, or somebody is in between")]
+    Pin,
+    #[error("its chain has {0} certificates; the limit is {MAX_CHAIN}")]
+    Chain(usize),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        CertificateError::Other(OtherError(Arc::new(refusal))).into()
+    }
+}
+
+/// Verifies a chain against the roots, for now and for the purpose, and reads its leaf.
+fn verify(
+    roots: &Roots,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    usage: KeyUsage,
+) -> Result<Leaf, Error> {
+    if intermediates.len() >= MAX_CHAIN {
+        return Err(Refusal::Chain(intermediates.len() + 1).into());
+    }
+    let algorithms = provider().signature_verification_algorithms.all;
+    let end_entity = EndEntityCert::try_from(leaf).map_err(refuse)?;
+    end_entity.verify_for_usage(algorithms, roots.anchors(), intermediates, now, usage, None, None).map_err(refuse)?;
+    Leaf::read(leaf).map_err(|error| Refusal::from(error).into())
+}
+
+/// webpki's errors as those of rustls, which decide about the alert that the peer sees.
+fn refuse(error: webpki::Error) -> Error {
+    match error {
+        webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        webpki::Error::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before },
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => CertificateError::BadEncoding,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    }
+    .into()
+}
+
+fn verify_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+}
+
+fn no_tls12() -> Error {
+    PeerIncompatible::Tls13RequiredForQuic.into()
+}
+
+fn schemes() -> Vec<SignatureScheme> {
+    provider().signature_verification_algorithms.supported_schemes()
+}
+
+/// The hub's verifier: agents of our own trust domain. A client without a certificate passes here and is held to joining by
+/// its ALPN.
+#[derive(Debug)]
+pub(crate) struct AgentsOnly(Arc<Credentials>);
+
+impl AgentsOnly {
+    pub(crate) fn new(credentials: Arc<Credentials>) -> Self {
+        Self(credentials)
+    }
+}
+
+impl ClientCertVerifier for AgentsOnly {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let leaf = verify(&self.0.roots(), end_entity, intermediates, now, KeyUsage::client_auth())?;
+        own_domain(&self.0, &leaf)?;
+        match leaf.id.role {
+            Role::Agent(_) => Ok(ClientCertVerified::assertion()),
+            Role::Hub(_) => Err(Refusal::Role(leaf.id.to_string(), "an agent's").into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
+/// The agent's verifier: hubs of our own trust domain.
+#[derive(Debug)]
+pub(crate) struct HubsOnly(Arc<Credentials>);
+
+impl HubsOnly {
+    pub(crate) fn new(credentials: Arc<Credentials>) -> Self {
+        Self(credentials)
+    }
+}
+
+fn own_domain(credentials: &Credentials, leaf: &Leaf) -> Result<(), Error> {
+    let identity = credentials.identity();
+    let own = &identity.id().trust_domain;
+    if leaf.id.trust_domain == *own { Ok(()) } else { Err(Refusal::TrustDomain(leaf.id.to_string(), own.clone()).into()) }
+}
+
+fn hub_role(leaf: &Leaf) -> Result<ServerCertVerified, Error> {
+    match leaf.id.role {
+        Role::Hub(_) => Ok(ServerCertVerified::assertion()),
+        Role::Agent(_) => Err(Refusal::Role(leaf.id.to_string(), "a hub's").into()),
+    }
+}
+
+impl ServerCertVerifier for HubsOnly {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let leaf = verify(&self.0.roots(), end_entity, intermediates, now, KeyUsage::server_auth())?;
+        own_domain(&self.0, &leaf)?;
+        hub_role(&leaf)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
+/// The verifier of a VM that joins: it trusts one CA, known by the hash of its public key.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pin: Pin,
+    found: Mutex<Option<Roots>>,
+}
+
+impl Pinned {
+    pub(crate) fn new(pin: Pin) -> Arc<Self> {
+        Arc::new(Self { pin, found: Mutex::default() })
+    }
+
+    /// The CA that matched, once the handshake is over.
+    pub(crate) fn found(&self) -> Option<Roots> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn root(&self, chain: &[CertificateDer<'_>]) -> Result<Roots, Refusal> {
+        let matches = |der: &&CertificateDer<'_>| match X509Certificate::from_der(der) {
+            Ok((_, certificate)) => pin(certificate.public_key().raw) == self.pin,
+            Err(_) => false,
+        };
+        let root = chain.iter().take(MAX_CHAIN).find(matches).ok_or(Refusal::Pin)?;
+        Ok(Roots::from_der(vec![root.to_vec()])?)
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let roots = self.root(intermediates)?;
+        let leaf = verify(&roots, end_entity, intermediates, now, KeyUsage::server_auth())?;
+        let verified = hub_role(&leaf)?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(roots);
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
