@@ -1,0 +1,318 @@
+//! What can be typed. Texts here are what `--help`, the man pages and the completions say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::weight::Weight;
+
+use crate::target::Target;
+use crate::terminal::Format;
+
+/// Operates a figspan hub: who may join, what takes which share of the traffic, and when a workload is provably idle.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done (with --wait: proven), 1 refused or failed, 2 wrong usage, 3 --wait ran out of time, \
+                  78 the configuration has errors.\nEnvironment: FIGSPAN_HUB, like --hub."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The hub's admin API: unix:/path, https://host:port, or http://127.0.0.1:port [default: $FIGSPAN_HUB, else
+    /// unix:/run/figspan-hub/admin.sock]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) hub: Option<Target>,
+    /// File with the bearer token for an admin API on TCP
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM file with the roots that an https hub's certificate must chain to [default: the system's]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How the answer looks
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Permissions to join: create, list, revoke
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Lists agents, uplinks or routes, or shows one
+    Get(Get),
+    /// Shows everything about one agent, uplink or route
+    Describe(Describe),
+    /// Changes an agent: revoke
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Changes an uplink: weight
+    #[command(subcommand)]
+    Uplink(Uplink),
+    /// Gives no new work, and proves when the old work is done
+    #[command(subcommand)]
+    Drain(Drain),
+    /// Takes an operator's weight back: agents' own weights hold again
+    #[command(subcommand)]
+    Undrain(Undrain),
+    /// Says which rule and which backend a request would get, and why, without sending it
+    Explain(Explain),
+    /// What happened, newest last; holds the audit of every change
+    Events(Events),
+    /// Says what is wrong with a configuration file, without loading it
+    Check(Check),
+    /// Loads the hub's configuration file anew; a bad one changes nothing
+    Reload(Reload),
+    /// The hub at a glance
+    Status,
+    /// Prints the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the man page, or writes one for each command into a directory
+    Man {
+        /// Directory, made where missing
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Prints the version, and the hub's where it answers
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Grant {
+    /// Makes a grant and prints the one line to paste on the VM
+    #[command(after_help = "The line holds a secret, shown only this once. It reaches the agent on standard input, so that no process \
+                      list shows it; its leading space keeps it out of the shell's history (HISTCONTROL=ignorespace).\n\
+                      Without a clipboard: figspanctl grant create vm-1 --uplinks monolith --token-only | \
+                      ssh vm-1 sudo figspan-agent join --token-file -")]
+    Create(CreateGrant),
+    /// Lists grants; secrets are never shown again
+    List,
+    /// Takes a grant back; agents that redeemed it stay (see `agent revoke`)
+    Revoke {
+        /// The grant's id
+        id: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateGrant {
+    /// The name that the agent gets
+    #[arg(required_unless_present = "any_name", conflicts_with = "any_name")]
+    pub(crate) name: Option<AgentName>,
+    /// Takes the name that the VM asks for
+    #[arg(long)]
+    pub(crate) any_name: bool,
+    /// Uplinks that the agent may advertise: names, or beginnings with a star
+    #[arg(long, required = true, value_delimiter = ',', value_name = "a,b-*")]
+    pub(crate) uplinks: Vec<NamePattern>,
+    /// How long the grant can be redeemed
+    #[arg(long, default_value = "15m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) ttl: Duration,
+    /// How often it can be redeemed; more than once only with --any-name
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) uses: u32,
+    /// Where the agent shall dial, host:port; repeatable [default: what the hub advertises]
+    #[arg(long = "dial", value_name = "HOST:PORT")]
+    pub(crate) hubs: Vec<String>,
+    /// Prints the token alone, to be piped into `figspan-agent join --token-file -`
+    #[arg(long)]
+    pub(crate) token_only: bool,
+    /// Says what would happen, changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What every change that ends something takes.
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Says what would happen, changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Listed {
+    /// Agents: who is connected
+    #[value(aliases = ["agent"])]
+    Agents,
+    /// Uplinks: what they advertise
+    #[value(aliases = ["uplink"])]
+    Uplinks,
+    /// Routes: what goes where
+    #[value(aliases = ["route"])]
+    Routes,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// What to list
+    pub(crate) what: Listed,
+    /// One of them
+    pub(crate) name: Option<String>,
+    /// Goes on, and prints again on each change
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Described {
+    /// An agent
+    #[value(aliases = ["agents"])]
+    Agent,
+    /// An uplink
+    #[value(aliases = ["uplinks"])]
+    Uplink,
+    /// A route
+    #[value(aliases = ["routes"])]
+    Route,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    /// What to describe
+    pub(crate) what: Described,
+    /// Its name
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Revokes an agent's identity and cuts its tunnels at once
+    Revoke {
+        /// The agent
+        name: AgentName,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Uplink {
+    /// Sets a weight that beats the agents' own; 0 drains
+    Weight(SetWeight),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetWeight {
+    /// The uplink
+    pub(crate) name: UplinkName,
+    /// The weight, 0 to 1000000; 0 drains
+    pub(crate) weight: Weight,
+    /// One agent's share of the uplink instead of the uplink as a whole
+    #[arg(long)]
+    pub(crate) agent: Option<AgentName>,
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Waits until every shard works with the weight; at weight 0 until drained
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) wait: bool,
+    /// How long --wait waits
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drain {
+    /// Drains an uplink, on all its agents or on one
+    Uplink(DrainUplink),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainUplink {
+    /// The uplink
+    pub(crate) name: UplinkName,
+    /// On this agent alone
+    #[arg(long)]
+    pub(crate) agent: Option<AgentName>,
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Waits until it is proven that nothing is under way any more
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) wait: bool,
+    /// How long --wait waits
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Undrain {
+    /// Takes the operator's weight of an uplink back
+    Uplink(UndrainUplink),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndrainUplink {
+    /// The uplink
+    pub(crate) name: UplinkName,
+    /// On this agent alone
+    #[arg(long)]
+    pub(crate) agent: Option<AgentName>,
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Waits until every shard works with the weight
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) wait: bool,
+    /// How long --wait waits
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The method, such as GET
+    pub(crate) method: String,
+    /// The URL as a client would ask for it
+    pub(crate) url: String,
+    /// A header, `name: value`; repeatable
+    #[arg(short = 'H', long = "header", value_parser = header, value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The listener [default: the first that fits the URL's scheme]
+    #[arg(long)]
+    pub(crate) listener: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Only events behind this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) since: Option<u64>,
+    /// Goes on as they happen
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The file; `-` is standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Checks the hub's file (which must be readable from here) and loads nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or_else(|| format!("`{text}` has no colon; use 'name: value'"))?;
+    let name = http::HeaderName::try_from(name.trim()).map_err(|error| format!("`{name}`: {error}"))?;
+    Ok((name.to_string(), value.trim().to_owned()))
+}

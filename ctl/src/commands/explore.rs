@@ -1,0 +1,90 @@
+//! What there is, and why a request goes where it goes. Nothing here changes anything.
+
+use std::time::Duration;
+
+use figspan_proto::admin::{Agent, ExplainRequest, Explanation, Route, Uplink};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::args::{self, Described, Listed};
+use crate::client::{Client, segment};
+use crate::error::{CtlError, Exit};
+use crate::show;
+use crate::terminal::{Format, Terminal};
+
+/// Time between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Puts the cursor to the top and clears the terminal.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+pub(super) async fn get(client: &Client, terminal: &mut Terminal, what: args::Get) -> Result<Exit, CtlError> {
+    let name = what.name.as_deref();
+    match what.what {
+        Listed::Agents => list::<Agent>(client, terminal, "/v1/agents", name, what.watch, show::agent::many).await,
+        Listed::Uplinks => list::<Uplink>(client, terminal, "/v1/uplinks", name, what.watch, show::uplink::many).await,
+        Listed::Routes => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::route::many).await,
+    }
+}
+
+pub(super) async fn describe(client: &Client, terminal: &mut Terminal, what: &args::Describe) -> Result<Exit, CtlError> {
+    let name = segment(&what.name);
+    match what.what {
+        Described::Agent => terminal.show(&client.get::<Agent>(&format!("/v1/agents/{name}")).await?, show::agent::whole)?,
+        Described::Uplink => terminal.show(&client.get::<Uplink>(&format!("/v1/uplinks/{name}")).await?, show::uplink::whole)?,
+        Described::Route => terminal.show(&client.get::<Route>(&format!("/v1/routes/{name}")).await?, show::route::whole)?,
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn explain(client: &Client, terminal: &mut Terminal, request: args::Explain) -> Result<Exit, CtlError> {
+    let request = ExplainRequest { listener: request.listener, method: request.method, url: request.url, headers: request.headers };
+    let explanation: Explanation = client.send(Method::POST, "/v1/explain", &request).await?;
+    terminal.show(&explanation, show::route::explanation)?;
+    Ok(Exit::Done)
+}
+
+async fn list<T: Serialize + DeserializeOwned>(
+    client: &Client,
+    terminal: &mut Terminal,
+    path: &str,
+    name: Option<&str>,
+    watch: bool,
+    table: fn(&[T]) -> String,
+) -> Result<Exit, CtlError> {
+    let mut last = String::new();
+    loop {
+        // One object where one was asked for, as the API itself answers.
+        let found: Result<Vec<T>, T> = match name {
+            Some(name) => Err(client.get(&format!("{path}/{}", segment(name))).await?),
+            None => Ok(client.get(path).await?),
+        };
+        let print = |terminal: &mut Terminal| match &found {
+            Ok(many) if watch => terminal.show_next(many, |many| table(many)),
+            Ok(many) => terminal.show(many, |many| table(many)),
+            Err(one) if watch => terminal.show_next(one, |one| table(std::slice::from_ref(one))),
+            Err(one) => terminal.show(one, |one| table(std::slice::from_ref(one))),
+        };
+        if !watch {
+            print(terminal)?;
+            return Ok(Exit::Done);
+        }
+        let now = match &found {
+            Ok(many) => serde_json::to_string(many),
+            Err(one) => serde_json::to_string(one),
+        };
+        let now = now.map_err(std::io::Error::other)?;
+        if now != last {
+            if terminal.format == Format::Table && !last.is_empty() {
+                terminal.raw("\n")?;
+            }
+            if terminal.format == Format::Table && terminal.out_is_tty {
+                terminal.raw(CLEAR)?;
+            }
+            print(terminal)?;
+            last = now;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}

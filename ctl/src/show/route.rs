@@ -1,0 +1,81 @@
+//! Routes, and why a request goes where it goes.
+
+use figspan_proto::admin::{Explanation, Route, RuleBackend};
+
+use crate::table::{fields, indent, list, table};
+
+/// All routes, a line for each backend of each rule.
+pub(crate) fn many(routes: &[Route]) -> String {
+    let rows = routes.iter().flat_map(|route| {
+        route.rules.iter().flat_map(move |rule| {
+            rule.backends.iter().map(move |backend| {
+                [
+                    format!("{}/{}", route.name, rule.index),
+                    route.kind.clone(),
+                    list(&route.listeners),
+                    list(&route.hostnames),
+                    rule.matches.join(" or "),
+                    format!("{} {}", backend.kind, backend.name),
+                    weight(backend),
+                    percent(backend.share_wanted),
+                    format!("{}/{}", backend.ready_endpoints, backend.endpoints),
+                ]
+            })
+        })
+    });
+    table("no route", ["ROUTE", "KIND", "LISTENERS", "HOSTS", "MATCHES", "BACKEND", "WEIGHT", "SHARE", "READY"], rows)
+}
+
+/// Everything about one.
+pub(crate) fn whole(route: &Route) -> String {
+    let about = fields([
+        ("Name", route.name.clone()),
+        ("Kind", route.kind.clone()),
+        ("Listeners", list(&route.listeners)),
+        ("Hosts", list(&route.hostnames)),
+    ]);
+    let rule = |rule: &figspan_proto::admin::Rule| {
+        let matches = if rule.matches.is_empty() { "everything".to_owned() } else { rule.matches.join("\n     or ") };
+        let matches = matches.lines().map(figspan_proto::control::plain).collect::<Vec<_>>().join("\n");
+        format!("Rule {}: {matches}\n{}", rule.index, indent(&backends(&rule.backends)))
+    };
+    std::iter::once(about).chain(route.rules.iter().map(rule)).collect::<Vec<_>>().join("\n")
+}
+
+/// Which rule, which backend, and why.
+pub(crate) fn explanation(explanation: &Explanation) -> String {
+    let rule = explanation.rule.map(|rule| format!("/{rule}")).unwrap_or_default();
+    let about = fields([
+        ("Target", explanation.target.clone()),
+        ("Refused", explanation.refused.clone().unwrap_or_else(|| "no".to_owned())),
+        ("Rule", explanation.route.as_ref().map(|route| format!("{route}{rule}")).unwrap_or_default()),
+        ("Next", explanation.next.clone().unwrap_or_default()),
+        ("Hub's own answer", explanation.status.map(|status| status.to_string()).unwrap_or_default()),
+    ]);
+    let why = explanation.why.iter().map(|why| figspan_proto::control::plain(why)).collect::<Vec<_>>().join("\n");
+    format!("{about}\nWhy:\n{}\nBackends:\n{}", indent(&why), indent(&backends(&explanation.backends)))
+}
+
+fn backends(backends: &[RuleBackend]) -> String {
+    let row = |backend: &RuleBackend| {
+        [
+            format!("{} {}", backend.kind, backend.name),
+            weight(backend),
+            percent(backend.share_wanted),
+            format!("{}/{}", backend.ready_endpoints, backend.endpoints),
+        ]
+    };
+    table("no backend", ["BACKEND", "WEIGHT", "SHARE", "READY"], backends.iter().map(row))
+}
+
+/// The weight in force, and the file's where it says another.
+fn weight(backend: &RuleBackend) -> String {
+    match backend.weight {
+        Some(weight) if weight != backend.effective_weight => format!("{} (file: {weight})", backend.effective_weight),
+        _ => backend.effective_weight.to_string(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

@@ -1,0 +1,349 @@
+//! The command line against a hub that answers as the admin API says it does.
+
+mod answers;
+mod fake_hub;
+
+use std::sync::{Arc, Mutex};
+
+use fake_hub::{FakeHub, Reply};
+use serde_json::json;
+
+use crate::{Exit, Surroundings, Terminal};
+
+/// What a run printed, and how it ended.
+struct Ran {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn ctl(hub: &str, args: &[&str]) -> Ran {
+    let (out, err) = (Sink::default(), Sink::default());
+    let around = Surroundings { hub: Some(hub.to_owned()), operator: "ada@desk".to_owned() };
+    let mut terminal = Terminal::plain(out.clone(), err.clone());
+    let exit = crate::execute("figspanctl", args.iter().map(Into::into), &around, &mut terminal);
+    Ran { exit, out: out.text(), err: err.text() }
+}
+
+#[test]
+fn a_grant_is_one_line_that_keeps_the_secret_out_of_process_lists() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::created_grant()));
+    let ran = ctl(&hub.address(), &["grant", "create", "vm-1", "--uplinks", "monolith,orders-*", "--ttl", "15m", "--dial", "hub:7443"]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(ran.out, " printf %s 'figspan1.abc' | sudo figspan-agent join --token-file -\n");
+    assert!(ran.err.contains("Paste this on the VM"), "{}", ran.err);
+    let asked = hub.only();
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/v1/grants"));
+    assert_eq!(asked.operator, "ada@desk");
+    let wanted = json!({"agent": "vm-1", "uplinks": ["monolith", "orders-*"], "ttl_seconds": 900, "uses": 1, "hubs": ["hub:7443"], "dry_run": false});
+    assert_eq!(asked.json(), wanted);
+
+    let piped = ctl(&hub.address(), &["grant", "create", "vm-1", "--uplinks", "monolith", "--token-only"]);
+    assert_eq!(piped.out, "figspan1.abc\n");
+}
+
+#[test]
+fn grants_for_several_agents_need_any_name() {
+    let ran = ctl("unix:/nowhere", &["grant", "create", "vm-1", "--uplinks", "a", "--uses", "3"]);
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("--any-name"), "{}", ran.err);
+    assert_eq!(ctl("unix:/nowhere", &["grant", "create", "--uplinks", "a"]).exit, Exit::Usage);
+}
+
+#[test]
+fn uplinks_are_listed_as_a_table_and_as_the_apis_own_json() {
+    let hub = FakeHub::start(|_| Reply::ok(json!([answers::uplink(100, 0)])));
+    let table = ctl(&hub.address(), &["get", "uplinks"]);
+    let wanted = "NAME      PROTOCOL  WEIGHT  BY      READY  IN FLIGHT  PICKED  FAILED  STATE\n\
+                  monolith  http1     100     agents  2/2    0          10      1       ready\n";
+    assert_eq!(table.out, wanted, "{}", table.err);
+    let json = ctl(&hub.address(), &["get", "uplinks", "-o", "json"]);
+    let read: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(read[0]["endpoints"][1]["agent"], "vm-2");
+    let yaml = ctl(&hub.address(), &["get", "uplinks", "-o", "yaml"]);
+    assert!(yaml.out.starts_with("- name: monolith\n"), "{}", yaml.out);
+}
+
+#[test]
+fn describe_shows_each_agent_and_why_one_takes_nothing() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::uplink(25, 3)));
+    let ran = ctl(&hub.address(), &["describe", "uplink", "monolith"]);
+    assert_eq!(hub.only().path, "/v1/uplinks/monolith");
+    let wanted = "\
+Name:       monolith
+State:      ready
+Protocol:   http1
+Weight:     25
+Override:   25 by ada@desk at 2026-11-21T04:00:00Z: trying
+In flight:  3
+Picked:     10
+Failed:     1
+Agents:
+  AGENT  WEIGHT  ADVERTISED  READY  TUNNELS  IN FLIGHT  POOLED  OPEN  PICKED  FAILED  WHY NOT
+  vm-1   100     100         yes    2        3          1       1     5       1       -
+  vm-2   100     100         yes    2        0          1       1     5       0       -
+";
+    assert_eq!(ran.out, wanted, "{}", ran.err);
+}
+
+#[test]
+fn a_weight_waits_until_every_shard_works_with_it() {
+    let hub = FakeHub::start({
+        let mut looks = 0;
+        move |asked| {
+            if asked.method == "PUT" {
+                return Reply::ok(answers::weight_change(100, 25, Some(7), &[]));
+            }
+            looks += 1;
+            Reply::ok(answers::status(7, if looks < 3 { 6 } else { 7 }))
+        }
+    });
+    let ran = ctl(&hub.address(), &["uplink", "weight", "monolith", "25", "--reason", "trying", "--wait"]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(ran.out, "monolith: weight 100 -> 25, generation 7, live on every shard of hub-0\n");
+    assert!(ran.err.contains("waiting for shards of hub-0 that still work with generation 6"), "{}", ran.err);
+    let asked = &hub.asked()[0];
+    assert_eq!(asked.path, "/v1/uplinks/monolith/weight");
+    assert_eq!(asked.json(), json!({"weight": 25, "agent": null, "reason": "trying", "dry_run": false}));
+}
+
+#[test]
+fn a_drain_waits_for_the_verdict_and_shows_its_proof() {
+    let hub = FakeHub::start({
+        let mut looks = 0;
+        move |asked| {
+            if asked.method == "PUT" {
+                return Reply::ok(answers::weight_change(25, 0, Some(8), &["hub-0"]));
+            }
+            looks += 1;
+            Reply::ok(answers::verdict(looks > 2))
+        }
+    });
+    let ran = ctl(&hub.address(), &["drain", "uplink", "monolith", "--agent", "vm-1", "--wait", "--reason", "moved"]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let wanted = "\
+monolith: drained
+  Weight is 0:     yes
+  Confirmed by:    hub-0
+  In flight:       0
+  Pooled:          0
+  Open at agents:  vm-1 0, vm-2 0
+";
+    assert_eq!(ran.out, wanted);
+    assert_eq!(ran.err.matches("waiting for 3 requests in flight").count(), 1, "each change of what is waited for once: {}", ran.err);
+    let asked = hub.asked();
+    assert_eq!(asked[0].json()["weight"], 0);
+    assert_eq!(asked[1].path, "/v1/uplinks/monolith/drain?agent=vm-1");
+}
+
+#[test]
+fn a_wait_that_runs_out_of_time_has_its_own_exit_code() {
+    let hub = FakeHub::start(|asked| {
+        if asked.method == "PUT" {
+            Reply::ok(answers::weight_change(25, 0, Some(8), &["hub-0"]))
+        } else {
+            Reply::ok(answers::verdict(false))
+        }
+    });
+    let ran = ctl(&hub.address(), &["drain", "uplink", "monolith", "--wait", "--timeout", "300ms", "--reason", "moved"]);
+    assert_eq!((ran.exit, ran.exit.code()), (Exit::TimedOut, 3));
+    assert!(ran.err.contains("gave up after 300ms") && ran.err.contains("3 requests in flight"), "{}", ran.err);
+    assert_eq!(ran.out, "");
+}
+
+#[test]
+fn a_dry_run_says_that_nothing_was_changed() {
+    let hub = FakeHub::start(|_| {
+        let mut change = answers::weight_change(100, 0, None, &[]);
+        change["dry_run"] = json!(true);
+        Reply::ok(change)
+    });
+    let ran = ctl(&hub.address(), &["drain", "uplink", "monolith", "--dry-run", "--reason", "x"]);
+    assert_eq!(ran.out, "monolith: weight 100 -> 0 (dry run: nothing was changed)\n");
+    assert_eq!(hub.only().json()["dry_run"], true);
+}
+
+#[test]
+fn undrain_takes_the_override_back_and_says_when_that_is_still_a_drain() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::weight_change(0, 0, Some(9), &["hub-0"])));
+    let ran = ctl(&hub.address(), &["undrain", "uplink", "monolith", "--reason", "back"]);
+    assert_eq!(ran.exit, Exit::Done);
+    assert_eq!(hub.only().method, "DELETE");
+    assert!(ran.err.contains("still drains"), "{}", ran.err);
+}
+
+#[test]
+fn revoking_needs_a_reason_and_says_how_many_tunnels_it_cut() {
+    let hub = FakeHub::start(|_| Reply::ok(json!({"subject": "agent vm-1", "tunnels_closed": 2, "dry_run": false})));
+    assert_eq!(ctl(&hub.address(), &["agent", "revoke", "vm-1"]).exit, Exit::Usage);
+    let ran = ctl(&hub.address(), &["agent", "revoke", "vm-1", "--reason", "stolen"]);
+    assert_eq!(ran.out, "agent vm-1: revoked, 2 tunnels cut\n");
+    assert_eq!(hub.only().json(), json!({"reason": "stolen", "dry_run": false}));
+}
+
+#[test]
+fn explain_sends_the_request_as_a_client_would() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::explanation()));
+    let ran = ctl(&hub.address(), &["explain", "GET", "http://shop.example/orders/1", "-H", "X-Beta: yes"]);
+    let wanted = "\
+Target:            http://shop.example/orders/1
+Refused:           no
+Rule:              shop/0
+Next:              uplink monolith via vm-1
+Hub's own answer:  -
+Why:
+  path /orders is the longest prefix
+Backends:
+  BACKEND          WEIGHT         SHARE   READY
+  uplink monolith  25 (file: 90)  71.4 %  2/2
+";
+    assert_eq!(ran.out, wanted, "{}", ran.err);
+    let sent = hub.only().json();
+    assert_eq!(sent["headers"], json!([["x-beta", "yes"]]));
+    assert_eq!(ctl(&hub.address(), &["explain", "GET", "http://x/", "-H", "no colon"]).exit, Exit::Usage);
+}
+
+#[test]
+fn a_refusal_is_told_in_the_hubs_words() {
+    let problem = json!({"status": 404, "title": "no uplink `mono`", "detail": "known are: monolith"});
+    let hub = FakeHub::start(move |_| Reply { status: 404, body: problem.to_string() });
+    let ran = ctl(&hub.address(), &["describe", "uplink", "mono"]);
+    assert_eq!((ran.exit, ran.exit.code()), (Exit::Failed, 1));
+    assert_eq!(ran.err, "figspanctl: no uplink `mono`: known are: monolith\n");
+
+    let hub = FakeHub::start(|_| Reply { status: 502, body: "<html>\u{1b}[31mproxy".to_owned() });
+    let ran = ctl(&hub.address(), &["status"]);
+    assert_eq!(ran.err, "figspanctl: the hub answered 502 Bad Gateway: <html>?[31mproxy\n");
+}
+
+#[test]
+fn an_answer_of_another_shape_names_the_path_and_the_mend() {
+    let hub = FakeHub::start(|_| Reply::ok(json!({"replica": 7})));
+    let ran = ctl(&hub.address(), &["status"]);
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.err.contains("/v1/status") && ran.err.contains("compare `version`"), "{}", ran.err);
+}
+
+#[test]
+fn a_missing_socket_asks_whether_the_hub_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", dir.path().join("admin.sock").display());
+    let ran = ctl(&socket, &["status"]);
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.err.contains(&socket) && ran.err.contains("is the hub running"), "{}", ran.err);
+}
+
+#[test]
+fn a_socket_that_nobody_serves_says_that_the_hub_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let ran = ctl(&format!("unix:{}", path.display()), &["status"]);
+    assert!(ran.err.contains("the hub has stopped"), "{}", ran.err);
+}
+
+#[test]
+fn a_token_goes_to_a_hub_on_tcp() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let hub = FakeHub::start_tcp(|_| Reply::ok(answers::status(1, 1)));
+    let ran = ctl(&hub.address(), &["status", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(hub.only().authorization, "Bearer s3cret");
+    assert!(ran.out.starts_with("Replica:           hub-0\nReady:             yes\n"), "{}", ran.out);
+}
+
+#[test]
+fn check_sends_the_file_and_exits_78_on_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hub.toml");
+    std::fs::write(&file, "[hub]\nshard = 2\n").unwrap();
+    let hub =
+        FakeHub::start(|_| Reply::ok(json!({"errors": ["request:2:1: unknown key `shard`; did you mean `shards`?"], "warnings": []})));
+    let ran = ctl(&hub.address(), &["check", file.to_str().unwrap()]);
+    assert_eq!((ran.exit, ran.exit.code()), (Exit::Config, 78));
+    assert_eq!(ran.out, format!("  error: {}:2:1: unknown key `shard`; did you mean `shards`?\n", file.display()));
+    assert_eq!(hub.only().body, "[hub]\nshard = 2\n");
+
+    let ran = ctl(&hub.address(), &["check", "/nowhere/hub.toml"]);
+    assert!(ran.exit == Exit::Failed && ran.err.contains("cannot read /nowhere/hub.toml"), "{}", ran.err);
+}
+
+#[test]
+fn events_are_told_once_each_and_in_order() {
+    let hub = FakeHub::start(|_| Reply::ok(json!([answers::event(4), answers::event(5)])));
+    let ran = ctl(&hub.address(), &["events", "--since", "4"]);
+    assert_eq!(ran.out, "    5  2026-11-21T04:00:00Z  weight      monolith 100 -> 25  trying (ada@desk)\n", "{}", ran.err);
+    assert_eq!(hub.only().path, "/v1/events?since=4");
+}
+
+#[test]
+fn every_command_explains_itself_in_completions_man_pages_and_help() {
+    crate::command().debug_assert();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = ctl("unix:/nowhere", &["completions", shell]);
+        assert!(ran.exit == Exit::Done && ran.out.contains("figspanctl"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ran = ctl("unix:/nowhere", &["man", "--dir", dir.path().to_str().unwrap()]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let pages = std::fs::read_dir(dir.path()).unwrap().count();
+    assert!(pages >= 20, "{pages} pages");
+    assert!(dir.path().join("figspanctl-uplink-weight.1").exists());
+
+    let help = ctl("unix:/nowhere", &["--help"]);
+    assert!(help.exit == Exit::Done && help.out.contains("Exit codes: 0 done"), "{}", help.out);
+    fn undocumented(command: &clap::Command) -> Vec<String> {
+        let mut found: Vec<_> = command
+            .get_arguments()
+            .filter(|arg| arg.get_help().is_none())
+            .map(|arg| format!("{} {}", command.get_name(), arg.get_id()))
+            .collect();
+        found.extend(command.get_subcommands().filter(|sub| sub.get_about().is_none()).map(|sub| sub.get_name().to_owned()));
+        found.extend(command.get_subcommands().flat_map(undocumented));
+        found
+    }
+    assert_eq!(undocumented(&crate::command()), Vec::<String>::new());
+}
+
+#[test]
+fn kubectl_finds_the_plugin_under_its_own_name() {
+    assert_eq!(crate::name_of("/usr/bin/kubectl-figspan".as_ref()), "kubectl figspan");
+    assert_eq!(crate::name_of("/usr/bin/figspanctl".as_ref()), "figspanctl");
+    let (out, err) = (Sink::default(), Sink::default());
+    let exit = crate::execute(
+        "kubectl figspan",
+        ["uplink", "--help"].map(Into::into),
+        &Surroundings::default(),
+        &mut Terminal::plain(out.clone(), err),
+    );
+    assert!(exit == Exit::Done && out.text().contains("Usage: kubectl figspan uplink"), "{}", out.text());
+}
+
+#[test]
+fn version_serves_with_and_without_a_hub() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::status(1, 1)));
+    assert_eq!(ctl(&hub.address(), &["version"]).out, format!("figspanctl {}\nhub 0.1.0\n", env!("CARGO_PKG_VERSION")));
+    let ran = ctl("unix:/nowhere/admin.sock", &["version"]);
+    assert_eq!((ran.exit, ran.out), (Exit::Done, format!("figspanctl {}\n", env!("CARGO_PKG_VERSION"))));
+}
