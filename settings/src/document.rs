@@ -88,6 +88,11 @@ impl<'t> Source<'t> {
         (take(&self.errors), take(&self.warnings))
     }
 
+    /// The line of a place, from 1. Looks at the whole text before it: for messages, not for every key.
+    pub fn line(&self, place: Place) -> usize {
+        self.line_column(place).0
+    }
+
     fn line_column(&self, Place(offset): Place) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let start = before.rfind('\n').map_or(0, |at| at + 1);

@@ -31,6 +31,11 @@ impl<'d> Item<'d> {
         self.place
     }
 
+    /// The file.
+    pub fn source(&self) -> &'d Source<'d> {
+        self.source
+    }
+
     /// How findings name the value.
     pub fn path(&self) -> &str {
         &self.path
@@ -154,6 +159,11 @@ impl<'d> Item<'d> {
             Item::new(self.source, format!("{}[{index}]", self.path), Place(value.span().start), value.get_ref())
         };
         array.iter().enumerate().map(item).collect()
+    }
+
+    /// Whether the value is a list without elements; never a finding.
+    pub fn is_empty_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(array) if array.iter().next().is_none())
     }
 
     /// A table; keys that `known` does not know are findings.

@@ -1,8 +1,10 @@
 //! What settings mean: listeners, routes and backends, checked and immutable. Names follow Gateway API v1.
 
 pub mod backend;
+pub mod draft;
 pub mod limits;
 pub mod listener;
+pub mod matcher;
 pub mod route;
 
 use std::collections::HashMap;
@@ -11,9 +13,12 @@ use std::sync::Arc;
 pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress, ServiceName, Target};
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
+pub use matcher::{Matched, Matcher};
 pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;
+
+use crate::state::RuleState;
 
 /// Everything that one configuration says about traffic. Replaced as a whole by each reload; never changed in place.
 #[derive(Debug, Default)]
@@ -32,4 +37,15 @@ pub struct Routing {
     pub limits: Limits,
     /// Whose forwarded headers are believed, and which are written.
     pub proxies: Proxies,
+    /// Cursors among the addresses of each service (`service/<name>`); survive reloads.
+    pub service_states: HashMap<ServiceName, Arc<RuleState>>,
+    /// The routes, compiled once for each configuration; see [`Routing::matcher`].
+    pub compiled: matcher::Compiled,
+}
+
+impl Routing {
+    /// The matcher of these routes. The first call compiles it; readers make that call before they publish.
+    pub fn matcher(&self) -> &Matcher {
+        self.compiled.get_or_compile(self)
+    }
 }

@@ -114,7 +114,10 @@ impl Book {
 
     /// Forgets states that nothing else holds, so that churn of names does not grow the book for ever.
     pub fn sweep(&self) {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1 || state.in_flight.sum() > 0);
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, state| Arc::strong_count(state) > 1 || state.in_flight.sum() > 0);
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }

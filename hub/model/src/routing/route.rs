@@ -1,5 +1,6 @@
 //! Routes: rules that match requests or connections to weighted backends (Gateway API: HTTPRoute, TCPRoute, TLSRoute).
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::backend::Backend;
@@ -94,4 +95,37 @@ pub struct StreamRoute {
     pub timeouts: Timeouts,
     /// Long-lived state, as in [`HttpRule::state`].
     pub state: Arc<RuleState>,
+}
+
+impl fmt::Display for RouteMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(PathMatch::Exact(path)) => write!(f, "path = {path}")?,
+            Some(PathMatch::Prefix(path)) => write!(f, "path below {path}")?,
+            Some(PathMatch::Regex(regex)) => write!(f, "path ~ {}", plain(regex))?,
+            None => write!(f, "any path")?,
+        }
+        if let Some(method) = &self.method {
+            write!(f, ", method {method}")?;
+        }
+        for header in &self.headers {
+            write!(f, ", header {} {}", header.name, header.value)?;
+        }
+        self.query.iter().try_for_each(|(name, value)| write!(f, ", query {name} {value}"))
+    }
+}
+
+impl fmt::Display for ValueMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(value) => write!(f, "= {value}"),
+            Self::Regex(regex) => write!(f, "~ {}", plain(regex)),
+        }
+    }
+}
+
+/// The expression as it was written, without our anchors.
+fn plain(regex: &regex::Regex) -> &str {
+    let pattern = regex.as_str();
+    pattern.strip_prefix(r"\A(?:").and_then(|pattern| pattern.strip_suffix(r")\z")).unwrap_or(pattern)
 }
