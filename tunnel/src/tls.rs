@@ -77,12 +77,17 @@ pub(crate) fn agent(credentials: &Arc<Credentials>) -> Result<QuicClientConfig, 
 
 /// An end that has no identity yet.
 pub(crate) fn joining(pinned: Arc<Pinned>) -> Result<QuicClientConfig, rustls::Error> {
+    anonymous(pinned, ALPN_JOIN)
+}
+
+/// An end without a certificate.
+pub(crate) fn anonymous(pinned: Arc<Pinned>, alpn: &[u8]) -> Result<QuicClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous() // As above: the pin is checked instead of a name.
         .with_custom_certificate_verifier(pinned)
         .with_no_client_auth();
-    client(config, ALPN_JOIN)
+    client(config, alpn)
 }
 
 fn client(mut config: ClientConfig, alpn: &[u8]) -> Result<QuicClientConfig, rustls::Error> {

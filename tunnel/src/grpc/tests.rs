@@ -1,0 +1,132 @@
+use std::time::Duration;
+
+use figspan_proto::reset::Close;
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::testing::pair;
+use crate::tunnel::Tunnel;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn hello(replica: &str) -> pb::HubMessage {
+    let hello = pb::HubHello { replica: replica.into(), ..Default::default() };
+    pb::HubMessage { body: Some(pb::hub_message::Body::Hello(hello)) }
+}
+
+fn counted(instance: String) -> pb::AgentMessage {
+    let hello = pb::AgentHello { instance, ..Default::default() };
+    pb::AgentMessage { body: Some(pb::agent_message::Body::Hello(hello)) }
+}
+
+/// An agent that answers each hello with its text.
+fn parrot(
+    messages: BoxStream<'static, Result<pb::HubMessage, Status>>,
+) -> BoxStream<'static, Result<pb::AgentMessage, Status>> {
+    messages
+        .map(|message| match message?.body {
+            Some(pb::hub_message::Body::Hello(hello)) => Ok(counted(hello.replica)),
+            _ => Err(Status::invalid_argument("not a hello")),
+        })
+        .boxed()
+}
+
+fn outgoing() -> (mpsc::Sender<pb::HubMessage>, BoxStream<'static, pb::HubMessage>) {
+    let (sender, receiver) = mpsc::channel(4);
+    let stream = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|message| (message, receiver)) });
+    (sender, stream.boxed())
+}
+
+fn instance(message: Option<Result<pb::AgentMessage, Status>>) -> String {
+    match message {
+        Some(Ok(pb::AgentMessage { body: Some(pb::agent_message::Body::Hello(hello)) })) => hello.instance,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn begin(hub: &Tunnel) -> (mpsc::Sender<pb::HubMessage>, BoxStream<'static, Result<pb::AgentMessage, Status>>) {
+    let (sender, messages) = outgoing();
+    let stream = hub.open().await.unwrap();
+    (sender, watch(stream, messages).await.unwrap())
+}
+
+#[tokio::test]
+async fn messages_travel_both_ways_and_the_end_of_the_stream_ends_the_service() {
+    let (hub, agent) = pair("vm-1").await;
+    let served = async { serve(agent.accept().await.unwrap(), parrot).await };
+    let watched = async {
+        let (sender, mut messages) = begin(&hub).await;
+        for text in ["one", "two", "three"] {
+            sender.send(hello(text)).await.unwrap();
+            assert_eq!(instance(messages.next().await), text);
+        }
+        drop(sender);
+        assert!(messages.next().await.is_none(), "the agent's stream ends with the hub's");
+        drop(messages);
+    };
+    let (_, ()) = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_watch_ends_the_service_and_leaves_no_task() {
+    let (hub, agent) = pair("vm-1").await;
+    let (_sender, messages) = {
+        let mut tasks = tokio::task::JoinSet::new();
+        let served = agent.clone();
+        tasks.spawn(async move { serve(served.accept().await.unwrap(), |_| stream::pending().boxed()).await });
+        let begun = begin(&hub).await;
+        tasks.detach_all();
+        begun
+    };
+    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    drop(messages);
+    let gone = async {
+        // The hub's connection task and its helpers, the agent's service and its helpers.
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > before.saturating_sub(2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("tasks are gone");
+    assert!(!hub.is_closed());
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_ends_the_watch_at_once() {
+    let (hub, agent) = pair("vm-1").await;
+    let served = async { serve(agent.accept().await.unwrap(), parrot).await };
+    let watched = async {
+        let (sender, mut messages) = begin(&hub).await;
+        sender.send(hello("here")).await.unwrap();
+        assert_eq!(instance(messages.next().await), "here");
+        agent.close(Close::Leaving);
+        match messages.next().await {
+            Some(Err(_)) | None => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_refused() {
+    let (hub, agent) = pair("vm-1").await;
+    let served = async {
+        serve(agent.accept().await.unwrap(), |_| stream::iter([Ok(counted("x".repeat(MAX_MESSAGE + 1)))]).boxed()).await
+    };
+    let watched = async {
+        let (_sender, mut messages) = begin(&hub).await;
+        assert!(messages.next().await.unwrap().is_err());
+    };
+    let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_instead_of_http2_ends_the_service_with_an_error() {
+    let (hub, agent) = pair("vm-1").await;
+    let mut stream = hub.open().await.unwrap();
+    stream.write_chunk(vec![0xff; 4096].into()).await.unwrap();
+    let served = serve(agent.accept().await.unwrap(), parrot);
+    assert!(tokio::time::timeout(SOON, served).await.unwrap().is_err());
+    assert!(!agent.is_closed(), "only the stream is lost");
+}

@@ -57,6 +57,11 @@ impl Incoming {
         self.incoming.remote_address()
     }
 
+    /// Whether the peer has proven that it receives what is sent to its address.
+    pub fn validated(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
     /// Finishes the handshake (at most [`HANDSHAKE_TIMEOUT`]) and checks the identity: role agent, own trust domain. A client
     /// without a certificate gets past this point only if it asked to join, by ALPN.
     pub async fn establish(self) -> Result<Established, TunnelError> {

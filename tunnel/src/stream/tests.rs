@@ -1,1 +1,201 @@
+use std::time::Instant;
 
+use figspan_proto::reset::Close;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::testing::pair;
+use crate::tunnel::Tunnel;
+
+const SOON: Duration = Duration::from_secs(2);
+
+/// The two ends of one stream: (hub's, agent's), with one byte already on its way so that both exist.
+async fn ends(hub: &Tunnel, agent: &Tunnel) -> (Stream, Stream) {
+    let mut ours = hub.open().await.unwrap();
+    ours.write_chunk(Bytes::from_static(b"!")).await.unwrap();
+    let mut theirs = agent.accept().await.unwrap();
+    theirs.read_exact(&mut [0]).await.unwrap();
+    (ours, theirs)
+}
+
+fn closed_at(delivered: u64) -> Reset {
+    Reset { reason: Reason::WorkloadClosed, delivered }
+}
+
+#[tokio::test]
+async fn bytes_and_ends_travel_both_ways() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    ours.write_all(b"question").await.unwrap();
+    ours.shutdown().await.unwrap();
+    let mut question = Vec::new();
+    theirs.read_to_end(&mut question).await.unwrap();
+    assert_eq!(question, b"question");
+    assert_eq!(probe.written(), 9);
+    theirs.write_chunk(Bytes::from_static(b"answer")).await.unwrap();
+    theirs.finish();
+    assert_eq!(ours.read_chunk(usize::MAX).await.unwrap().unwrap(), "answer");
+    assert_eq!(ours.read_chunk(usize::MAX).await.unwrap(), None);
+    assert!(theirs.acknowledged(SOON).await);
+    assert_eq!(probe.fate(), None);
+}
+
+#[tokio::test]
+async fn read_exact_says_when_the_peer_ends_too_early() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    ours.write_chunk(Bytes::from_static(b"ab")).await.unwrap();
+    ours.finish();
+    assert_eq!(theirs.read_exact(&mut [0; 3]).await, Err(StreamError::Ended));
+}
+
+#[tokio::test]
+async fn a_reset_carries_its_reason_and_count_to_readers_writers_and_probes() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    theirs.reset(closed_at(77));
+    let error = ours.read_u8().await.unwrap_err();
+    assert_eq!(StreamError::of(&error), Some(&StreamError::Reset(closed_at(77))));
+    assert_eq!(StreamError::find(&error), Some(&StreamError::Reset(closed_at(77))));
+    assert_eq!(probe.fate(), Some(closed_at(77)));
+    assert_eq!(probe.fate_within(SOON).await, Some(closed_at(77)));
+    let error = ours.write_all(b"more").await.unwrap_err();
+    assert_eq!(StreamError::of(&error), Some(&StreamError::Reset(closed_at(77))));
+    assert_eq!(theirs.read_chunk(1).await, Err(StreamError::Closed));
+}
+
+#[tokio::test]
+async fn stop_before_a_clean_end_is_known_once_the_end_is_read() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    theirs.stop(closed_at(5));
+    theirs.write_chunk(Bytes::from_static(b"last words")).await.unwrap();
+    theirs.finish();
+    assert_eq!(ours.read_chunk(usize::MAX).await.unwrap().unwrap(), "last words");
+    assert_eq!(ours.read_chunk(usize::MAX).await.unwrap(), None);
+    assert_eq!(probe.fate(), Some(closed_at(5)));
+}
+
+#[tokio::test]
+async fn word_that_comes_after_the_owner_has_gone_still_reaches_the_probe() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    theirs.finish();
+    assert_eq!(ours.read_chunk(1).await.unwrap(), None);
+    drop(ours);
+    assert_eq!(probe.fate(), None);
+    let (fate, ()) = tokio::join!(probe.fate_within(SOON), async {
+        tokio::task::yield_now().await;
+        theirs.stop(closed_at(3));
+    });
+    assert_eq!(fate, Some(closed_at(3)));
+    drop(probe);
+    // Only now the unfinished side is reset.
+    assert!(theirs.write_chunk(Bytes::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn waiting_for_word_is_bounded_and_ends_with_the_tunnel() {
+    let (hub, agent) = pair("vm-1").await;
+    let (ours, _theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    let began = Instant::now();
+    assert_eq!(probe.fate_within(Duration::from_millis(50)).await, None);
+    assert!(began.elapsed() >= Duration::from_millis(50) && !probe.tunnel_lost());
+    agent.close(Close::Leaving);
+    assert_eq!(probe.fate_within(Duration::from_secs(30)).await, None);
+    assert!(probe.tunnel_lost() && began.elapsed() < SOON);
+}
+
+#[tokio::test]
+async fn dropped_unfinished_it_is_reset_and_never_reads_as_not_delivered() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    drop(theirs);
+    let error = ours.read_chunk(1).await.unwrap_err();
+    assert_eq!(error, StreamError::Reset(DROPPED));
+    assert!(probe.fate().unwrap().may_have_seen(u64::MAX - 1));
+}
+
+#[tokio::test]
+async fn quinns_own_codes_read_as_perhaps_seen() {
+    let reset = error::reset(quinn::VarInt::from_u32(0));
+    assert!(reset.reason == Reason::Internal && reset.may_have_seen(0));
+}
+
+#[tokio::test]
+async fn a_reset_from_outside_wakes_whoever_reads_or_writes() {
+    let (hub, agent) = pair("vm-1").await;
+    let (ours, mut theirs) = ends(&hub, &agent).await;
+    let probe = ours.probe();
+    let (mut recv, mut send) = ours.split();
+    let reading = recv.read_chunk(1);
+    // More than the windows hold, so that it waits.
+    let writing = send.write_chunk(Bytes::from(vec![0; 32 * 1024 * 1024]));
+    let outside = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        probe.reset(Reset::not_delivered(Reason::ClientGone));
+    };
+    let (read, written, ()) = tokio::time::timeout(SOON, async { tokio::join!(reading, writing, outside) }).await.unwrap();
+    assert_eq!((read, written), (Err(StreamError::Closed), Err(StreamError::Closed)));
+    let error = loop {
+        match theirs.read_chunk(usize::MAX).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a reset must not look like an end"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, StreamError::Reset(Reset::not_delivered(Reason::ClientGone)));
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_is_not_a_reset() {
+    let (hub, agent) = pair("vm-1").await;
+    let (mut ours, _theirs) = ends(&hub, &agent).await;
+    agent.close(Close::Leaving);
+    assert!(matches!(ours.read_chunk(1).await, Err(StreamError::Lost(text)) if text.contains("process ends")));
+    assert!(matches!(ours.write_chunk(Bytes::from_static(b"x")).await, Err(StreamError::Lost(_))));
+}
+
+#[tokio::test]
+async fn halves_end_their_own_direction_only() {
+    let (hub, agent) = pair("vm-1").await;
+    let (ours, mut theirs) = ends(&hub, &agent).await;
+    let (mut recv, mut send) = ours.split();
+    send.write_all(b"over").await.unwrap();
+    send.finish();
+    drop(send);
+    assert_eq!(theirs.read_chunk(9).await.unwrap().unwrap(), "over");
+    assert_eq!(theirs.read_chunk(9).await.unwrap(), None);
+    theirs.write_chunk(Bytes::from_static(b"out")).await.unwrap();
+    assert_eq!(recv.read_chunk(9).await.unwrap().unwrap(), "out");
+    drop(recv);
+    assert_eq!(theirs.probe().fate_within(SOON).await, Some(DROPPED));
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_wait_for_a_free_place() {
+    let (hub, agent) = pair("vm-1").await;
+    let mut open = Vec::new();
+    for _ in 0..crate::transport::STREAMS_FROM_AGENT {
+        let mut stream = agent.open().await.unwrap();
+        stream.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+        open.push((stream, hub.accept().await.unwrap()));
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(100), agent.open()).await.is_err());
+    open.pop();
+    assert!(tokio::time::timeout(SOON, agent.open()).await.is_ok());
+}
+
+#[test]
+fn streams_and_tunnels_cross_threads() {
+    fn assert<T: Send + Sync>() {}
+    assert::<Stream>();
+    assert::<StreamProbe>();
+    assert::<Tunnel>();
+}
