@@ -33,8 +33,8 @@ pub(super) struct Known {
 pub(super) fn listeners(top: &Section<'_>, files: &Files<'_>, settings: &HubSettings, proxies: &Proxies) -> (Vec<Listener>, Vec<Known>) {
     let (mut listeners, mut known) = (Vec::new(), Vec::new());
     let (mut names, mut addresses) = (Taken::default(), vec![]);
-    addresses.extend(settings.metrics.address.map(|address| (address, "metrics.address")));
-    addresses.extend(settings.admin.tcp.as_ref().map(|tcp| (tcp.address, "admin.address")));
+    addresses.extend(settings.metrics.address.map(|address| (address, Err("metrics.address"))));
+    addresses.extend(settings.admin.tcp.as_ref().map(|tcp| (tcp.address, Err("admin.address"))));
     for section in top.sections("listener", &keys::LISTENER) {
         let name_item = section.required("name");
         let name = name_item.as_ref().and_then(values::name);
@@ -63,16 +63,18 @@ pub(super) fn listeners(top: &Section<'_>, files: &Files<'_>, settings: &HubSett
     (listeners, known)
 }
 
-/// Two sockets cannot share an address, unless the kernel chooses the ports.
-fn free(item: &Item<'_>, address: SocketAddr, taken: &mut Vec<(SocketAddr, &'static str)>) -> bool {
+/// Two sockets cannot share an address, unless the kernel chooses the ports. Addresses are taken by a listener at a place, or
+/// by another section.
+fn free(item: &Item<'_>, address: SocketAddr, taken: &mut Vec<(SocketAddr, Result<Place, &'static str>)>) -> bool {
     if address.port() == 0 {
         return true;
     }
     if let Some((_, by)) = taken.iter().find(|(other, _)| *other == address) {
+        let by = by.map_or_else(str::to_owned, |place| format!("line {}", item.source().line(place)));
         item.wrong(format!("{address} is taken by {by}"), "use another port or address");
         return false;
     }
-    taken.push((address, "another listener"));
+    taken.push((address, Ok(item.place())));
     true
 }
 
