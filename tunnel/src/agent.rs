@@ -114,7 +114,7 @@ fn failure(address: SocketAddr, error: ConnectionError, identity: Option<&Arc<Id
         ConnectionError::TimedOut => TunnelError::Timeout(address),
         ConnectionError::TransportError(ours) if alert(ours.code).is_some() => TunnelError::Identity(format!(
             "hub at {address} cannot be trusted: {}; this machine's clock says {}",
-            ours.reason,
+            tls::plain(&ours.reason),
             stamp(SystemTime::now())
         )),
         ConnectionError::ConnectionClosed(theirs) => match alert(theirs.error_code) {

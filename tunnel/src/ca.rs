@@ -57,7 +57,9 @@ impl Ca {
         let key = KeyPair::generate().map_err(ca_error)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("figspan CA of {trust_domain}"));
+        // Two CAs of one domain overlap while one replaces the other; a name of its own tells them apart in logs and chains.
+        let mark: u32 = rand::random();
+        params.distinguished_name.push(DnType::CommonName, format!("figspan CA of {trust_domain} {mark:08x}"));
         let uri = format!("spiffe://{trust_domain}").try_into().map_err(ca_error)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -150,8 +152,7 @@ fn public_key(csr: &[u8]) -> Result<SubjectPublicKeyInfo, CaError> {
     if csr.len() > MAX_CSR {
         return Err(CaError::Csr(format!("{} bytes; the limit is {MAX_CSR}", csr.len())));
     }
-    let (rest, request) =
-        X509CertificationRequest::from_der(csr).map_err(|error| CaError::Csr(format!("not PKCS #10 in DER: {error}")))?;
+    let (rest, request) = X509CertificationRequest::from_der(csr).map_err(|error| CaError::Csr(format!("not PKCS #10 in DER: {error}")))?;
     if !rest.is_empty() {
         return Err(CaError::Csr(format!("{} bytes behind its end", rest.len())));
     }

@@ -1,28 +1,165 @@
 //! Drain, the same everywhere: stop new work, finish old work to a deadline, force.
+//!
+//! Owns the tasks of a part. Promises that [`Drain::run`] returns only when all tasks have ended or the deadline has passed; in
+//! the second case tasks are told by [`Drain::forced`]. A second signal calls [`Drain::force`] at once.
+
 use std::future::Future;
 use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
 /// The owner of a part's tasks. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Drain { stop: CancellationToken, force: CancellationToken, tasks: TaskTracker }
+pub struct Drain {
+    stop: CancellationToken,
+    force: CancellationToken,
+    tasks: TaskTracker,
+}
+
 impl Drain {
-    /// x
-    pub fn new() -> Self { Self::default() }
+    /// An owner without tasks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Starts a task that drain waits for (on the current runtime).
-    pub fn spawn<F>(&self, task: F) where F: Future<Output = ()> + Send + 'static { self.tasks.spawn(task); }
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
     /// The same for the current thread's `LocalSet`.
-    pub fn spawn_local<F>(&self, task: F) where F: Future<Output = ()> + 'static { self.tasks.spawn_local(task); }
-    /// Completes when new work shall stop.
-    pub async fn stopping(&self) { self.stop.cancelled().await }
-    /// x
-    pub fn is_stopping(&self) -> bool { self.stop.is_cancelled() }
-    /// Completes when old work shall be cut.
-    pub async fn forced(&self) { self.force.cancelled().await }
-    /// Phase 1.
-    pub fn stop(&self) { self.stop.cancel(); self.tasks.close(); }
-    /// Phase 3.
-    pub fn force(&self) { self.stop(); self.force.cancel(); }
-    /// All three phases: true when all work finished in time.
-    pub async fn run(&self, deadline: Duration) -> bool { self.stop(); let done = tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok(); self.force.cancel(); done }
+    pub fn spawn_local<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.tasks.spawn_local(task);
+    }
+
+    /// Completes when new work shall stop. Cancel-safe.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether new work shall stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Completes when old work shall be cut. Cancel-safe.
+    pub async fn forced(&self) {
+        self.force.cancelled().await;
+    }
+
+    /// Whether old work shall be cut.
+    pub fn is_forced(&self) -> bool {
+        self.force.is_cancelled()
+    }
+
+    /// How many tasks run.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Phase 1: stop new work.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Phase 3: cut old work.
+    pub fn force(&self) {
+        self.stop();
+        self.force.cancel();
+    }
+
+    /// All three phases: true when all work finished before the deadline and nobody forced it.
+    pub async fn run(&self, deadline: Duration) -> bool {
+        self.stop();
+        let done = tokio::select! {
+            biased;
+            () = self.tasks.wait() => !self.is_forced(),
+            () = self.forced() => false,
+            () = tokio::time::sleep(deadline) => false,
+        };
+        self.force.cancel();
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_ends_in_time_is_waited_for_and_no_longer() {
+        let drain = Drain::new();
+        let owner = drain.clone();
+        drain.spawn(async move {
+            owner.stopping().await;
+            tokio::time::sleep(Duration::from_secs(7)).await;
+        });
+        let began = Instant::now();
+        assert!(!drain.is_stopping());
+        assert!(drain.run(DEADLINE).await);
+        assert_eq!((began.elapsed().as_secs(), drain.tasks()), (7, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_is_forced_at_the_deadline() {
+        let drain = Drain::new();
+        let owner = drain.clone();
+        drain.spawn(async move { owner.forced().await });
+        let began = Instant::now();
+        assert!(!drain.run(DEADLINE).await);
+        assert_eq!(began.elapsed(), DEADLINE);
+        drain.tasks.wait().await;
+        assert!(drain.is_forced());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_the_wait_at_once() {
+        let drain = Drain::new();
+        drain.spawn(std::future::pending());
+        let second = drain.clone();
+        let began = Instant::now();
+        let (done, ()) = tokio::join!(drain.run(DEADLINE), async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            second.force();
+        });
+        assert!(!done);
+        assert_eq!(began.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_begun_while_stopping_is_waited_for_too() {
+        let drain = Drain::new();
+        drain.stop();
+        drain.spawn(tokio::time::sleep(Duration::from_secs(2)));
+        let began = Instant::now();
+        assert!(drain.run(DEADLINE).await);
+        assert_eq!(began.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_of_one_thread_are_waited_for() {
+        let drain = Drain::new();
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let held = std::rc::Rc::new(());
+                drain.spawn_local(async move {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    drop(held);
+                });
+                assert!(drain.run(DEADLINE).await);
+            })
+            .await;
+    }
 }

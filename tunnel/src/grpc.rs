@@ -81,9 +81,8 @@ where
     F: FnOnce(BoxStream<'static, Result<pb::HubMessage, Status>>) -> BoxStream<'static, Result<pb::AgentMessage, Status>> + Send + 'static,
 {
     let tasks = Tasks::new();
-    let service = DiscoveryServer::new(Once(Mutex::new(Some(handler))))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let service =
+        DiscoveryServer::new(Once(Mutex::new(Some(handler)))).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let mut service = service.clone();
         service.call(request)

@@ -9,15 +9,16 @@ use std::sync::{Arc, OnceLock};
 
 use figspan_proto::{ALPN_JOIN, ALPN_TUNNEL};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::{ClientConfig, Resumption, ResolvesClientCert};
+use rustls::SignatureScheme;
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use rustls::SignatureScheme;
 
 use crate::identity::Credentials;
-pub(crate) use verify::{AgentsOnly, HubsOnly, Pinned};
+use verify::{AgentsOnly, HubsOnly};
+pub(crate) use verify::{Pinned, plain};
 
 /// What an agent sends as SNI. Hubs are known by their SPIFFE id; the name only has to be one.
 pub(crate) const SERVER_NAME: &str = "hub.figspan";

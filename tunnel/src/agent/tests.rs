@@ -56,7 +56,10 @@ async fn a_hub_refuses_an_agent_whose_ca_it_does_not_know() {
     let credentials = Credentials::new(theirs.identity(vm(), SystemTime::now(), HOUR), ours.ca.roots());
     let (hub, agent) = meet(&endpoint, &credentials).await;
     assert!(matches!(&hub, Err(TunnelError::Identity(_))), "{hub:?}");
-    assert!(matches!(&agent, Err(TunnelError::Identity(text)) if text.contains("refuses our certificate") && text.contains("join")), "{agent:?}");
+    assert!(
+        matches!(&agent, Err(TunnelError::Identity(text)) if text.contains("refuses our certificate") && text.contains("join")),
+        "{agent:?}"
+    );
 }
 
 #[tokio::test]
@@ -208,10 +211,8 @@ async fn without_a_certificate_no_tunnel_is_opened() {
     let pinned = Pinned::new(authority.ca.pin());
     let crypto = tls::anonymous(pinned, figspan_proto::ALPN_TUNNEL).unwrap();
     let address = endpoint.local_address().unwrap();
-    let (hub, client) = tokio::join!(
-        async { endpoint.accept().await.unwrap().establish().await },
-        connect(address, 0, crypto, transport::MTU, None)
-    );
+    let (hub, client) =
+        tokio::join!(async { endpoint.accept().await.unwrap().establish().await }, connect(address, 0, crypto, transport::MTU, None));
     assert!(matches!(hub, Err(TunnelError::Identity(_))), "{hub:?}");
     let (_endpoint, connection) = client.unwrap();
     let closed = crate::tunnel::closed(connection.closed().await);

@@ -21,9 +21,7 @@ fn counted(instance: String) -> pb::AgentMessage {
 }
 
 /// An agent that answers each hello with its text.
-fn parrot(
-    messages: BoxStream<'static, Result<pb::HubMessage, Status>>,
-) -> BoxStream<'static, Result<pb::AgentMessage, Status>> {
+fn parrot(messages: BoxStream<'static, Result<pb::HubMessage, Status>>) -> BoxStream<'static, Result<pb::AgentMessage, Status>> {
     messages
         .map(|message| match message?.body {
             Some(pb::hub_message::Body::Hello(hello)) => Ok(counted(hello.replica)),
@@ -111,9 +109,7 @@ async fn a_lost_tunnel_ends_the_watch_at_once() {
 #[tokio::test]
 async fn a_message_above_the_limit_is_refused() {
     let (hub, agent) = pair("vm-1").await;
-    let served = async {
-        serve(agent.accept().await.unwrap(), |_| stream::iter([Ok(counted("x".repeat(MAX_MESSAGE + 1)))]).boxed()).await
-    };
+    let served = async { serve(agent.accept().await.unwrap(), |_| stream::iter([Ok(counted("x".repeat(MAX_MESSAGE + 1)))]).boxed()).await };
     let watched = async {
         let (_sender, mut messages) = begin(&hub).await;
         assert!(messages.next().await.unwrap().is_err());

@@ -93,10 +93,11 @@ impl Incoming {
 }
 
 fn refused(remote: SocketAddr, error: quinn::ConnectionError) -> TunnelError {
-    let text = crate::tunnel::closed(error.clone()).detail;
     match error {
-        quinn::ConnectionError::TransportError(_) => TunnelError::Identity(format!("{remote} is refused: {text}")),
-        _ => TunnelError::Lost(format!("handshake with {remote} failed: {text}")),
+        quinn::ConnectionError::TransportError(error) => {
+            TunnelError::Identity(format!("{remote} is refused: {}", crate::tls::plain(&error.reason)))
+        }
+        error => TunnelError::Lost(format!("handshake with {remote} failed: {}", crate::tunnel::closed(error).detail)),
     }
 }
 

@@ -117,25 +117,30 @@ async fn a_restarted_hub_is_noticed_at_once() {
     };
     let socket = bind_shards(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let address = socket.local_addr().unwrap();
-    // The first hub lives on a runtime of its own, so that it can be killed without a word.
-    let (said, heard) = std::sync::mpsc::channel();
+    // The first hub lives on a runtime of its own. With that gone first, nothing can say goodbye: a kill.
     let agent_credentials = authority.agent("vm-1");
-    let first = std::thread::spawn({
-        let (credentials, _guard) = (Arc::clone(&credentials), ());
-        move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let config = HubConfig { shard: 0, shards: 1, credentials, reset_key: [9; 64] };
-                let endpoint = HubEndpoint::new(socket, config).unwrap();
-                let tunnel = accept(&endpoint).await;
-                said.send(()).unwrap();
-                std::mem::forget((tunnel, endpoint));
-            });
-            runtime.shutdown_background();
-        }
+    let (said, heard) = tokio::sync::oneshot::channel();
+    let (kill, killed) = std::sync::mpsc::channel::<()>();
+    let first_credentials = Arc::clone(&credentials);
+    let first = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let alive = runtime.block_on(async {
+            let config = HubConfig { shard: 0, shards: 1, credentials: first_credentials, reset_key: [9; 64] };
+            let endpoint = HubEndpoint::new(socket, config).unwrap();
+            let tunnel = accept(&endpoint).await;
+            // Long enough for the handshake to be confirmed.
+            let _ = tunnel.accept().await;
+            said.send(()).unwrap();
+            (tunnel, endpoint)
+        });
+        killed.recv().unwrap();
+        drop(runtime);
+        drop(alive);
     });
     let agent = agent::dial(address, 0, &agent_credentials).await.unwrap();
-    heard.recv().unwrap();
+    agent.open().await.unwrap().write_chunk(bytes::Bytes::from_static(b"hello")).await.unwrap();
+    heard.await.unwrap();
+    kill.send(()).unwrap();
     first.join().unwrap();
     let _second = start(bind_shards(address, 1).unwrap().remove(0));
     let began = std::time::Instant::now();
@@ -161,7 +166,9 @@ async fn a_silent_agent_is_suspect_within_a_second_and_cleared_when_it_speaks_ag
         loop {
             match paused.try_recv() {
                 Ok(pause) => std::thread::sleep(pause),
-                Err(std::sync::mpsc::TryRecvError::Empty) => runtime.block_on(tokio::time::sleep(Duration::from_millis(20))),
+                Err(std::sync::mpsc::TryRecvError::Empty) => {
+                    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await })
+                }
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => break,
             }
         }

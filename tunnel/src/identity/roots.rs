@@ -45,8 +45,7 @@ impl Roots {
         let mut anchors = Vec::new();
         let mut pins = Vec::new();
         for certificate in &certificates {
-            let (rest, parsed) =
-                X509Certificate::from_der(certificate).map_err(|error| IdentityError::Certificate(error.to_string()))?;
+            let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|error| IdentityError::Certificate(error.to_string()))?;
             if !rest.is_empty() {
                 return Err(IdentityError::Certificate(format!("{} bytes behind its end", rest.len())));
             }

@@ -60,7 +60,8 @@ fn varint(reset: Reset) -> VarInt {
 
 impl Shared {
     pub(super) fn new(connection: Connection, send: SendStream, recv: RecvStream) -> Self {
-        let halves = Halves { send, recv, send_ended: false, recv_ended: false, peer_ended: false, closed: false, reader: None, writer: None };
+        let halves =
+            Halves { send, recv, send_ended: false, recv_ended: false, peer_ended: false, closed: false, reader: None, writer: None };
         Self {
             connection,
             halves: Mutex::new(halves),

@@ -188,7 +188,8 @@ async fn streams_beyond_the_limit_wait_for_a_free_place() {
         open.push((stream, hub.accept().await.unwrap()));
     }
     assert!(tokio::time::timeout(Duration::from_millis(100), agent.open()).await.is_err());
-    open.pop();
+    // quinn announces freed places in batches of an eighth of the limit.
+    open.truncate(8);
     assert!(tokio::time::timeout(SOON, agent.open()).await.is_ok());
 }
 

@@ -19,7 +19,7 @@ use super::provider;
 use crate::identity::{Credentials, IdentityError, Leaf, MAX_CHAIN, Roots, pin};
 
 /// Why a verified chain still does not prove the right holder.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Refusal {
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -31,6 +31,19 @@ enum Refusal {
     Pin,
     #[error("its chain has {0} certificates; the limit is {MAX_CHAIN}")]
     Chain(usize),
+}
+
+/// rustls shows other people's errors by their `Debug` form.
+impl std::fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a person should read of a TLS failure: the reason without rustls's wrapping.
+pub(crate) fn plain(text: &str) -> &str {
+    let text = text.strip_prefix("invalid peer certificate: ").unwrap_or(text);
+    text.strip_prefix("Other(OtherError(").and_then(|text| text.strip_suffix("))")).unwrap_or(text)
 }
 
 impl From<Refusal> for Error {
@@ -62,7 +75,8 @@ fn refuse(error: webpki::Error) -> Error {
         webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
         webpki::Error::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before },
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
-        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        // A CA of the name is known, but another one signed.
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::UnknownIssuer,
         webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
         webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => CertificateError::BadEncoding,
         other => CertificateError::Other(OtherError(Arc::new(other))),
