@@ -1,1 +1,21 @@
-//! The figspan agent: advertises a VM's workloads and carries bytes to them
+//! The figspan agent: offers a VM's workloads to hubs and carries bytes to them.
+//!
+//! In path order: [`settings`] say what there is; [`probe`] asks workloads how they are; [`advertise`] tells hubs;
+//! [`tunnels`] keep the way to them open; [`receive`] takes their streams and [`forward`] gives them to workloads.
+//! [`identity`] is who the agent is. [`Agent::start`] puts it together, in process or for the daemon in `run`.
+
+pub mod advertise;
+pub mod agent;
+pub mod connect;
+pub mod forward;
+pub mod identity;
+pub mod probe;
+pub mod receive;
+pub mod settings;
+pub mod status;
+pub mod tunnels;
+pub mod uplinks;
+pub mod workers;
+
+pub use agent::{Agent, Running, StartError};
+pub use settings::Settings;

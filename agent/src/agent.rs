@@ -1,0 +1,319 @@
+//! A running agent: puts the parts together, and takes them apart in order.
+//!
+//! Usable in process, several at once: nothing here is global. Drain has three phases: hubs are told and nothing new is
+//! taken; streams finish to a deadline; what is left is cut. Tunnels close last, so that no answer is lost with them.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use figspan_proto::name::UplinkName;
+use figspan_tunnel::drain::Drain;
+use figspan_tunnel::resolve::{ResolveError, Resolver};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::{Holder, renew};
+use crate::probe;
+use crate::receive::Receiver;
+use crate::settings::{self, Settings};
+use crate::status::{self, Status};
+use crate::tunnels::{self, Keeper, Tunnels, Wanted};
+use crate::uplinks::{Changes, Uplinks};
+use crate::workers::Workers;
+
+/// After the last stream, hubs get this long to hear of the drain before their tunnels close: what they send in ignorance is
+/// answered with "not delivered" instead of being lost.
+const QUIET: Duration = Duration::from_millis(250);
+/// However busy the hubs are, tunnels close after this long.
+const QUIET_AT_MOST: Duration = Duration::from_secs(3);
+/// How long the tasks that are left may take to end.
+const END: Duration = Duration::from_secs(2);
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No threads.
+    #[error("cannot start {0} workers: {1}; lower workers in agent.toml, or raise TasksMax in the unit")]
+    Workers(usize, io::Error),
+    /// No resolver.
+    #[error("cannot set up name resolution: {0}; see /etc/resolv.conf")]
+    Resolver(#[from] ResolveError),
+    /// No status socket.
+    #[error("cannot listen on status socket {path}: {1}; see status.socket in agent.toml, and whether another agent runs", path = .0.display())]
+    StatusSocket(PathBuf, io::Error),
+    /// No metrics.
+    #[error("cannot serve metrics on {0}: {1}; correct metrics.address in agent.toml")]
+    Metrics(std::net::SocketAddr, io::Error),
+}
+
+/// A running agent. Clones share it; dropped without [`Running::drain`], its tasks go on until their runtime ends.
+#[derive(Debug, Clone)]
+pub struct Running(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    started: SystemTime,
+    instance: Arc<str>,
+    identity: Arc<Holder>,
+    uplinks: Arc<Uplinks>,
+    tunnels: Arc<Tunnels>,
+    receiver: Arc<Receiver>,
+    resolver: Resolver,
+    workers: Arc<Workers>,
+    work: Drain,
+    life: Drain,
+    wanted: watch::Sender<Wanted>,
+    settings: Mutex<Settings>,
+    reload: Mutex<status::Reload>,
+    probes: Mutex<HashMap<UplinkName, (settings::Uplink, CancellationToken)>>,
+    drained: AtomicBool,
+}
+
+/// Starts agents.
+#[derive(Debug)]
+pub struct Agent;
+
+impl Agent {
+    /// Starts an agent on the current runtime and as many more threads as `settings.workers` asks for. It returns at once:
+    /// tunnels come up as hubs answer.
+    pub async fn start(settings: Settings, identity: Holder) -> Result<Running, StartError> {
+        let workers = Workers::start(settings.workers).map_err(|error| StartError::Workers(settings.workers, error))?;
+        let (work, life) = (Drain::new(), Drain::new());
+        let uplinks = Arc::new(Uplinks::default());
+        let resolver = Resolver::system()?;
+        let receiver = Receiver::new(Arc::clone(&uplinks), resolver.clone(), work.clone(), settings.max_streams);
+        let running = Running(Arc::new(Inner {
+            started: SystemTime::now(),
+            instance: format!("{:016x}", rand::random::<u64>()).into(),
+            identity: Arc::new(identity),
+            uplinks,
+            tunnels: Arc::default(),
+            receiver: Arc::new(receiver),
+            resolver,
+            workers: Arc::new(workers),
+            work,
+            life,
+            wanted: watch::Sender::new(wanted(&settings)),
+            settings: Mutex::new(settings.clone()),
+            reload: Mutex::default(),
+            probes: Mutex::default(),
+            drained: AtomicBool::new(false),
+        }));
+        running.listen(&settings).await?;
+        running.apply(&settings);
+        running.keep_tunnels(settings.drain_timeout);
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// How the agent is.
+    pub fn status(&self) -> Status {
+        let inner = &*self.0;
+        let settings = inner.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let hubs = settings.hubs.clone();
+        drop(settings);
+        let reload = inner.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = status::Seen {
+            started: inner.started,
+            instance: &inner.instance,
+            identity: &inner.identity,
+            uplinks: &inner.uplinks,
+            tunnels: &inner.tunnels,
+            receiver: &inner.receiver,
+            draining: inner.work.is_stopping(),
+            hubs,
+            reload,
+        };
+        seen.status(SystemTime::now())
+    }
+
+    /// Takes on other settings; streams that run are not touched. What needs a restart is told and left as it is.
+    pub fn reload(&self, new: Settings) -> Changes {
+        let old = std::mem::replace(&mut *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner), new.clone());
+        let changes = self.apply(&new);
+        self.0.receiver.set_limit(new.max_streams);
+        self.0.wanted.send_if_modified(|now| {
+            let wanted = wanted(&new);
+            let changed = *now != wanted;
+            *now = wanted;
+            changed
+        });
+        let restart = needs_restart(&old, &new);
+        for key in &restart {
+            tracing::warn!(key, "{key} has changed in agent.toml; it takes effect after a restart");
+        }
+        self.note_reload(None);
+        changes
+    }
+
+    /// Notes what became of a reload; an error says that the old settings stay.
+    pub fn note_reload(&self, error: Option<String>) {
+        let mut reload = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        match &error {
+            Some(_) => reload.failed += 1,
+            None => reload.done += 1,
+        }
+        reload.at_ms = crate::advertise::unix_ms(SystemTime::now());
+        reload.error = error;
+    }
+
+    /// The agent's identity.
+    pub fn identity(&self) -> &Arc<Holder> {
+        &self.0.identity
+    }
+
+    /// The number of tunnels that are up, and word of each change.
+    pub fn tunnels(&self) -> watch::Receiver<usize> {
+        self.0.tunnels.count()
+    }
+
+    /// Whether every thread of the agent answers within `time`.
+    pub async fn alive(&self, time: Duration) -> bool {
+        self.0.workers.alive(time).await
+    }
+
+    /// Ends the agent: hubs are told, streams finish until `deadline`, the rest is cut. True when nothing had to be cut.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let inner = &*self.0;
+        if inner.drained.swap(true, Ordering::AcqRel) {
+            return true;
+        }
+        tracing::info!(streams = inner.receiver.open(), "draining: {} streams may go on for {deadline:?}", inner.receiver.open());
+        let clean = inner.work.run(deadline).await;
+        if !clean {
+            tracing::warn!(streams = inner.receiver.open(), "the drain deadline has passed; what still ran was cut");
+        }
+        self.quiet().await;
+        inner.life.stop();
+        inner.life.run(END).await;
+        clean
+    }
+
+    /// Ends the agent without waiting for streams.
+    pub async fn abort(&self) {
+        self.0.work.force();
+        self.0.drained.store(true, Ordering::Release);
+        self.0.life.run(END).await;
+    }
+
+    /// Waits until no hub has opened a stream for a while.
+    async fn quiet(&self) {
+        if self.0.tunnels.live().is_empty() {
+            return;
+        }
+        let taken = || self.0.receiver.taken();
+        let wait = async {
+            loop {
+                let before = taken();
+                tokio::time::sleep(QUIET).await;
+                if taken() == before {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(QUIET_AT_MOST, wait).await;
+    }
+
+    fn apply(&self, settings: &Settings) -> Changes {
+        let inner = &*self.0;
+        let changes = inner.uplinks.apply(&settings.uplinks);
+        let mut probes = inner.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.retain(|name, (probed, stop)| {
+            let same = settings.uplinks.iter().any(|uplink| uplink.name == *name && asked_alike(uplink, probed));
+            if !same {
+                stop.cancel();
+            }
+            same
+        });
+        for uplink in &settings.uplinks {
+            if probes.contains_key(&uplink.name) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            probes.insert(uplink.name.clone(), (uplink.clone(), stop.clone()));
+            let (uplink, uplinks, resolver) = (uplink.clone(), Arc::clone(&inner.uplinks), inner.resolver.clone());
+            let life = inner.life.clone();
+            inner.life.spawn(async move {
+                tokio::select! {
+                    () = probe::watch(uplink, uplinks, resolver, stop) => {}
+                    () = life.stopping() => {}
+                }
+            });
+        }
+        changes
+    }
+
+    fn keep_tunnels(&self, drain_time: Duration) {
+        let inner = &*self.0;
+        let keeper = Keeper {
+            tunnels: Arc::clone(&inner.tunnels),
+            identity: Arc::clone(&inner.identity),
+            uplinks: Arc::clone(&inner.uplinks),
+            receiver: Arc::clone(&inner.receiver),
+            work: inner.work.clone(),
+            life: inner.life.clone(),
+            workers: Arc::clone(&inner.workers),
+            resolver: inner.resolver.clone(),
+            instance: Arc::clone(&inner.instance),
+            drain_time,
+        };
+        inner.life.spawn(tunnels::keep(keeper, inner.wanted.subscribe()));
+        let (life, tunnels, holder) = (inner.life.clone(), Arc::clone(&inner.tunnels), Arc::clone(&inner.identity));
+        inner.life.spawn(async move {
+            // Any replica may sign; one that stays is the better choice.
+            let tunnel = || {
+                let live = tunnels.live();
+                let best = live.iter().min_by_key(|live| (live.leaving.load(Ordering::Acquire), live.tunnel.rtt()));
+                best.map(|live| live.tunnel.clone())
+            };
+            tokio::select! {
+                () = renew::keep(holder, tunnel) => {}
+                () = life.stopping() => {}
+            }
+        });
+    }
+
+    async fn listen(&self, settings: &Settings) -> Result<(), StartError> {
+        let running = Arc::downgrade(&self.0);
+        let source = status::serve::Source::new(move || running.upgrade().map(|inner| Self(inner).status()));
+        if let Some(path) = &settings.status_socket {
+            let listener = status::serve::bind(path).map_err(|error| StartError::StatusSocket(path.clone(), error))?;
+            self.0.life.spawn(status::serve::on_socket(listener, path.clone(), source.clone(), self.0.life.clone()));
+        }
+        if let Some(address) = settings.metrics {
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| StartError::Metrics(address, error))?;
+            self.0.life.spawn(status::serve::on_tcp(listener, source, self.0.life.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn wanted(settings: &Settings) -> Wanted {
+    Wanted { hubs: settings.hubs.clone(), tunnels_per_hub: settings.tunnels_per_hub }
+}
+
+/// Whether a probe of one would find the same as a probe of the other.
+fn asked_alike(a: &settings::Uplink, b: &settings::Uplink) -> bool {
+    a.address == b.address && a.health == b.health
+}
+
+/// Keys that changed and cannot change while the agent runs.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let keys = [
+        ("state_dir", old.state_dir != new.state_dir),
+        ("workers", old.workers != new.workers),
+        ("status.socket", old.status_socket != new.status_socket),
+        ("metrics.address", old.metrics != new.metrics),
+        ("log", old.log != new.log),
+        ("trust_domain", old.trust_domain != new.trust_domain),
+    ];
+    keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+#[cfg(test)]
+mod tests;

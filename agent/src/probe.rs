@@ -1,0 +1,134 @@
+//! Hop workload -> **probe** -> advertise: asks each workload how it is, and notes the answer.
+//!
+//! One task per uplink: a check at once, then one per interval, give or take a tenth, so that many agents do not knock in
+//! step. When a verdict changes, one log line says what to do about it. A probe never decides about traffic: the hub does.
+
+mod grpc;
+mod http;
+mod judge;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use figspan_proto::control::{Health, plain};
+use figspan_tunnel::resolve::Resolver;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{self, ConnectError};
+use crate::settings::{Check, Uplink};
+use crate::uplinks::Uplinks;
+
+pub use judge::Judge;
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// An HTTP status outside of those that pass.
+    #[error("answered {0}")]
+    Status(http::StatusCode),
+    /// The HTTP exchange failed.
+    #[error("the HTTP check failed: {0}")]
+    Http(String),
+    /// The gRPC exchange failed.
+    #[error("the gRPC check failed: {0}")]
+    Grpc(String),
+    /// The gRPC health service says anything but SERVING.
+    #[error("grpc.health.v1 says {0}")]
+    NotServing(&'static str),
+}
+
+impl ProbeError {
+    /// What to do about it, for the end of a log line.
+    fn mend(&self, uplink: &Uplink) -> &'static str {
+        match (self, &uplink.health.check) {
+            (Self::Connect(_), _) => "start it, or correct uplink.address",
+            (Self::Timeout(_), _) => "see why it is slow, or raise uplink.health.timeout",
+            (Self::Status(_), _) => "see its own log, or correct uplink.health.path and uplink.health.status",
+            (Self::Http(_), _) => "see whether it speaks HTTP/1.1 there, or set uplink.health.type to tcp",
+            (Self::Grpc(_), _) => "see whether it serves grpc.health.v1, or set uplink.health.type to tcp",
+            (Self::NotServing(_), _) => "see its own log, or correct uplink.health.service",
+        }
+    }
+}
+
+/// Checks once.
+pub async fn check(uplink: &Uplink, resolver: &Resolver) -> Result<(), ProbeError> {
+    let timeout = uplink.health.timeout;
+    let ask = async {
+        if uplink.health.check == Check::None {
+            return Ok(());
+        }
+        let tcp = connect::connect(&uplink.address, timeout, resolver).await?;
+        match &uplink.health.check {
+            Check::None | Check::Tcp => Ok(()),
+            Check::Http { path, host, status } => {
+                let host = host.clone().unwrap_or_else(|| uplink.address.to_string());
+                http::check(tcp, path, &host, status).await
+            }
+            Check::Grpc { service } => grpc::check(tcp, &uplink.address.to_string(), service).await,
+        }
+    };
+    // Boxed: the exchange is large and rare, the task that waits for the next one is small and always there.
+    tokio::time::timeout(timeout, Box::pin(ask)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
+}
+
+/// Checks one uplink until `stop`.
+pub async fn watch(uplink: Uplink, uplinks: Arc<Uplinks>, resolver: Resolver, stop: CancellationToken) {
+    let name = &uplink.name;
+    if uplink.health.check == Check::None {
+        uplinks.set_health(name, Health::Ready, "");
+        return;
+    }
+    let before = uplinks.advertised().entries.get(name).map_or(Health::Unknown, |entry| entry.health);
+    let mut judge = Judge::new(before, uplink.health.rise, uplink.health.fall);
+    loop {
+        let result = tokio::select! {
+            result = check(&uplink, &resolver) => result,
+            () = stop.cancelled() => return,
+        };
+        let verdict = judge.record(result.is_ok());
+        let reason = match (&result, judge.health()) {
+            (Err(error), Health::Down) => plain(&error.to_string()),
+            _ => String::new(),
+        };
+        // A down workload may find new reasons with every check; only a change of the verdict is worth a message.
+        if let Some(health) = verdict {
+            uplinks.set_health(name, health, &reason);
+            told(&uplink, health, &result);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(jittered(uplink.health.interval, rand::random())) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn told(uplink: &Uplink, health: Health, result: &Result<(), ProbeError>) {
+    let (name, address) = (&uplink.name, &uplink.address);
+    match (health, result) {
+        (Health::Down, Err(error @ ProbeError::Connect(why))) => {
+            let mend = error.mend(uplink);
+            tracing::warn!(uplink = %name, %address, "cannot reach workload {name} at {address}: {why}; {mend} in agent.toml");
+        }
+        (Health::Down, Err(error)) => {
+            let mend = error.mend(uplink);
+            tracing::warn!(uplink = %name, %address, "workload {name} at {address} is down: {error}; {mend} in agent.toml");
+        }
+        (Health::Ready, _) => tracing::info!(uplink = %name, %address, "workload {name} at {address} is ready"),
+        _ => {}
+    }
+}
+
+/// `interval` give or take a tenth; `random` is in 0..1.
+fn jittered(interval: Duration, random: f64) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * random)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Serves the status as JSON and the metrics as text: HTTP/1.1 on a Unix socket, metrics also on a TCP address.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use figspan_tunnel::drain::Drain;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::either::Either;
+
+use super::{Status, metrics};
+
+/// Connections at once; more wait.
+const CONNECTIONS: usize = 16;
+/// How long one may last.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// Where the status comes from; `None` once the agent is gone.
+#[derive(Clone)]
+pub struct Source(Arc<dyn Fn() -> Option<Status> + Send + Sync>);
+
+impl Source {
+    /// A source that calls `read` for each request.
+    pub fn new(read: impl Fn() -> Option<Status> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// Binds the socket, for its owner and group. A socket that nobody answers on is a left-over and is replaced.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Ok(meta) = std::fs::symlink_metadata(path)
+        && meta.file_type().is_socket()
+    {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+            Err(_) => std::fs::remove_file(path)?,
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Serves on the Unix socket until the agent's life stops; then removes it.
+pub async fn on_socket(listener: UnixListener, path: PathBuf, source: Source, life: Drain) {
+    serve(Door::Unix(listener), source, life).await;
+    let _ = std::fs::remove_file(path);
+}
+
+/// Serves metrics on a TCP address until the agent's life stops.
+pub async fn on_tcp(listener: TcpListener, source: Source, life: Drain) {
+    serve(Door::Tcp(listener), source, life).await;
+}
+
+/// Where connections come in.
+enum Door {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Either<UnixStream, TcpStream>> {
+        match self {
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Right(stream)),
+        }
+    }
+}
+
+async fn serve(door: Door, source: Source, life: Drain) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let all = matches!(door, Door::Unix(_));
+    loop {
+        let connection = tokio::select! {
+            connection = door.accept() => connection,
+            () = life.stopping() => return,
+        };
+        let Ok(connection) = connection else {
+            // Out of descriptors, most likely; trying again at once would only burn the processor.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (source, stop) = (source.clone(), life.clone());
+        life.spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request| {
+                let answer = answer(&request, &source, all);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(connection), service);
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_TIME, serving) => {}
+                () = stop.stopping() => {}
+            }
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, source: &Source, all: bool) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "use GET\n".to_owned());
+    }
+    let known = matches!(request.uri().path(), "/metrics") || (all && request.uri().path() == "/v1/status");
+    if !known {
+        return text(StatusCode::NOT_FOUND, "text/plain", "there are /v1/status (on the Unix socket) and /metrics\n".to_owned());
+    }
+    let Some(status) = (source.0)() else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the agent is ending\n".to_owned());
+    };
+    if request.uri().path() == "/metrics" {
+        return text(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&status));
+    }
+    match serde_json::to_string(&status) {
+        Ok(json) => text(StatusCode::OK, "application/json", json),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}

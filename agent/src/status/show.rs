@@ -1,0 +1,220 @@
+//! Shows a status to people: one line for systemd, a page for a terminal. Pure.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use figspan_proto::control::Health;
+
+use super::{Status, Uplink};
+
+/// One line: `2/2 tunnels, 1/1 uplinks ready, 3 streams, certificate 19h`.
+pub fn line(status: &Status) -> String {
+    let wanted = wanted_tunnels(status);
+    let ready = status.uplinks.iter().filter(|uplink| uplink.health == Health::Ready && uplink.refused.is_none()).count();
+    let mut line = if status.draining { "draining, ".to_owned() } else { String::new() };
+    let _ = write!(
+        line,
+        "{}/{wanted} tunnels, {ready}/{} uplinks ready, {} streams",
+        status.tunnels.len(),
+        status.uplinks.len(),
+        status.streams
+    );
+    let _ = write!(line, ", certificate {}", left(status.certificate.seconds_left));
+    if status.reload.error.is_some() {
+        line.push_str(", last reload refused");
+    }
+    line
+}
+
+/// How many tunnels there would be if each replica that answers had one per shard; at least one.
+fn wanted_tunnels(status: &Status) -> usize {
+    let mut replicas: Vec<(&str, u8)> = status.tunnels.iter().map(|tunnel| (tunnel.replica.as_str(), tunnel.shards)).collect();
+    replicas.sort_unstable();
+    replicas.dedup();
+    replicas.iter().map(|(_, shards)| usize::from(*shards)).sum::<usize>().max(1)
+}
+
+/// A page for a terminal; `now_ms` is the reader's clock.
+pub fn page(status: &Status, now_ms: u64) -> String {
+    let mut out = String::new();
+    let ago = |ms: u64| duration(now_ms.saturating_sub(ms) / 1000);
+    let _ = writeln!(
+        out,
+        "agent        {} ({}, up {}{})",
+        status.agent,
+        status.software,
+        ago(status.started_ms),
+        if status.draining { ", draining" } else { "" }
+    );
+    let _ = write!(out, "certificate  {}, {} left", status.certificate.id, left(status.certificate.seconds_left));
+    match &status.certificate.error {
+        Some(error) => _ = writeln!(out, "; renewal fails: {error}"),
+        None => _ = writeln!(out),
+    }
+    let _ = writeln!(out, "streams      {} open, {} refused", status.streams, status.streams_refused);
+    if let Some(error) = &status.reload.error {
+        let _ = writeln!(
+            out,
+            "settings     the last change was refused and the old settings hold:\n             {}",
+            error.trim_end().replace('\n', "\n             ")
+        );
+    }
+    for hub in &status.hubs {
+        let what = hub.error.as_ref().map_or_else(|| hub.addresses.join(", "), |error| format!("cannot be resolved: {error}"));
+        let _ = writeln!(out, "hub          {} ({what})", hub.name);
+    }
+    let rows = status.tunnels.iter().map(|tunnel| {
+        vec![
+            tunnel.replica.clone(),
+            format!("{}/{}", u16::from(tunnel.shard) + 1, tunnel.shards),
+            tunnel.address.clone(),
+            format!("{:.1} ms", tunnel.rtt_us as f64 / 1000.0),
+            tunnel.mtu.to_string(),
+            ago(tunnel.since_ms),
+            if tunnel.leaving { "leaving".to_owned() } else { "up".to_owned() },
+        ]
+    });
+    table(&mut out, &["TUNNEL TO", "SHARD", "ADDRESS", "RTT", "MTU", "SINCE", "STATE"], rows.collect());
+    for address in &status.unreachable {
+        let _ = writeln!(out, "no tunnel to {}: {}", address.address, address.error);
+    }
+    let rows = status.uplinks.iter().map(|uplink| {
+        vec![
+            uplink.name.clone(),
+            uplink.address.clone(),
+            uplink.protocol.as_str().to_owned(),
+            uplink.weight_in_force.map_or_else(|| uplink.weight.to_string(), |weight| weight.to_string()),
+            state(uplink),
+            uplink.open.to_string(),
+            uplink.streams.to_string(),
+            uplink.failed.iter().map(|(_, count)| count).sum::<u64>().to_string(),
+        ]
+    });
+    table(&mut out, &["UPLINK", "ADDRESS", "PROTOCOL", "WEIGHT", "STATE", "OPEN", "STREAMS", "FAILED"], rows.collect());
+    for uplink in &status.uplinks {
+        if let Some(refused) = &uplink.refused {
+            let _ = writeln!(out, "{} is refused by {refused}", uplink.name);
+        }
+        if !uplink.reason.is_empty() {
+            let _ = writeln!(out, "{} is down: {}", uplink.name, uplink.reason);
+        }
+    }
+    out
+}
+
+fn state(uplink: &Uplink) -> String {
+    let health = match uplink.health {
+        Health::Unknown => "unknown",
+        Health::Ready => "ready",
+        Health::Down => "down",
+    };
+    let drains = uplink.weight_in_force.unwrap_or(uplink.weight).is_zero();
+    match (&uplink.refused, drains) {
+        (Some(_), _) => "refused".to_owned(),
+        (None, true) => format!("{health}, draining"),
+        (None, false) => health.to_owned(),
+    }
+}
+
+fn table(out: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
+    out.push('\n');
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: Vec<&str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(&widths) {
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(head.to_vec());
+    rows.iter().for_each(|row| line(row.iter().map(String::as_str).collect()));
+}
+
+fn left(seconds: i64) -> String {
+    match u64::try_from(seconds) {
+        Ok(seconds) => duration(seconds),
+        Err(_) => format!("over for {}", duration(seconds.unsigned_abs())),
+    }
+}
+
+/// The two largest units at most: `19h 3m`.
+fn duration(seconds: u64) -> String {
+    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Certificate, Reload, Tunnel};
+    use figspan_proto::control::Protocol;
+
+    fn status() -> Status {
+        let tunnel = |shard| Tunnel {
+            replica: "hub-0".into(),
+            shard,
+            shards: 2,
+            address: "192.0.2.1:7443".into(),
+            software: "figspan-hub/0.1.0".into(),
+            since_ms: 1_000_000,
+            rtt_us: 1234,
+            mtu: 1452,
+            skew_ms: 0,
+            leaving: false,
+        };
+        let uplink = |name: &str, health, reason: &str, weight: u32| Uplink {
+            name: name.into(),
+            address: "127.0.0.1:8080".into(),
+            protocol: Protocol::Http1,
+            weight: weight.try_into().unwrap(),
+            weight_in_force: None,
+            health,
+            reason: reason.into(),
+            refused: None,
+            open: 3,
+            streams: 17,
+            bytes_to_workload: 0,
+            bytes_from_workload: 0,
+            failed: vec![("connect-refused".into(), 2)],
+        };
+        Status {
+            agent: "vm-1".into(),
+            software: "figspan-agent/0.1.0".into(),
+            instance: "i".into(),
+            started_ms: 0,
+            draining: false,
+            streams: 3,
+            streams_refused: 0,
+            certificate: Certificate {
+                id: "spiffe://figspan.local/agent/vm-1".into(),
+                not_after_ms: 0,
+                seconds_left: 68_590,
+                renewal_ms: 0,
+                renewed: 0,
+                error: None,
+            },
+            hubs: vec![],
+            tunnels: vec![tunnel(0), tunnel(1)],
+            unreachable: vec![],
+            uplinks: vec![uplink("monolith", Health::Ready, "", 0), uplink("orders", Health::Down, "connection refused", 100)],
+            reload: Reload::default(),
+        }
+    }
+
+    #[test]
+    fn the_line_counts_what_an_operator_looks_for() {
+        assert_eq!(line(&status()), "2/2 tunnels, 1/2 uplinks ready, 3 streams, certificate 19h 3m");
+        let mut alone = status();
+        alone.tunnels.clear();
+        alone.certificate.seconds_left = -61;
+        assert_eq!(line(&alone), "0/1 tunnels, 1/2 uplinks ready, 3 streams, certificate over for 1m 1s");
+    }
+
+    #[test]
+    fn the_page_has_a_row_for_each_tunnel_and_uplink_and_says_why_one_is_down() {
+        let page = page(&status(), 2_000_000);
+        insta::assert_snapshot!(page);
+    }
+}
