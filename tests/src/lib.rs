@@ -1,3 +1,4 @@
 //! figspan's harness: whole hubs, real agents and workloads with a ledger, on loopback, in a few statements.
 
 pub mod architecture;
+pub mod process;

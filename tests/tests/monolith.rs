@@ -17,7 +17,7 @@ const SESSION: &str = "/examples/servlets/servlet/SessionExample";
 fn a_real_monolith_is_shifted_away_without_a_failed_request() {
     let tomcats = [Tomcat::start("vm-1"), Tomcat::start("vm-2")];
     let orders = Orders::start();
-    let mut figspan = Figspan::start(&tomcats, &orders);
+    let figspan = Figspan::start(&tomcats, &orders);
     let web = figspan.web();
     let clients = Clients::new(&web);
 

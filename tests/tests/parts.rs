@@ -12,7 +12,9 @@ pub use workloads::{Orders, Tomcat};
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use figspan_tests::process::eventually;
 
 /// A port that was free a moment ago. Only for programs that cannot choose one themselves.
 pub fn free_port() -> u16 {
@@ -22,15 +24,6 @@ pub fn free_port() -> u16 {
 /// Waits until something listens.
 pub fn listening(what: &str, address: SocketAddr, deadline: Duration) {
     eventually(what, deadline, || TcpStream::connect(address).is_ok());
-}
-
-/// Waits for a condition.
-pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Where this run keeps its files; made anew.

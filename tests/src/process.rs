@@ -1,0 +1,178 @@
+//! figspan as an operator runs it: `figspan-hub`, `figspan-agent` and `figspanctl`, each a process of its own, set up by files.
+//!
+//! For what only processes can show: `kill -9`, signals, CPU time, resident memory, and programs of other makers around them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+/// Waits for a condition; panics with `what` when it does not come.
+pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process that ends with this value, at the latest.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a program of figspan in a folder; what it says goes to `<name>.log` there.
+    pub fn start(binary: &str, folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let log = std::fs::File::create(folder.join(format!("{name}.log"))).expect("the folder can be written");
+        let child = command(binary, folder).args(arguments).stdout(log.try_clone().expect("a file can be shared")).stderr(log).spawn();
+        Self { name: name.to_owned(), child: child.unwrap_or_else(|error| panic!("{binary}: {error}")) }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `KILL`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{}: cannot send {signal}", self.name);
+    }
+
+    /// Waits for its end; whether it ended well.
+    pub fn ended(&mut self, deadline: Duration) -> bool {
+        let mut status = None;
+        eventually(&format!("{} ends", self.name), deadline, || {
+            status = self.child.try_wait().expect("a child can be waited for");
+            status.is_some()
+        });
+        status.is_some_and(|status| status.success())
+    }
+
+    /// User and system time so far, in seconds.
+    pub fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
+        // USER_HZ is 100 on every Linux that figspan runs on.
+        ticks / 100.0
+    }
+
+    /// Resident memory in MiB.
+    pub fn rss(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") / 1024.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where a program of this build lies.
+pub fn binary(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a program knows its path");
+    let folder = this.ancestors().find(|folder| folder.join(name).is_file());
+    folder.unwrap_or_else(|| panic!("{name} is not built beside {}: cargo build -p figspan-hub -p figspan-agent -p figspan-ctl", this.display())).join(name)
+}
+
+fn command(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(binary(name));
+    command.current_dir(folder);
+    command
+}
+
+/// A hub in a folder of its own, with `hub.toml`, state and admin socket there.
+#[derive(Debug)]
+pub struct HubProcess {
+    /// Where its files are.
+    pub folder: PathBuf,
+    /// The process.
+    pub process: Process,
+}
+
+impl HubProcess {
+    /// Starts one; `config` is what comes behind the sections of [`HubProcess::base`].
+    pub fn start(folder: &Path, config: &str) -> Self {
+        Self::write(folder, config);
+        let process = Process::start("figspan-hub", folder, "hub", &["run", "--config", "hub.toml"]);
+        let hub = Self { folder: folder.to_owned(), process };
+        eventually("the hub answers on its admin socket", Duration::from_secs(20), || hub.ctl(&["status"]).status.success());
+        hub
+    }
+
+    fn write(folder: &Path, config: &str) {
+        let folder_text = folder.display();
+        let base = format!(
+            "[hub]\nreplica = \"hub-0\"\nstate_dir = \"{folder_text}/hub-state\"\nshards = 2\n\n[tunnel]\naddress = \"127.0.0.1:0\"\n\n\
+             [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"127.0.0.1:0\"\n\n"
+        );
+        // Beside the file and then over it, as an editor or a ConfigMap does.
+        std::fs::write(folder.join("hub.toml.new"), base + config).expect("the folder can be written");
+        std::fs::rename(folder.join("hub.toml.new"), folder.join("hub.toml")).expect("the folder can be written");
+    }
+
+    /// Changes the file under the running hub.
+    pub fn rewrite(&self, config: &str) {
+        Self::write(&self.folder, config);
+    }
+
+    /// Runs figspanctl against it.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        let hub = format!("unix:{}/admin.sock", self.folder.display());
+        command("figspanctl", &self.folder).args(["--hub", &hub]).args(arguments).output().expect("figspanctl runs")
+    }
+
+    /// The same with `-o json`, read.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.ctl(&[arguments, &["-o", "json"]].concat());
+        assert!(output.status.success(), "figspanctl {arguments:?}: {}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("figspanctl {arguments:?}: {error}: {}", text(&output)))
+    }
+
+    /// Where a listener is bound.
+    pub fn listener(&self, index: usize) -> SocketAddr {
+        self.json(&["status"])["listeners"][index]["address"].as_str().and_then(|text| text.parse().ok()).expect("the listener is bound")
+    }
+
+    /// Waits until an uplink has that many endpoints, all of which accept.
+    pub fn accepts(&self, uplink: &str, endpoints: usize) {
+        eventually(&format!("{uplink} has {endpoints} endpoints that accept"), Duration::from_secs(20), || {
+            let all = self.json(&["get", "uplinks"]);
+            let found = all.as_array().into_iter().flatten().find(|found| found["name"] == uplink).cloned().unwrap_or_default();
+            let list = found["endpoints"].as_array().cloned().unwrap_or_default();
+            list.len() == endpoints && list.iter().all(|endpoint| endpoint["accepts"] == true)
+        });
+    }
+
+    /// Joins a VM and starts its agent, as an operator does: grant, `join`, `run`. `uplinks` is the `[[uplink]]` part of its file.
+    pub fn agent(&self, name: &str, allowed: &str, uplinks: &str) -> Process {
+        let folder = self.folder.display();
+        let config = format!("state_dir = \"{folder}/{name}\"\n\n[status]\nsocket = \"{folder}/{name}.sock\"\n\n{uplinks}");
+        std::fs::write(self.folder.join(format!("{name}.toml")), config).expect("the folder can be written");
+        let grant = self.json(&["grant", "create", name, "--uplinks", allowed, "--ttl", "5m"]);
+        let token = self.folder.join(format!("{name}.token"));
+        std::fs::write(&token, grant["token"].as_str().expect("the grant has a token")).expect("the folder can be written");
+        let file = format!("{name}.toml");
+        let joined = command("figspan-agent", &self.folder).args(["join", "--config", &file, "--token-file"]).arg(&token).output().expect("the agent runs");
+        assert!(joined.status.success(), "join: {}", text(&joined));
+        self.run_agent(name)
+    }
+
+    /// Starts the agent of a VM that has joined.
+    pub fn run_agent(&self, name: &str) -> Process {
+        Process::start("figspan-agent", &self.folder, name, &["run", "--config", &format!("{name}.toml")])
+    }
+}
+
+/// What a program said, both ways.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
