@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use figspan_proto::control::MAX_MESSAGE;
 use figspan_proto::pb;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream as _, StreamExt};
+use futures_util::{FutureExt, Stream as _, StreamExt};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pb::discovery_client::DiscoveryClient;
@@ -49,9 +49,10 @@ pub async fn watch(
         // Its end shows in the call as well.
         let _ = connection.await;
     });
+    // Boxed: the compiler cannot show that the nameless future is `Send` for callers that spawn this one.
     let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
         let mut sender = sender.clone();
-        async move { sender.send_request(request).await }
+        async move { sender.send_request(request).await }.boxed()
     });
     let mut client = DiscoveryClient::with_origin(service, http::Uri::from_static("http://agent.figspan"))
         .max_decoding_message_size(MAX_MESSAGE)

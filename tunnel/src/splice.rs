@@ -1,10 +1,23 @@
 //! Copies bytes both ways between a TCP connection and a stream, half-close kept, in constant memory.
-use crate::stream::Stream;
+//!
+//! Hop on the path: agent forward (workload side) and hub tcp (client side). Promises that an abort on one side is an abort on
+//! the other, never a clean end: streams are reset with a reason, TCP connections with RST. The workload's side counts what the
+//! workload can have seen, exactly where TCP allows it and too high otherwise, never too low. Callers set TCP_NODELAY.
+
+mod copy;
+mod tcp_info;
+
+use std::pin::pin;
+use std::time::Duration;
+
 use bytes::Bytes;
 use figspan_proto::preamble::Kind;
-use figspan_proto::reset::Reset;
-use std::time::Duration;
+use figspan_proto::reset::{Reason, Reset};
 use tokio::net::TcpStream;
+
+use crate::stream::{Stream, StreamError};
+use copy::{Flow, Progress};
+
 /// How.
 #[derive(Debug, Clone)]
 pub struct SpliceSettings {
@@ -14,6 +27,7 @@ pub struct SpliceSettings {
     /// with `WorkloadClosed` and the number of delivered bytes.
     pub kind: Kind,
 }
+
 /// What was moved, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Spliced {
@@ -24,17 +38,197 @@ pub struct Spliced {
     /// `Ok` when both directions ended in good order.
     pub end: Result<(), Reset>,
 }
+
+/// How long a reset waits behind bytes that the workload sent just before it broke. A reset discards what is not yet sent or
+/// read, and an early answer followed by a close with unread input (RST) is still an answer.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
 /// Agent side: workload connection <-> stream. Resets the stream with the exact count delivered when the workload fails.
 /// Before the first byte after an idle period is written, the workload's end of file is looked for.
-pub async fn splice_workload(tcp: TcpStream, stream: Stream, settings: &SpliceSettings) -> Spliced {
-    todo!()
+///
+/// Bytes of the preamble must have been read from the stream before: counts begin here. Dropped, it resets both sides.
+pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &SpliceSettings) -> Spliced {
+    let probe = stream.probe();
+    let (mut recv, mut send) = stream.split();
+    let progress = Progress::new();
+    let http = settings.kind == Kind::Http;
+    let end = {
+        let (read, write) = tcp.split();
+        let mut inbound = pin!(copy::tcp_to_stream(read, &mut send, !http, Bytes::new(), &progress));
+        let mut outbound = pin!(copy::stream_to_tcp(&mut recv, write, http, &progress));
+        let (mut in_done, mut out_done, mut out_failed) = (false, false, false);
+        loop {
+            if in_done && out_done {
+                break if out_failed { WorkloadEnd::Broke } else { WorkloadEnd::Both };
+            }
+            tokio::select! {
+                // The workload's side first: whether it has closed decides what is written to it.
+                biased;
+                flow = &mut inbound, if !in_done => match flow {
+                    Flow::Ended if http => break WorkloadEnd::Closed,
+                    Flow::Ended => in_done = true,
+                    Flow::Tcp(_) => break WorkloadEnd::Broke,
+                    Flow::Stream(error) => break WorkloadEnd::Peer(error),
+                },
+                flow = &mut outbound, if !out_done => match flow {
+                    Flow::Ended => out_done = true,
+                    // Its last words and its end are still to be read; they say what became of what was written.
+                    Flow::Tcp(_) if !in_done => (out_done, out_failed) = (true, true),
+                    Flow::Tcp(_) => break WorkloadEnd::Broke,
+                    Flow::Stream(error) => break WorkloadEnd::Peer(error),
+                },
+                () = progress.idle(settings.idle) => break WorkloadEnd::Idle,
+            }
+        }
+    };
+    let written = progress.to_tcp();
+    let end = match end {
+        WorkloadEnd::Both => Ok(()),
+        WorkloadEnd::Closed => {
+            // What was acknowledged before its FIN is what it can have read; a close with unread bytes gives RST instead.
+            let delivered = tcp_info::bytes_acked(&tcp).map_or(written, |acked| written.min(acked));
+            let reset = Reset { reason: Reason::WorkloadClosed, delivered };
+            let unread = progress.taken() > delivered;
+            // Stop goes out before, or in the same packet as, the end: who reads the end knows the count.
+            recv.stop(reset);
+            send.finish();
+            if unread { Err(reset) } else { Ok(()) }
+        }
+        WorkloadEnd::Broke => {
+            let reset = Reset { reason: Reason::WorkloadReset, delivered: written };
+            recv.stop(reset);
+            if progress.since_from_tcp() < LAST_WORDS {
+                tokio::time::sleep(LAST_WORDS).await;
+            }
+            probe.reset(reset);
+            Err(reset)
+        }
+        WorkloadEnd::Peer(error) => {
+            abort(&tcp);
+            let ours = Reset { reason: Reason::Cancelled, delivered: written };
+            probe.reset(ours);
+            Err(said(&error).unwrap_or(ours))
+        }
+        WorkloadEnd::Idle => {
+            abort(&tcp);
+            let reset = Reset { reason: Reason::Idle, delivered: written };
+            probe.reset(reset);
+            Err(reset)
+        }
+    };
+    Spliced { from_tcp: progress.from_tcp(), to_tcp: written, end }
 }
+
+/// What ended the splice on the workload's side.
+enum WorkloadEnd {
+    /// Both directions, each in good order.
+    Both,
+    /// The workload, in good order, and it reads no more.
+    Closed,
+    /// The workload's connection, by an error.
+    Broke,
+    /// The hub, or the tunnel.
+    Peer(StreamError),
+    /// Nobody had anything to say.
+    Idle,
+}
+
 /// Hub side: client connection <-> stream; `first` goes to the stream before anything read from the client (a ClientHello).
 /// When the peer resets, the client's connection is reset too (SO_LINGER 0), never ended cleanly.
-pub async fn splice_client(tcp: TcpStream, stream: Stream, first: Bytes, settings: &SpliceSettings) -> Spliced {
-    todo!()
+pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, settings: &SpliceSettings) -> Spliced {
+    let probe = stream.probe();
+    let (mut recv, mut send) = stream.split();
+    let progress = Progress::new();
+    let end = {
+        let (read, write) = tcp.split();
+        let inbound = pin!(copy::tcp_to_stream(read, &mut send, true, first, &progress));
+        let outbound = pin!(copy::stream_to_tcp(&mut recv, write, false, &progress));
+        both(inbound, outbound, &progress, settings.idle).await
+    };
+    let end = match end {
+        Ok(()) => Ok(()),
+        Err(end) => {
+            let reset = match &end {
+                End::Idle => Reset::not_delivered(Reason::Idle),
+                End::Flow(Flow::Stream(error)) => {
+                    said(error).unwrap_or(Reset { reason: Reason::Cancelled, delivered: progress.from_tcp() })
+                }
+                End::Flow(_) => Reset::not_delivered(Reason::ClientGone),
+            };
+            abort(&tcp);
+            probe.reset(reset);
+            Err(reset)
+        }
+    };
+    Spliced { from_tcp: progress.from_tcp(), to_tcp: progress.to_tcp(), end }
 }
-/// Hub side: client connection <-> TCP connection to a service.
-pub async fn splice_tcp(client: TcpStream, service: TcpStream, first: Bytes, settings: &SpliceSettings) -> Spliced {
-    todo!()
+
+/// Hub side: client connection <-> TCP connection to a service. A failure of one resets the other. `from_tcp` counts what came
+/// from the client, `to_tcp` what went to it.
+pub async fn splice_tcp(mut client: TcpStream, mut service: TcpStream, first: Bytes, settings: &SpliceSettings) -> Spliced {
+    let progress = Progress::new();
+    let end = {
+        let (client_read, client_write) = client.split();
+        let (service_read, service_write) = service.split();
+        let inbound = pin!(copy::tcp_to_tcp(client_read, service_write, first, &progress, true));
+        let outbound = pin!(copy::tcp_to_tcp(service_read, client_write, Bytes::new(), &progress, false));
+        both(inbound, outbound, &progress, settings.idle).await
+    };
+    let end = end.map_err(|end| {
+        abort(&client);
+        abort(&service);
+        match end {
+            End::Idle => Reset::not_delivered(Reason::Idle),
+            End::Flow(_) => Reset { reason: Reason::Cancelled, delivered: progress.from_tcp() },
+        }
+    });
+    Spliced { from_tcp: progress.from_tcp(), to_tcp: progress.to_tcp(), end }
 }
+
+/// What cut a splice short.
+enum End {
+    Idle,
+    Flow(Flow),
+}
+
+/// Waits for both directions to end in good order, or for the first thing that cuts them short.
+async fn both<A, B>(
+    mut inbound: std::pin::Pin<&mut A>,
+    mut outbound: std::pin::Pin<&mut B>,
+    progress: &Progress,
+    idle: Option<Duration>,
+) -> Result<(), End>
+where
+    A: Future<Output = Flow>,
+    B: Future<Output = Flow>,
+{
+    let (mut in_done, mut out_done) = (false, false);
+    while !(in_done && out_done) {
+        let flow = tokio::select! {
+            flow = &mut inbound, if !in_done => { in_done = true; flow }
+            flow = &mut outbound, if !out_done => { out_done = true; flow }
+            () = progress.idle(idle) => return Err(End::Idle),
+        };
+        if !matches!(flow, Flow::Ended) {
+            return Err(End::Flow(flow));
+        }
+    }
+    Ok(())
+}
+
+/// What the peer said, if it did.
+fn said(error: &StreamError) -> Option<Reset> {
+    match error {
+        StreamError::Reset(reset) => Some(*reset),
+        _ => None,
+    }
+}
+
+/// Makes the coming close an RST, so that the other side sees an abort and not an end.
+fn abort(tcp: &TcpStream) {
+    // Fails only for a socket that is gone already.
+    let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,12 @@ impl RecvHalf {
         self.0.poll_read_chunk(cx, max)
     }
 
+    /// Fills `chunks` from the front with what has arrived, without a copy, and returns how many; `None` at the peer's FIN.
+    /// Cancel-safe.
+    pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, StreamError> {
+        poll_fn(|cx| self.0.poll_read_chunks(cx, chunks)).await
+    }
+
     /// Reads exactly `buf.len()` bytes. Not cancel-safe.
     pub async fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), StreamError> {
         let mut buf = ReadBuf::new(buf);

@@ -118,6 +118,27 @@ impl Shared {
         }
     }
 
+    /// Fills `chunks` from the front with what has arrived; `None` at the peer's FIN.
+    pub(super) fn poll_read_chunks(&self, cx: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<Result<Option<usize>, StreamError>> {
+        let mut halves = self.halves();
+        if halves.closed {
+            return Poll::Ready(Err(StreamError::Closed));
+        }
+        let polled = pin!(halves.recv.read_chunks(chunks)).poll(cx);
+        match polled {
+            Poll::Pending => {
+                remember(&mut halves.reader, cx);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(Some(count))) => Poll::Ready(Ok(Some(count))),
+            Poll::Ready(Ok(None)) => {
+                self.read_ended(&mut halves);
+                Poll::Ready(Ok(None))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(&mut halves, error))),
+        }
+    }
+
     /// The peer's side is over in good order; it may also have said why it reads no more.
     fn read_ended(&self, halves: &mut Halves) {
         if !halves.peer_ended {

@@ -1,0 +1,250 @@
+//! One direction of a splice.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::stream::{RecvHalf, SendHalf, StreamError};
+
+/// Least and most bytes of one read. A buffer is made when there is something to read and grows with what comes, so that an
+/// idle connection holds none.
+const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
+/// Most chunks of a stream given to one write: a chunk is a packet's worth, so this fills about 44 KiB.
+const CHUNKS: usize = 32;
+/// A direction without a byte for this long counts as idle: before writing on, see whether the workload has closed.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// How a direction ended.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// In good order, and the other side was told.
+    Ended,
+    /// A TCP connection failed.
+    Tcp(#[allow(dead_code, reason = "shown by Debug in failing tests")] io::Error),
+    /// The stream failed.
+    Stream(StreamError),
+}
+
+impl From<io::Error> for Flow {
+    fn from(error: io::Error) -> Self {
+        Self::Tcp(error)
+    }
+}
+
+impl From<StreamError> for Flow {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
+    }
+}
+
+/// Counts and times of a splice, written by both directions.
+#[derive(Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    from_tcp: AtomicU64,
+    to_tcp: AtomicU64,
+    /// Bytes taken from the stream, written to TCP or not.
+    taken: AtomicU64,
+    /// Microseconds after `start`, of the last byte in either direction.
+    last: AtomicU64,
+    /// The same, of the last byte from TCP.
+    last_from_tcp: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { start: Instant::now(), from_tcp: zero(), to_tcp: zero(), taken: zero(), last: zero(), last_from_tcp: zero() }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn moved(&self, from_tcp: bool, count: usize) {
+        let now = self.now();
+        self.last.store(now, Ordering::Relaxed);
+        let counter = if from_tcp {
+            self.last_from_tcp.store(now, Ordering::Relaxed);
+            &self.from_tcp
+        } else {
+            &self.to_tcp
+        };
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn from_tcp(&self) -> u64 {
+        self.from_tcp.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn to_tcp(&self) -> u64 {
+        self.to_tcp.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn since(&self, at: &AtomicU64) -> Duration {
+        Duration::from_micros(self.now().saturating_sub(at.load(Ordering::Relaxed)))
+    }
+
+    /// How long ago the last byte came from TCP; for ever, if none did.
+    pub(super) fn since_from_tcp(&self) -> Duration {
+        if self.from_tcp() == 0 { Duration::MAX } else { self.since(&self.last_from_tcp) }
+    }
+
+    /// Completes once neither direction has moved a byte for that long.
+    pub(super) async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return std::future::pending().await };
+        while let Some(rest) = limit.checked_sub(self.since(&self.last)).filter(|rest| !rest.is_zero()) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+/// Reads TCP in buffers that fit what comes.
+struct Reader<'a> {
+    tcp: ReadHalf<'a>,
+    size: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(tcp: ReadHalf<'a>) -> Self {
+        Self { tcp, size: *READ.start() }
+    }
+
+    /// The next bytes; empty at the end.
+    async fn next(&mut self) -> io::Result<Bytes> {
+        // A fast peer must not keep this thread from everybody else.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            self.tcp.readable().await?;
+            let mut buffer = BytesMut::with_capacity(self.size);
+            match self.tcp.try_read_buf(&mut buffer) {
+                Ok(count) => {
+                    if count == self.size {
+                        self.size = (self.size * 4).min(*READ.end());
+                    } else if count < self.size / 8 {
+                        self.size = (self.size / 2).max(*READ.start());
+                    }
+                    return Ok(buffer.freeze());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// TCP to stream, `first` before anything else. At the end of file the stream is finished, if wanted.
+pub(super) async fn tcp_to_stream(tcp: ReadHalf<'_>, send: &mut SendHalf, finish: bool, first: Bytes, progress: &Progress) -> Flow {
+    let copy = async {
+        if !first.is_empty() {
+            progress.moved(true, first.len());
+            send.write_chunk(first).await?;
+        }
+        let mut reader = Reader::new(tcp);
+        loop {
+            let bytes = reader.next().await?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            progress.moved(true, bytes.len());
+            send.write_chunk(bytes).await?;
+            // A write that had to wait is a sign of life too.
+            progress.moved(true, 0);
+        }
+    };
+    let copied: Result<(), Flow> = copy.await;
+    match copied {
+        Ok(()) => {
+            if finish {
+                send.finish();
+            }
+            Flow::Ended
+        }
+        Err(flow) => flow,
+    }
+}
+
+/// Stream to TCP. At the end of the stream, TCP's sending side is shut down. With `look`, a workload that has closed while
+/// nothing moved gets no more bytes: this direction then waits for ever, and the other one reports the end.
+pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, look: bool, progress: &Progress) -> Flow {
+    let copy = async {
+        let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+        loop {
+            let Some(count) = recv.read_chunks(&mut chunks).await? else {
+                tcp.shutdown().await?;
+                return Ok(());
+            };
+            let total: usize = chunks[..count].iter().map(Bytes::len).sum();
+            progress.taken.fetch_add(total as u64, Ordering::Relaxed);
+            if look && progress.since(&progress.last) > QUIET && ended(tcp.as_ref()) {
+                std::future::pending::<()>().await;
+            }
+            let mut done = 0;
+            while done < count {
+                let mut slices = [IoSlice::new(&[]); CHUNKS];
+                for (slice, chunk) in slices.iter_mut().zip(&chunks[done..count]) {
+                    *slice = IoSlice::new(chunk);
+                }
+                let mut written = tcp.write_vectored(&slices[..count - done]).await?;
+                if written == 0 {
+                    return Err(Flow::Tcp(io::ErrorKind::WriteZero.into()));
+                }
+                progress.moved(false, written);
+                while done < count && written >= chunks[done].len() {
+                    written -= chunks[done].len();
+                    chunks[done] = Bytes::new();
+                    done += 1;
+                }
+                if written > 0 {
+                    chunks[done].advance(written);
+                }
+            }
+        }
+    };
+    let copied: Result<(), Flow> = copy.await;
+    copied.err().unwrap_or(Flow::Ended)
+}
+
+/// TCP to TCP, `first` before anything else; `from` says which counter is this direction's.
+pub(super) async fn tcp_to_tcp(from: ReadHalf<'_>, mut to: WriteHalf<'_>, first: Bytes, progress: &Progress, is_from: bool) -> Flow {
+    let copy = async {
+        let mut reader = Reader::new(from);
+        let mut bytes = first;
+        loop {
+            while bytes.has_remaining() {
+                let written = to.write_buf(&mut bytes).await?;
+                if written == 0 {
+                    return Err(io::Error::from(io::ErrorKind::WriteZero));
+                }
+                progress.moved(is_from, written);
+            }
+            bytes = reader.next().await?;
+            if bytes.is_empty() {
+                return to.shutdown().await;
+            }
+        }
+    };
+    match copy.await {
+        Ok(()) => Flow::Ended,
+        Err(error) => Flow::Tcp(error),
+    }
+}
+
+/// Whether the peer's end of file, or a failure, is already waiting in the socket.
+fn ended(tcp: &tokio::net::TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    match socket2::SockRef::from(tcp).peek(&mut byte) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
