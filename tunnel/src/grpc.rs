@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use figspan_proto::control::MAX_MESSAGE;
 use figspan_proto::pb;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, Stream as _, StreamExt};
+use futures_util::{Stream as _, StreamExt};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pb::discovery_client::DiscoveryClient;
@@ -49,16 +49,26 @@ pub async fn watch(
         // Its end shows in the call as well.
         let _ = connection.await;
     });
-    // Boxed: the compiler cannot show that the nameless future is `Send` for callers that spawn this one.
     let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
         let mut sender = sender.clone();
-        async move { sender.send_request(request).await }.boxed()
+        async move { sender.send_request(request).await }
     });
     let mut client = DiscoveryClient::with_origin(service, http::Uri::from_static("http://agent.figspan"))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let incoming = client.watch(outgoing).await?.into_inner();
+    let incoming = client.watch(Outgoing(outgoing)).await?.into_inner();
     Ok(Owned { incoming, _tasks: tasks }.boxed())
+}
+
+/// What the hub says. A type of its own, because rustc cannot show that a call with a bare `BoxStream` is `Send`.
+struct Outgoing(BoxStream<'static, pb::HubMessage>);
+
+impl futures_util::Stream for Outgoing {
+    type Item = pb::HubMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(cx)
+    }
 }
 
 /// A call's messages, with the tasks that bring them.
