@@ -9,6 +9,7 @@ use figspan_model::routing::Routing;
 use figspan_model::snapshot::Publisher;
 use figspan_model::state::{Board, Book};
 use figspan_proto::name::{ReplicaId, TrustDomain};
+use jiff::Timestamp;
 
 /// What control is started with.
 #[derive(Debug)]
@@ -67,6 +68,26 @@ impl Clock {
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }
+
+    /// The time as control reckons with it. A clock outside the years that can be written is taken for the epoch.
+    pub(crate) fn stamp(&self) -> Timestamp {
+        stamp(self.now())
+    }
+
+    /// The time as RFC 3339, to the millisecond.
+    pub(crate) fn text(&self) -> String {
+        text(self.stamp())
+    }
+}
+
+/// The same moment in control's type.
+pub(crate) fn stamp(at: SystemTime) -> Timestamp {
+    Timestamp::try_from(at).unwrap_or_default()
+}
+
+/// RFC 3339, to the millisecond.
+pub(crate) fn text(at: Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 impl Default for Clock {

@@ -8,7 +8,20 @@
 //! published snapshot and the shared counters only, and never waits for it.
 
 mod config;
+mod context;
 mod control;
+mod core;
+mod discovery;
+mod drain_proof;
+mod enrol;
+mod events;
+mod operate;
+mod problem;
+mod publish;
+mod registry;
+mod store;
+mod trust;
+mod weights;
 
 pub use config::{CaFiles, Clock, ControlConfig};
 pub use control::{Control, Ready, StartError, StatusParts};

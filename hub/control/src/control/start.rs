@@ -1,0 +1,146 @@
+//! How control starts: what is read, in which order, and which tasks there are.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use figspan_model::state::Shard;
+use figspan_tunnel::drain::Drain;
+use figspan_tunnel::hub::Established;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Control, Inner, StartError};
+use crate::config::ControlConfig;
+use crate::context::{Context, Limiter, Pace, Writer};
+use crate::core::Core;
+use crate::discovery;
+use crate::enrol::Enrolment;
+use crate::events::{Audit, Events};
+use crate::operate::{self, Operators};
+use crate::publish::Publication;
+use crate::registry::Registry;
+use crate::store::{Store, StoreError};
+use crate::trust::Trust;
+
+const RESET_KEY: &str = "reset_key.json";
+/// Connections on their way from shards to control.
+const INTAKE: usize = 256;
+/// Jobs on their way to the writer.
+const JOBS: usize = 1024;
+/// How often the CA is looked after. Certificates live hours.
+const KEEP_UP: Duration = Duration::from_secs(30);
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Control {
+    pub(crate) fn start_with(config: ControlConfig, pace: Pace) -> Result<Self, StartError> {
+        let shards = u8::try_from(config.book.shards()).ok().filter(|shards| (1..=128).contains(shards));
+        let shards = shards.ok_or_else(|| StartError(format!("{} shards; a hub has 1 to 128", config.book.shards())))?;
+        let store = Store::open(&config.state_dir)?;
+        let (audit, kept) = Audit::open(&store)?;
+        let reset_key = reset_key(&store)?;
+        let mut enrolment = Enrolment::open(&store)?;
+        let overrides = store.read(operate::FILE)?.unwrap_or_default();
+        let trust = Trust::open(&config.trust_domain, &config.replica, config.ca.as_ref(), &store, config.clock.clone());
+        let trust = trust.map_err(|error| StartError(error.to_string()))?;
+
+        let (joined, revoked) = enrolment.known();
+        let registry = Registry::new(overrides, joined.iter().map(|(name, joined)| (name.clone(), joined.allowed.clone())));
+        let counts = |name| revoked.get(name).is_none_or(|revocation| revocation.lifted.is_some());
+        let awaited: BTreeSet<_> = joined.keys().filter(|name| counts(*name)).cloned().collect();
+        let revoked = revoked.clone();
+
+        let (events, lines) = Events::new(config.clock.clone(), kept);
+        let (writer, jobs) = Writer::channel(JOBS);
+        let context = Arc::new(Context {
+            trust_domain: config.trust_domain,
+            replica: config.replica,
+            shards,
+            software: config.software,
+            advertise: config.advertise,
+            direct: config.direct,
+            clock: config.clock,
+            events,
+            trust,
+            store,
+            board: config.board,
+            writer,
+            work: Drain::new(),
+            talk: Limiter::new(pace.burst, pace.per_second),
+            pace,
+            awaited: Mutex::new(awaited),
+            started: Instant::now(),
+        });
+        let publication = Publication::new(config.publisher, config.book, config.routing);
+        let core = Core::new(Arc::clone(&context), registry, publication, revoked);
+        let enrolment = Arc::new(enrolment);
+        let (intake, established) = mpsc::channel(INTAKE);
+
+        let service = Drain::new();
+        service.spawn(core.run(jobs, service.clone()));
+        service.spawn(audit.run(lines, service.clone()));
+        context.work.spawn(take_in(Arc::clone(&context), Arc::clone(&enrolment), established));
+        context.work.spawn(keep_up(Arc::clone(&context)));
+        Ok(Self(Arc::new(Inner { context, enrolment, operators: Arc::new(Operators::default()), intake, reset_key, service })))
+    }
+}
+
+/// Starts what each connection needs.
+async fn take_in(context: Arc<Context>, enrolment: Arc<Enrolment>, mut established: mpsc::Receiver<(Shard, Established)>) {
+    loop {
+        let next = tokio::select! {
+            next = established.recv() => next,
+            () = context.work.stopping() => None,
+        };
+        let Some((shard, connection)) = next else { return };
+        let (shared, enrolment) = (Arc::clone(&context), Arc::clone(&enrolment));
+        match connection {
+            Established::Tunnel(tunnel) => {
+                let asking = (Arc::clone(&shared), tunnel.clone());
+                // Ends with the tunnel.
+                context.work.spawn(async move { enrolment.serve(&asking.0, &asking.1).await });
+                context.work.spawn(discovery::serve(shared, shard, tunnel));
+            }
+            Established::Joining(joining) => context.work.spawn(async move { enrolment.welcome(&shared, joining).await }),
+        }
+    }
+}
+
+/// Keeps the hub's own certificate and the roots up to date.
+async fn keep_up(context: Arc<Context>) {
+    let mut seconds = tokio::time::interval(KEEP_UP);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            () = context.work.stopping() => return,
+        }
+        let trusted = Arc::clone(&context);
+        match tokio::task::spawn_blocking(move || trusted.trust.keep_up()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => context.writer.tell(Core::tell_roots_to_all).await,
+            Ok(Err(error)) => tracing::error!(%error, "the CA cannot be kept up to date; the hub tries again in {} s", KEEP_UP.as_secs()),
+            Err(_) => return,
+        }
+    }
+}
+
+fn reset_key(store: &Store) -> Result<[u8; 64], StoreError> {
+    if let Some(text) = store.read::<String>(RESET_KEY)? {
+        let damaged = || StoreError::Damaged { path: store.path(RESET_KEY), why: "it does not hold 64 bytes in base64".to_owned() };
+        return STANDARD.decode(text).ok().and_then(|key| key.try_into().ok()).ok_or_else(damaged);
+    }
+    let mut key = [0; 64];
+    for chunk in key.chunks_mut(32) {
+        chunk.copy_from_slice(&rand::random::<[u8; 32]>());
+    }
+    store.write(RESET_KEY, &STANDARD.encode(key))?;
+    Ok(key)
+}

@@ -1,0 +1,384 @@
+//! The registry's one writer: a task that owns the registry, the publication and the way to each tunnel.
+//!
+//! Everybody else sends it small jobs. What agents cause is published at most every [`SPACING`], so that a flood of changes
+//! wakes the shards a bounded number of times; what operators cause is published at once.
+
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use figspan_model::routing::Routing;
+use figspan_model::snapshot::TunnelAt;
+use figspan_model::state::Shard;
+use figspan_proto::control::{FromHub, HubHello, Replica};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::reset::Close;
+use figspan_tunnel::Tunnel;
+use figspan_tunnel::drain::Drain;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::config::stamp;
+use crate::context::{Context, Limiter};
+use crate::enrol::Revocation;
+use crate::events::Note;
+use crate::publish::Publication;
+use crate::registry::{Closing, Registry, TunnelId, Violation};
+use crate::weights::Overrides;
+
+/// Shortest time between two publications that agents cause. Far below the 100 ms from advertising to serving.
+const SPACING: Duration = Duration::from_millis(5);
+/// Jobs done between two looks at what they changed.
+const BATCH: usize = 256;
+/// Messages on their way to one agent. A peer that lets them pile up does not read.
+const OUTGOING: usize = 64;
+/// Seconds between two sweeps of counters that nobody holds.
+const SWEEP_EVERY: u64 = 600;
+/// Counts that may be waited for at once.
+const MAX_COUNTS: usize = 4096;
+
+/// What the writer owns.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) context: Arc<Context>,
+    pub(crate) registry: Registry,
+    pub(crate) publication: Publication,
+    pub(crate) leaving: bool,
+    links: HashMap<TunnelId, Link>,
+    counts: HashMap<u64, Count>,
+    nonce: u64,
+    revoked: BTreeMap<AgentName, Revocation>,
+    /// Events that one agent may cause.
+    noise: Limiter<String>,
+    published: Instant,
+    ticks: u64,
+}
+
+/// The way to one tunnel.
+#[derive(Debug)]
+struct Link {
+    tunnel: Tunnel,
+    shard: Shard,
+    since: Timestamp,
+    out: mpsc::Sender<FromHub>,
+    /// Whether the agent was told all roots of a CA change that is under way.
+    roots: usize,
+}
+
+#[derive(Debug)]
+struct Count {
+    tunnel: TunnelId,
+    uplink: UplinkName,
+    answer: oneshot::Sender<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        registry: Registry,
+        publication: Publication,
+        revoked: BTreeMap<AgentName, Revocation>,
+    ) -> Self {
+        Self {
+            context,
+            registry,
+            publication,
+            leaving: false,
+            links: HashMap::new(),
+            counts: HashMap::new(),
+            nonce: 0,
+            revoked,
+            noise: Limiter::new(64, 2),
+            published: Instant::now(),
+            ticks: 0,
+        }
+    }
+
+    /// Does jobs until it is forced to end.
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn FnOnce(&mut Self) + Send>>, drain: Drain) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let due = self.registry.is_dirty().then_some(self.published + SPACING);
+            tokio::select! {
+                () = drain.forced() => return,
+                count = jobs.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for job in batch.drain(..) {
+                        job(&mut self);
+                    }
+                    if self.published.elapsed() >= SPACING {
+                        self.publish();
+                    }
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(self.published)), if due.is_some() => { self.publish(); }
+                _ = seconds.tick() => self.tick(),
+            }
+        }
+    }
+
+    /// Publishes what changed, tells agents and people; the newest generation.
+    pub(crate) fn publish(&mut self) -> u64 {
+        if !self.registry.is_dirty() {
+            return self.publication.generation();
+        }
+        let settled = self.registry.settle();
+        if !settled.changed.is_empty() {
+            let links = &self.links;
+            self.publication
+                .publish(settled.changed, |id| links.get(&id).map(|link| TunnelAt { shard: link.shard, tunnel: link.tunnel.clone() }));
+        }
+        self.published = Instant::now();
+        for (id, verdicts) in settled.verdicts {
+            self.say(id, FromHub::Verdicts(verdicts));
+        }
+        for note in settled.notes {
+            self.note(note);
+        }
+        self.publication.generation()
+    }
+
+    /// Publishes another routing.
+    pub(crate) fn set_routing(&mut self, routing: Arc<Routing>) -> u64 {
+        self.publish();
+        self.publication.set_routing(routing)
+    }
+
+    /// Applies operators' overrides and publishes at once.
+    pub(crate) fn set_overrides(&mut self, overrides: Overrides, uplink: &UplinkName) -> u64 {
+        self.registry.set_overrides(overrides, uplink);
+        self.publish()
+    }
+
+    /// Takes a tunnel in, or says why not. What comes out of the receiver is to be sent to the agent, in that order.
+    pub(crate) fn open(&mut self, shard: Shard, tunnel: Tunnel) -> Result<mpsc::Receiver<FromHub>, (Close, String)> {
+        let now = self.context.clock.stamp();
+        let Some(agent) = tunnel.peer().agent().cloned() else {
+            return Err((Close::Identity, "the peer is not an agent".to_owned()));
+        };
+        if self.leaving {
+            return Err((Close::Leaving, "this replica ends".to_owned()));
+        }
+        let ends = stamp(tunnel.peer_not_after());
+        if self.revoked.get(&agent).is_some_and(|revocation| revocation.refuses(ends)) {
+            let why = format!("agent {agent} was revoked; join again with a new grant");
+            self.note(Note::new("refused", &agent, &agent, why.clone()));
+            return Err((Close::Revoked, why));
+        }
+        let id = tunnel.id();
+        self.registry.opened(id, &agent, shard, ends, now).map_err(|Violation(why)| (Close::Limit, why))?;
+        let (out, outgoing) = mpsc::channel(OUTGOING);
+        self.links.insert(id, Link { tunnel, shard, since: now, out, roots: 0 });
+        let context = Arc::clone(&self.context);
+        self.say(
+            id,
+            FromHub::Hello(HubHello {
+                versions: figspan_proto::VERSIONS,
+                replica: context.replica.clone(),
+                shard: u8::try_from(shard).unwrap_or(0),
+                shards: context.shards,
+                software: context.software.clone(),
+                time_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
+            }),
+        );
+        self.say(id, self.directory());
+        self.tell_roots(id);
+        Ok(outgoing)
+    }
+
+    /// The agent said hello on a tunnel.
+    pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, time_ms: u64) {
+        let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
+        let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(self.context.clock.stamp().as_millisecond());
+        let known = |other: &TunnelId| *other != id && self.registry.tunnel(*other).is_some_and(|tunnel| tunnel.instance == instance);
+        let first = !self.registry.agents().get(&agent).is_some_and(|record| record.tunnels.iter().any(known));
+        if first {
+            let from = self.links.get(&id).map(|link| link.tunnel.remote_address().to_string()).unwrap_or_default();
+            self.note(Note::new("connect", &agent, &agent, format!("agent {agent} ({software}) connected from {from}")));
+        }
+        self.context.arrived(&agent);
+        self.registry.hello(id, instance, software, skew);
+    }
+
+    /// Closes tunnels that the registry wants closed.
+    pub(crate) fn close_all(&mut self, closing: Closing) {
+        for (id, why) in closing {
+            self.close(id, why, "");
+        }
+    }
+
+    /// Closes one tunnel; what it advertised is withdrawn before the agent hears of it.
+    pub(crate) fn close(&mut self, id: TunnelId, why: Close, detail: &str) {
+        if let Some(link) = self.links.get(&id) {
+            let tunnel = link.tunnel.clone();
+            self.gone(id, if detail.is_empty() { format!("{why:?}") } else { detail.to_owned() });
+            tunnel.close(why);
+        }
+    }
+
+    /// A tunnel has ended.
+    pub(crate) fn gone(&mut self, id: TunnelId, detail: String) {
+        self.links.remove(&id);
+        self.counts.retain(|_, count| count.tunnel != id);
+        let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
+        self.registry.closed(id, self.context.clock.stamp());
+        if self.registry.agents().get(&agent).is_none_or(|record| record.tunnels.is_empty()) {
+            self.note(Note::new("disconnect", &agent, &agent, format!("agent {agent} has no tunnel left: {detail}")));
+        }
+    }
+
+    /// Asks one process of an agent for its count of an uplink's connections.
+    pub(crate) fn count(&mut self, tunnel: TunnelId, uplink: &UplinkName) -> Option<oneshot::Receiver<u64>> {
+        self.counts.retain(|_, count| !count.answer.is_closed());
+        if self.counts.len() >= MAX_COUNTS {
+            return None;
+        }
+        self.nonce += 1;
+        let (answer, answered) = oneshot::channel();
+        self.counts.insert(self.nonce, Count { tunnel, uplink: uplink.clone(), answer });
+        self.say(tunnel, FromHub::Count { nonce: self.nonce, uplink: uplink.clone() });
+        Some(answered)
+    }
+
+    /// An agent's answer to that.
+    pub(crate) fn counted(&mut self, tunnel: TunnelId, nonce: u64, uplink: &UplinkName, open_connections: u64) {
+        let ours = self.counts.get(&nonce).is_some_and(|count| count.tunnel == tunnel && &count.uplink == uplink);
+        if let Some(count) = ours.then(|| self.counts.remove(&nonce)).flatten() {
+            // Too late is as good as never.
+            let _ = count.answer.send(open_connections);
+        }
+    }
+
+    /// An agent joined, or joined again.
+    pub(crate) fn joined(&mut self, agent: &AgentName, allowed: Vec<NamePattern>, revocation: Option<Revocation>) {
+        match revocation {
+            Some(revocation) => drop(self.revoked.insert(agent.clone(), revocation)),
+            None => drop(self.revoked.remove(agent)),
+        }
+        self.registry.joined(agent, allowed);
+        self.publish();
+    }
+
+    /// An identity was taken back: its tunnels are cut. How many they were.
+    pub(crate) fn revoke(&mut self, agent: &AgentName, revocation: Revocation) -> usize {
+        self.revoked.insert(agent.clone(), revocation);
+        self.context.arrived(agent);
+        let tunnels: Vec<TunnelId> = self.tunnels_of(agent);
+        for &id in &tunnels {
+            self.close(id, Close::Revoked, "its identity was revoked");
+        }
+        self.publish();
+        tunnels.len()
+    }
+
+    /// Open tunnels of an agent.
+    pub(crate) fn tunnels_of(&self, agent: &AgentName) -> Vec<TunnelId> {
+        self.registry.agents().get(agent).map(|record| record.tunnels.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Whether the identity counts for nothing now.
+    pub(crate) fn is_revoked(&self, agent: &AgentName) -> bool {
+        self.revoked.get(agent).is_some_and(|revocation| revocation.lifted.is_none())
+    }
+
+    /// Tells all agents the roots as they are now.
+    pub(crate) fn tell_roots_to_all(&mut self) {
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.tell_roots(id);
+        }
+    }
+
+    /// Agents that joined and have no tunnel on which the present roots were told.
+    pub(crate) fn without_roots(&self) -> Vec<AgentName> {
+        let count = self.context.trust.roots_der().len();
+        let told = |id: &TunnelId| self.links.get(id).is_some_and(|link| link.roots == count);
+        let agents = self.registry.agents().iter().filter(|(name, _)| !self.is_revoked(name));
+        agents.filter(|(_, record)| !record.tunnels.iter().any(told)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Says to all agents that this replica ends, and takes no new tunnel.
+    pub(crate) fn leave(&mut self, deadline: Duration) {
+        self.leaving = true;
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.say(id, self.directory());
+            self.say(id, FromHub::Leaving { deadline_ms });
+        }
+    }
+
+    /// Closes every tunnel.
+    pub(crate) fn close_everything(&mut self, why: Close) {
+        self.leaving = true;
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.close(id, why, "");
+        }
+        self.publish();
+    }
+
+    /// Requests and connections under way through tunnels.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let uplinks = self.registry.uplinks().iter();
+        let pairs = uplinks.flat_map(|(name, record)| {
+            let endpoints = record.parts.iter().flat_map(|parts| parts.endpoints.iter().map(|endpoint| &endpoint.agent));
+            endpoints.chain(record.departed.keys()).map(move |agent| (name, agent))
+        });
+        pairs.map(|(name, agent)| self.publication.state(name, agent).in_flight.sum()).sum()
+    }
+
+    /// Records an event; an agent that causes very many is heard less.
+    pub(crate) fn note(&self, note: Note) {
+        if self.noise.check(&note.who, 1).is_ok() {
+            self.context.events.record(note);
+        } else {
+            tracing::debug!(kind = note.kind, subject = note.subject, who = note.who, "{} (too many events: not recorded)", note.message);
+        }
+    }
+
+    fn directory(&self) -> FromHub {
+        let context = &self.context;
+        FromHub::Directory(vec![Replica {
+            id: context.replica.clone(),
+            shards: context.shards,
+            leaving: self.leaving,
+            addresses: context.direct.clone(),
+        }])
+    }
+
+    fn tell_roots(&mut self, id: TunnelId) {
+        let roots = self.context.trust.roots_der();
+        let count = roots.len();
+        self.say(id, FromHub::Trust(roots));
+        if let Some(link) = self.links.get_mut(&id) {
+            link.roots = count;
+        }
+    }
+
+    fn say(&mut self, id: TunnelId, message: FromHub) {
+        let full = self.links.get(&id).is_some_and(|link| matches!(link.out.try_send(message), Err(mpsc::error::TrySendError::Full(_))));
+        if full {
+            self.close(id, Close::Protocol, "it does not read what the hub says");
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.context.clock.stamp();
+        let publication = &self.publication;
+        let closing = self.registry.tick(now, |uplink, agent| publication.state(uplink, agent).in_flight.sum() > 0);
+        self.close_all(closing);
+        for (&id, link) in &self.links {
+            self.registry.silent(id, link.tunnel.suspect());
+        }
+        self.publish();
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(SWEEP_EVERY) {
+            let registry = &self.registry;
+            self.publication.sweep(|name| registry.uplinks().contains_key(name));
+        }
+    }
+}

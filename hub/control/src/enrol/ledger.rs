@@ -1,0 +1,262 @@
+//! Who may become an agent, who did, and whose identity was taken back.
+//!
+//! Pure: time and randomness are arguments. Of a grant's secret only the SHA-256 is kept. A revocation is lifted by
+//! redeeming a grant that was made after it and names the agent; certificates from before stay refused all the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use figspan_proto::admin::{self, CreateGrant};
+use figspan_proto::join::{RefusedReason, Secret};
+use figspan_proto::name::{AgentName, NamePattern};
+use figspan_tunnel::ca::LEAF_LIFETIME;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::text;
+use crate::registry::older;
+
+/// Grants kept at most, ended ones included.
+const MAX_GRANTS: usize = 10_000;
+/// Longest life of a grant: it is made when a VM is set up, not for ever.
+const MAX_TTL: u64 = 30 * 24 * 3600;
+/// How long an ended grant is still shown.
+const SHOWN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most redemptions of one grant: an autoscaling group.
+const MAX_USES: u32 = 1000;
+/// Most patterns of one grant.
+const MAX_PATTERNS: usize = 64;
+
+/// One grant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grant {
+    pub(crate) agent: Option<AgentName>,
+    pub(crate) uplinks: Vec<NamePattern>,
+    /// SHA-256 of the secret, base64url.
+    hash: String,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+    uses: u32,
+    redeemed_by: Vec<AgentName>,
+    revoked: bool,
+    who: String,
+}
+
+/// One agent that joined.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Joined {
+    pub(crate) allowed: Vec<NamePattern>,
+    pub(crate) grant: String,
+    pub(crate) at: Timestamp,
+}
+
+/// One identity taken back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Revocation {
+    pub(crate) at: Timestamp,
+    pub(crate) who: String,
+    pub(crate) reason: String,
+    /// When a new grant was redeemed for the name. Certificates from before that moment stay refused.
+    pub(crate) lifted: Option<Timestamp>,
+}
+
+impl Revocation {
+    /// Whether a certificate with that end is refused.
+    pub(crate) fn refuses(&self, ends: Timestamp) -> bool {
+        // The end says when it was issued: all leafs live equally long. Certificates count whole seconds.
+        self.lifted.is_none_or(|lifted| ends.as_second() < lifted.as_second() + LEAF_LIFETIME.as_secs() as i64)
+    }
+}
+
+/// The ledger: three maps, each a file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    pub(crate) grants: BTreeMap<String, Grant>,
+    pub(crate) agents: BTreeMap<AgentName, Joined>,
+    pub(crate) revoked: BTreeMap<AgentName, Revocation>,
+}
+
+/// What a redeemed grant would give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) grant: String,
+    pub(crate) name: AgentName,
+    pub(crate) allowed: Vec<NamePattern>,
+}
+
+/// Why nothing is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Denial(pub(crate) RefusedReason, pub(crate) String);
+
+impl Ledger {
+    /// Checks what is asked for; the text says what is wrong and how to mend it.
+    pub(crate) fn check(&self, ask: &CreateGrant, now: Timestamp) -> Result<(), String> {
+        if ask.uplinks.is_empty() || ask.uplinks.len() > MAX_PATTERNS {
+            return Err(format!("a grant names 1 to {MAX_PATTERNS} uplinks or patterns (`orders-*`)"));
+        }
+        if ask.ttl_seconds == 0 || ask.ttl_seconds > MAX_TTL {
+            return Err(format!("ttl_seconds is {}; use 1 to {MAX_TTL} (30 days)", ask.ttl_seconds));
+        }
+        if ask.uses == 0 || ask.uses > MAX_USES {
+            return Err(format!("uses is {}; use 1 to {MAX_USES}", ask.uses));
+        }
+        if ask.uses > 1 && ask.agent.is_some() {
+            return Err("a grant that names its agent is good for one use; leave the name out, or uses at 1".to_owned());
+        }
+        if self.grants.values().filter(|grant| older(now, grant.expires) < SHOWN).count() >= MAX_GRANTS {
+            return Err(format!("{MAX_GRANTS} grants are kept, which is the limit; wait until old ones have ended for a week"));
+        }
+        Ok(())
+    }
+
+    /// Enters a grant that was checked.
+    pub(crate) fn create(&mut self, id: String, ask: &CreateGrant, secret: &Secret, who: &str, now: Timestamp) -> admin::Grant {
+        self.grants.retain(|_, grant| older(now, grant.expires) < SHOWN);
+        let grant = Grant {
+            agent: ask.agent.clone(),
+            uplinks: ask.uplinks.clone(),
+            hash: hash(secret),
+            created: now,
+            expires: now.checked_add(Duration::from_secs(ask.ttl_seconds)).unwrap_or(Timestamp::MAX),
+            uses: ask.uses,
+            redeemed_by: Vec::new(),
+            revoked: false,
+            who: who.to_owned(),
+        };
+        let view = grant.view(&id, now);
+        self.grants.insert(id, grant);
+        view
+    }
+
+    /// Whether a grant may be redeemed now, by whom it says. Nothing is changed. An unknown grant and a wrong secret are told
+    /// apart neither by the answer nor by its time.
+    pub(crate) fn redeemable(&self, id: &str, secret: &Secret, wanted: Option<&str>, now: Timestamp) -> Result<Ticket, Denial> {
+        let known = self.grants.get(id);
+        let nothing = "-".repeat(43);
+        let expected = known.map_or(nothing.as_str(), |grant| &grant.hash);
+        let right = verify_slices_are_equal(expected.as_bytes(), hash(secret).as_bytes()).is_ok();
+        let Some(grant) = known.filter(|_| right) else {
+            return Err(Denial(RefusedReason::UnknownGrant, "no such grant; make a new one with `figspanctl grant create`".to_owned()));
+        };
+        let again = "make a new one with `figspanctl grant create`";
+        if grant.revoked {
+            return Err(Denial(RefusedReason::Revoked, format!("the grant was taken back; {again}")));
+        }
+        if now >= grant.expires {
+            return Err(Denial(RefusedReason::Expired, format!("the grant ended at {}; {again}", text(grant.expires))));
+        }
+        if grant.redeemed_by.len() >= grant.uses as usize {
+            return Err(Denial(
+                RefusedReason::Used,
+                format!("the grant was redeemed {} of {} times; {again}", grant.redeemed_by.len(), grant.uses),
+            ));
+        }
+        let name = match &grant.agent {
+            Some(name) => name.clone(),
+            None => self.free_name(wanted)?,
+        };
+        if let Some(revocation) = self.revoked.get(&name).filter(|revocation| revocation.lifted.is_none() && grant.created <= revocation.at)
+        {
+            let at = text(revocation.at);
+            return Err(Denial(RefusedReason::Revoked, format!("agent {name} was revoked at {at}, after the grant was made; {again}")));
+        }
+        Ok(Ticket { grant: id.to_owned(), name, allowed: grant.uplinks.clone() })
+    }
+
+    /// An open grant gives a name that nobody has or had: whoever holds one can never take another's place with it.
+    fn free_name(&self, wanted: Option<&str>) -> Result<AgentName, Denial> {
+        let denial = |why: String| Denial(RefusedReason::Name, why);
+        let wanted =
+            wanted.ok_or_else(|| denial("the grant leaves the name open; say which (`figspan-agent join --name ...`)".to_owned()))?;
+        let name: AgentName = wanted.parse().map_err(|error: figspan_proto::name::NameError| denial(error.to_string()))?;
+        if self.agents.contains_key(&name) || self.revoked.contains_key(&name) {
+            let mend = format!("take another, or have a grant made for it: `figspanctl grant create {name}`");
+            return Err(denial(format!("the name {name} is taken; {mend}")));
+        }
+        Ok(name)
+    }
+
+    /// Enters a redemption that `redeemable` allowed. `true` when a revocation was lifted by it.
+    pub(crate) fn redeem(&mut self, ticket: &Ticket, now: Timestamp) -> bool {
+        if let Some(grant) = self.grants.get_mut(&ticket.grant) {
+            grant.redeemed_by.push(ticket.name.clone());
+        }
+        self.agents.insert(ticket.name.clone(), Joined { allowed: ticket.allowed.clone(), grant: ticket.grant.clone(), at: now });
+        // Once all certificates from before have ended, the entry has done its work.
+        self.revoked.retain(|_, revocation| revocation.lifted.is_none_or(|lifted| older(now, lifted) < 2 * LEAF_LIFETIME));
+        match self.revoked.get_mut(&ticket.name) {
+            Some(revocation) => revocation.lifted.replace(now).is_none(),
+            None => false,
+        }
+    }
+
+    /// Takes a grant back.
+    pub(crate) fn revoke_grant(&mut self, id: &str) -> bool {
+        self.grants.get_mut(id).is_some_and(|grant| {
+            grant.revoked = true;
+            true
+        })
+    }
+
+    /// Takes an identity back.
+    pub(crate) fn revoke_agent(&mut self, name: &AgentName, who: &str, reason: &str, now: Timestamp) {
+        let revocation = Revocation { at: now, who: who.to_owned(), reason: reason.to_owned(), lifted: None };
+        self.revoked.insert(name.clone(), revocation);
+    }
+
+    /// Names that an agent may advertise, if it may be an agent at all.
+    pub(crate) fn renewable(&self, name: &AgentName) -> Result<Vec<NamePattern>, Denial> {
+        if self.revoked.get(name).is_some_and(|revocation| revocation.lifted.is_none()) {
+            return Err(Denial(RefusedReason::Revoked, format!("agent {name} was revoked; join again with a new grant")));
+        }
+        let unknown = || Denial(RefusedReason::UnknownGrant, format!("this hub knows no grant of agent {name}; join again with a new one"));
+        self.agents.get(name).map(|joined| joined.allowed.clone()).ok_or_else(unknown)
+    }
+
+    /// All grants, newest first.
+    pub(crate) fn view(&self, now: Timestamp) -> Vec<admin::Grant> {
+        let mut grants: Vec<_> = self.grants.iter().collect();
+        grants.sort_by(|(a_id, a), (b_id, b)| b.created.cmp(&a.created).then_with(|| a_id.cmp(b_id)));
+        grants.into_iter().map(|(id, grant)| grant.view(id, now)).collect()
+    }
+}
+
+impl Grant {
+    /// `open`, `used`, `expired` or `revoked`.
+    pub(crate) fn state(&self, now: Timestamp) -> &'static str {
+        match () {
+            () if self.revoked => "revoked",
+            () if self.redeemed_by.len() >= self.uses as usize => "used",
+            () if now >= self.expires => "expired",
+            () => "open",
+        }
+    }
+
+    fn view(&self, id: &str, now: Timestamp) -> admin::Grant {
+        admin::Grant {
+            id: id.to_owned(),
+            agent: self.agent.clone(),
+            uplinks: self.uplinks.clone(),
+            expires: text(self.expires),
+            uses: self.uses,
+            redeemed_by: self.redeemed_by.clone(),
+            revoked: self.revoked,
+            who: self.who.clone(),
+            state: self.state(now).to_owned(),
+        }
+    }
+}
+
+fn hash(secret: &Secret) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, &secret.0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Hop of the control path: registry -> *publish* -> snapshot. Turns what the registry decided into what the shards read.
+//!
+//! Only uplinks that changed are built anew; the others are shared with the snapshot before. What may get no new work in the
+//! coming snapshot is marked `draining` before it is published, so that a retry on an older snapshot brings it none; the mark
+//! is taken away before, too, where the older snapshot says no by itself.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use figspan_model::routing::{Routing, Target};
+use figspan_model::snapshot::{Endpoint, Publisher, TunnelAt, Uplink};
+use figspan_model::state::{Book, EndpointState};
+use figspan_proto::name::{AgentName, UplinkName};
+
+use crate::registry::{TunnelId, UplinkParts};
+
+/// Control's end of the snapshot.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    publisher: Publisher,
+    book: Arc<Book>,
+    routing: Arc<Routing>,
+    uplinks: Arc<HashMap<UplinkName, Arc<Uplink>>>,
+    /// Generation that carries an uplink as it is now.
+    since: BTreeMap<UplinkName, u64>,
+    generation: u64,
+}
+
+impl Publication {
+    /// Publishes a first snapshot, with the routing and no uplink.
+    pub(crate) fn new(publisher: Publisher, book: Arc<Book>, routing: Arc<Routing>) -> Self {
+        let uplinks = Arc::default();
+        let generation = publisher.publish(Arc::clone(&routing), Arc::clone(&uplinks));
+        Self { publisher, book, routing, uplinks, since: BTreeMap::new(), generation }
+    }
+
+    /// The newest generation.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The generation since which an uplink is as it is; the newest one where that is not known.
+    pub(crate) fn since(&self, uplink: &UplinkName) -> u64 {
+        self.since.get(uplink).copied().unwrap_or(self.generation)
+    }
+
+    /// The uplinks in force.
+    pub(crate) fn uplinks(&self) -> &HashMap<UplinkName, Arc<Uplink>> {
+        &self.uplinks
+    }
+
+    /// Whether a route names the uplink.
+    pub(crate) fn routed(&self, uplink: &UplinkName) -> bool {
+        let http = self.routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
+        let stream = self.routing.stream_routes.iter().flat_map(|route| &route.backends);
+        http.chain(stream).any(|backend| matches!(&backend.target, Target::Uplink(name) if name == uplink))
+    }
+
+    /// The counters of an endpoint.
+    pub(crate) fn state(&self, uplink: &UplinkName, agent: &AgentName) -> Arc<EndpointState> {
+        self.book.endpoint(&format!("uplink/{uplink}/{agent}"))
+    }
+
+    /// Publishes another routing with the uplinks in force.
+    pub(crate) fn set_routing(&mut self, routing: Arc<Routing>) -> u64 {
+        self.routing = routing;
+        self.generation = self.publisher.publish(Arc::clone(&self.routing), Arc::clone(&self.uplinks));
+        self.generation
+    }
+
+    /// Publishes changed uplinks. `tunnel` finds a tunnel by its number; those that are gone are left out.
+    pub(crate) fn publish(
+        &mut self,
+        changed: Vec<(UplinkName, Option<UplinkParts>)>,
+        tunnel: impl Fn(TunnelId) -> Option<TunnelAt>,
+    ) -> u64 {
+        let mut uplinks = HashMap::clone(&self.uplinks);
+        let coming = self.generation + 1;
+        for (name, parts) in changed {
+            let old = uplinks.remove(&name);
+            let new = parts.map(|parts| Arc::new(self.uplink(parts, &tunnel)));
+            mark(old.as_deref(), new.as_deref());
+            if let Some(new) = new {
+                uplinks.insert(name.clone(), new);
+            }
+            self.since.insert(name, coming);
+        }
+        self.uplinks = Arc::new(uplinks);
+        self.generation = self.publisher.publish(Arc::clone(&self.routing), Arc::clone(&self.uplinks));
+        debug_assert_eq!(self.generation, coming, "control is the only publisher");
+        self.generation
+    }
+
+    /// Forgets what is known of uplinks that are neither published nor kept by the registry.
+    pub(crate) fn sweep(&mut self, known: impl Fn(&UplinkName) -> bool) {
+        self.since.retain(|name, _| known(name));
+        self.book.sweep();
+    }
+
+    fn uplink(&self, parts: UplinkParts, tunnel: impl Fn(TunnelId) -> Option<TunnelAt>) -> Uplink {
+        let endpoints = parts.endpoints.into_iter().map(|endpoint| {
+            Arc::new(Endpoint {
+                state: self.state(&parts.name, &endpoint.agent),
+                agent: endpoint.agent,
+                weight: endpoint.weight,
+                ready: endpoint.ready,
+                reason: endpoint.reason,
+                tunnels: endpoint.tunnels.iter().filter_map(|&id| tunnel(id)).collect(),
+            })
+        });
+        Uplink {
+            protocol: parts.protocol,
+            weight: parts.weight,
+            draining: parts.draining,
+            endpoints: endpoints.collect(),
+            state: self.book.rule(&format!("uplink/{}", parts.name)),
+            name: parts.name,
+        }
+    }
+}
+
+fn mark(old: Option<&Uplink>, new: Option<&Uplink>) {
+    let mut present = HashSet::new();
+    if let Some(new) = new {
+        for endpoint in &new.endpoints {
+            present.insert(&endpoint.agent);
+            let draining = new.draining || endpoint.weight.is_zero() || endpoint.tunnels.is_empty();
+            endpoint.state.draining.store(draining, Ordering::Release);
+        }
+    }
+    for gone in old.iter().flat_map(|old| &old.endpoints).filter(|endpoint| !present.contains(&endpoint.agent)) {
+        gone.state.draining.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::EndpointParts;
+    use figspan_model::snapshot::publication;
+    use figspan_proto::control::Protocol;
+    use figspan_proto::weight::Weight;
+
+    fn parts(name: &str, draining: bool, weight: Weight) -> UplinkParts {
+        let endpoint =
+            EndpointParts { agent: "vm".parse().unwrap(), weight, advertised: weight, ready: true, reason: String::new(), tunnels: vec![] };
+        UplinkParts { name: name.parse().unwrap(), protocol: Protocol::Http1, weight, draining, endpoints: vec![endpoint] }
+    }
+
+    #[test]
+    fn only_what_changed_is_built_anew() {
+        let (publisher, reader) = publication();
+        let mut publication = Publication::new(publisher, Book::new(1), Arc::default());
+        let (a, b): (UplinkName, UplinkName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let none = |_| None;
+        publication
+            .publish(vec![(a.clone(), Some(parts("a", false, Weight::DEFAULT))), (b.clone(), Some(parts("b", false, Weight::MAX)))], none);
+        let before = reader.load();
+        let generation = publication.publish(vec![(a.clone(), Some(parts("a", true, Weight::ZERO)))], none);
+        let after = reader.load();
+        assert!(Arc::ptr_eq(&before.uplinks[&b], &after.uplinks[&b]));
+        assert!(after.uplinks[&a].draining && !before.uplinks[&a].draining);
+        assert_eq!((publication.since(&a), publication.since(&b)), (generation, generation - 1));
+    }
+
+    #[test]
+    fn an_endpoint_that_goes_is_marked_and_its_counters_stay() {
+        let (publisher, _reader) = publication();
+        let mut publication = Publication::new(publisher, Book::new(1), Arc::default());
+        let a: UplinkName = "a".parse().unwrap();
+        let state = publication.state(&a, &"vm".parse().unwrap());
+        publication.publish(vec![(a.clone(), Some(parts("a", false, Weight::DEFAULT)))], |_| None);
+        state.picked.add(0, 3);
+        publication.publish(vec![(a.clone(), None)], |_| None);
+        assert!(state.draining.load(Ordering::Acquire));
+        publication.sweep(|_| false);
+        assert_eq!(publication.state(&a, &"vm".parse().unwrap()).picked.sum(), 3);
+    }
+}
