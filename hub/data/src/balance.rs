@@ -2,9 +2,10 @@
 //!
 //! Two levels, each with a cursor of its own that all shards share: the rule picks among backends that can accept, the
 //! uplink or service among its endpoints that can. [`pick`] gives exact shares in every window of as many choices as the
-//! weights add up to. Taking part needs: a weight above 0 that is in force, readiness, a live tunnel, no drain, and not
+//! weights add up to. Taking part needs: a weight above 0 that is in force, readiness, a tunnel, no drain, and not
 //! having been tried by this request before. So a ready sibling gets the traffic of one that is not, and a retry never goes
-//! back. [`choose`] advances the cursors; [`peek`] does not.
+//! back. [`choose`] advances the cursors; [`peek`] does not. Whether a tunnel of the snapshot still lives is not asked here:
+//! the answer is behind a lock that another shard may hold. Control withdraws a dead tunnel at once, the dial finds the rest.
 //!
 //! What the caller does: between `choose` and `choice.state().in_flight.add(shard, 1)` there must be no await, or the drain
 //! proof does not hold. After a failure, [`Tried::add`] the choice and choose again on the same snapshot. Live addresses
@@ -157,8 +158,8 @@ fn decide(
         return Err(obstacles.verdict());
     }
     let number = number(state);
-    // Once, as a rule. An endpoint may begin to drain, or a tunnel die, between the look at the weights and the one at the
-    // endpoints: then its backend is out of this choice, which so ends after one step per backend.
+    // Once, as a rule. An endpoint may begin to drain between the look at the weights and the one at the endpoints: then
+    // its backend is out of this choice, which so ends after one step per backend.
     while let Some(backend) = pick(number, weights) {
         if let Some(endpoint) = level.endpoint(&backends[backend].target) {
             return Ok(Choice { backend, endpoint });
@@ -234,7 +235,7 @@ impl Level<'_> {
         if endpoint.weight.is_zero() || endpoint.state.draining.load(Ordering::Acquire) {
             obstacles.zero = true;
             0
-        } else if !endpoint.accepts() || endpoint.tunnels.iter().all(|at| at.tunnel.is_closed()) {
+        } else if !endpoint.accepts() {
             obstacles.not_ready = true;
             0
         } else if self.tried.has(&endpoint.state) {
