@@ -1,1 +1,29 @@
-//! (to be written)
+//! Hop `admission`: what may pass, decided on bytes, in both directions.
+//!
+//! The hub is the only HTTP parser between client and workload, and a strict one. Everything here is pure: bytes in, a verdict
+//! out; no I/O, no clock. The inbound half asks it about requests, the outbound half about responses. A message that two
+//! parsers could read in two ways is refused, never repaired; what is normalised instead is listed in [`path`].
+//!
+//! - [`head`], [`framing`], [`chunked`]: where a message begins and ends (RFC 9112, sections 2 to 7 and 11)
+//! - [`host`], [`path`], [`target`]: one authority and one canonical path, used for match and forward alike
+//! - [`fields`], [`forwarded`]: what a field section may carry across a hop, and who the client is
+//! - [`request`]: all of it for one request; [`stream`]: all of it for a connection's bytes
+//! - [`reject`]: the one table of refusals
+
+pub mod chunked;
+pub mod fields;
+pub mod forwarded;
+pub mod framing;
+pub mod head;
+pub mod host;
+pub mod path;
+pub mod reject;
+pub mod request;
+pub mod stream;
+pub mod syntax;
+pub mod target;
+
+pub use framing::Framing;
+pub use head::HeadLimits;
+pub use reject::Reject;
+pub use stream::{fuzz_request, fuzz_response};

@@ -1,7 +1,12 @@
 //! Who a client is: what its connection shows, corrected by proxies that are trusted.
 
+pub mod proxy;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proxy::ProxyHeader;
 
 /// A client's connection, as the workload shall hear of it.
 #[derive(Debug, Clone)]
@@ -20,4 +25,29 @@ pub struct Client {
     pub listener: Arc<str>,
     /// Unique within the process; isolates pooled streams where authentication is bound to a connection (NTLM, Negotiate).
     pub connection: u64,
+}
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
+impl Client {
+    /// A client that has just connected; `proxied` is what a trusted proxy said before anything else.
+    pub fn connected(listener: Arc<str>, peer: SocketAddr, local: SocketAddr, proxied: Option<ProxyHeader>) -> Self {
+        let (address, local) = match proxied {
+            Some(ProxyHeader::Proxied { source, destination }) => (source, destination),
+            Some(ProxyHeader::Local) | None => (canonical(peer), local),
+        };
+        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        Self { peer: canonical(peer), address, local: canonical(local), scheme: "http", server_name: None, listener, connection }
+    }
+
+    /// The same client after a TLS handshake.
+    #[must_use]
+    pub fn over_tls(self, server_name: Option<String>) -> Self {
+        Self { scheme: "https", server_name: server_name.map(Arc::from), ..self }
+    }
+}
+
+/// IPv4 in IPv6 as IPv4, so that a dual-stack listener shows what an IPv4 one would.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

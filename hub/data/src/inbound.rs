@@ -1,1 +1,127 @@
-//! (to be written)
+//! Hop `inbound`: a client's HTTP connection, from its first byte to its last answer.
+//!
+//! Which version a client speaks is seen from its first bytes (HTTP/2 with prior knowledge) or was agreed by ALPN. Both halves
+//! end in [`Serve`], which the shard implements: an admitted request goes in, one final response comes out.
+
+pub mod h1;
+pub mod h2;
+pub mod socket;
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use figspan_model::routing::{Limits, Routing};
+use figspan_tunnel::drain::Drain;
+use http::{HeaderValue, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::admission::{HeadLimits, Reject};
+use crate::body::Body;
+use crate::client::Client;
+use crate::exchange::{Inbound, Outbound};
+use crate::reply::{PROXY_STATUS, REASON_HEADER};
+use socket::Socket;
+
+/// What the inbound half needs of its shard.
+pub trait Serve: 'static {
+    /// What the newest configuration says.
+    fn routing(&self) -> Arc<Routing>;
+    /// The owner of connections and requests.
+    fn drain(&self) -> &Drain;
+    /// Hears of each request that was refused before it was one.
+    fn refused(&self, reject: Reject);
+    /// Hears of each HTTP/2 connection that was closed for its resets.
+    fn flooded(&self);
+    /// Answers an admitted request. Dropped when the client goes away.
+    fn serve(&self, inbound: Inbound) -> impl Future<Output = Outbound>;
+}
+
+/// How a client's HTTP version is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// By its first bytes.
+    Unknown,
+    /// By ALPN: HTTP/1.1.
+    Http1,
+    /// By ALPN: HTTP/2.
+    Http2,
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one connection to its end, or until drain forces it.
+pub async fn run<T, S>(mut socket: Socket<T>, client: Client, spoken: Spoken, service: Rc<S>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Serve,
+{
+    let limits = service.routing().limits.clone();
+    let client = Rc::new(client);
+    let drain = service.drain().clone();
+    let http2 = match spoken {
+        Spoken::Http1 => false,
+        Spoken::Http2 => true,
+        Spoken::Unknown => match tokio::time::timeout(limits.header_time, has_preface(&mut socket)).await {
+            Ok(Ok(http2)) => http2,
+            // Nothing, or too little to tell: there is no request to answer.
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
+    if http2 {
+        Box::pin(h2::run(socket, client, limits, service, drain)).await;
+    } else {
+        Box::pin(h1::run(socket, client, service, drain)).await;
+    }
+}
+
+/// Whether the first bytes are HTTP/2's. They stay in the socket. Bytes that differ early decide early.
+async fn has_preface<T: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<T>) -> std::io::Result<bool> {
+    let mut first = BytesMut::with_capacity(8 * 1024);
+    loop {
+        let read = socket.read_buf(&mut first).await?;
+        let length = first.len().min(PREFACE.len());
+        let differs = first[..length] != PREFACE[..length];
+        if differs || length == PREFACE.len() || read == 0 {
+            socket.unread(first.freeze());
+            return Ok(!differs && length == PREFACE.len());
+        }
+    }
+}
+
+pub(crate) fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits { bytes: limits.header_bytes, count: limits.header_count }
+}
+
+/// The answer to a request that was refused (Proxy-Status: RFC 9209).
+pub fn refusal(reject: Reject) -> Response<Body> {
+    let mut response = Response::new(Body::Full(format!("{}\n", reject.reason()).into()));
+    *response.status_mut() = reject.status();
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(REASON_HEADER, HeaderValue::from_static(reject.reason()));
+    if let Ok(value) = HeaderValue::try_from(format!("figspan; error=http_request_error; details=\"{}\"", reject.reason())) {
+        headers.insert(PROXY_STATUS, value);
+    }
+    response
+}
+
+/// The hub's own answer to `OPTIONS *`.
+pub(crate) fn pong() -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+    response
+}
+
+/// The answer of the hub where the outbound half breaks its contract.
+pub(crate) fn broken() -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response.headers_mut().insert(PROXY_STATUS, HeaderValue::from_static("figspan; error=http_protocol_error"));
+    response
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,209 @@
+//! Hop `admission`: the head of an HTTP/1 message, byte by byte (RFC 9112, sections 2 to 5).
+//!
+//! [`HeadScan`] looks at bytes as they come and refuses a line as soon as it is whole, so that the verdict depends on the bytes
+//! and never on how they were split into reads. It never looks beyond the limit of a head. [`request`] and [`response`] then
+//! read the checked bytes. One empty line before a request is passed over (section 2.2), nothing else is.
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Method, StatusCode, Version};
+
+use super::reject::Reject;
+use super::syntax::{check_field_line, field, is_field_value, is_token};
+
+/// Bounds of a head or a trailer section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes, line ends included.
+    pub bytes: usize,
+    /// Fields.
+    pub count: usize,
+}
+
+/// Which side's heads are scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Heads of requests.
+    Request,
+    /// Heads of responses.
+    Response,
+}
+
+/// Finds the end of a head and checks its lines on the way.
+#[derive(Debug, Clone)]
+pub struct HeadScan {
+    side: Side,
+    /// Where the first line that is not yet checked begins.
+    line: usize,
+    /// Where to look for its end.
+    from: usize,
+    /// Lines checked so far, the empty one before a request left out.
+    lines: usize,
+    skipped: bool,
+}
+
+impl HeadScan {
+    /// A scan at the first byte of a head.
+    pub fn new(side: Side) -> Self {
+        Self { side, line: 0, from: 0, lines: 0, skipped: false }
+    }
+
+    /// Looks at `bytes`, which begin where the head begins and end with what has come so far; call again with more. `Some(n)`
+    /// once the head is whole: its length, line ends included.
+    pub fn scan(&mut self, bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, Reject> {
+        let window = &bytes[..bytes.len().min(limits.bytes)];
+        while let Some(at) = memchr::memchr(b'\n', &window[self.from..]) {
+            let end = self.from + at;
+            let line = match &window[self.line..end] {
+                [line @ .., b'\r'] => line,
+                _ => return Err(Reject::LineEnd),
+            };
+            self.line = end + 1;
+            self.from = end + 1;
+            match (line, self.lines) {
+                ([], 0) if self.side == Side::Request && !self.skipped => self.skipped = true,
+                (_, 0) => {
+                    match self.side {
+                        Side::Request => drop(request_line(line)?),
+                        Side::Response => drop(status_line(line)?),
+                    }
+                    self.lines = 1;
+                }
+                ([], _) => return Ok(Some(end + 1)),
+                _ if memchr::memchr(b'\r', line).is_some() => return Err(Reject::LineEnd),
+                _ if self.lines > limits.count => return Err(Reject::TooManyFields),
+                _ => {
+                    check_field_line(line)?;
+                    self.lines += 1;
+                }
+            }
+        }
+        self.from = window.len();
+        match bytes.len() {
+            held if held < limits.bytes => Ok(None),
+            _ if self.lines == 0 && self.side == Side::Request => Err(Reject::TargetTooLong),
+            _ => Err(Reject::HeadTooLarge),
+        }
+    }
+
+    /// Whether nothing of a head has come yet but perhaps its permitted empty line.
+    pub fn is_fresh(&self, held: usize) -> bool {
+        self.lines == 0 && held <= if self.skipped { 2 } else { 0 }
+    }
+}
+
+/// The head of a request, as it was sent.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// A token; never CONNECT.
+    pub method: Method,
+    /// The target's bytes.
+    pub target: Bytes,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The field section.
+    pub headers: HeaderMap,
+}
+
+/// The head of a response, as it was sent.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// 100 to 599.
+    pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The field section.
+    pub headers: HeaderMap,
+}
+
+/// Reads a whole head of a request, with its last empty line.
+pub fn request(head: &Bytes) -> Result<RequestHead, Reject> {
+    let bytes = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let (line, rest) = split_line(bytes)?;
+    let (method, target, version) = request_line(line)?;
+    let method = Method::from_bytes(method).map_err(|_| Reject::StartLine)?;
+    Ok(RequestHead { method, target: head.slice_ref(target), version, headers: fields(head, rest)? })
+}
+
+/// Reads a whole head of a response, with its last empty line.
+pub fn response(head: &Bytes) -> Result<ResponseHead, Reject> {
+    let (line, rest) = split_line(head)?;
+    let (version, status) = status_line(line)?;
+    Ok(ResponseHead { status, version, headers: fields(head, rest)? })
+}
+
+/// Reads a field section up to and including its empty line, from checked bytes or unchecked ones.
+pub fn fields(whole: &Bytes, mut rest: &[u8]) -> Result<HeaderMap, Reject> {
+    // A guess that spares most heads a second allocation; bounded by the bytes that were admitted.
+    let mut headers = HeaderMap::with_capacity((rest.len() / 24).clamp(4, 128));
+    loop {
+        let (line, next) = split_line(rest)?;
+        if line.is_empty() {
+            return Ok(headers);
+        }
+        let (name, value) = field(whole, line)?;
+        headers.try_append(name, value).map_err(|_| Reject::TooManyFields)?;
+        rest = next;
+    }
+}
+
+fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
+    let end = memchr::memchr(b'\n', bytes).ok_or(Reject::LineEnd)?;
+    match &bytes[..end] {
+        [line @ .., b'\r'] => Ok((line, &bytes[end + 1..])),
+        _ => Err(Reject::LineEnd),
+    }
+}
+
+/// `method SP target SP version`, one space each.
+fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Reject> {
+    if memchr::memchr(b'\r', line).is_some() {
+        return Err(Reject::LineEnd);
+    }
+    let mut parts = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(Reject::StartLine);
+    };
+    if !is_token(method) || target.is_empty() {
+        return Err(Reject::StartLine);
+    }
+    let version = self::version(version)?;
+    // Last, so that a line which is no HTTP at all is not taken for a wish to connect.
+    if method == b"CONNECT" {
+        return Err(Reject::Connect);
+    }
+    Ok((method, target, version))
+}
+
+/// `version SP status [SP reason]`. The space before an empty reason may be missing: many servers leave it out, and nothing
+/// can be read into it.
+fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Reject> {
+    if memchr::memchr(b'\r', line).is_some() {
+        return Err(Reject::LineEnd);
+    }
+    let (version, rest) = line.split_at_checked(8).ok_or(Reject::StartLine)?;
+    let version = self::version(version)?;
+    let [b' ', status @ ..] = rest else { return Err(Reject::StartLine) };
+    let (status, reason) = status.split_at_checked(3).ok_or(Reject::StartLine)?;
+    if !status.iter().all(u8::is_ascii_digit) || !matches!(status[0], b'1'..=b'5') {
+        return Err(Reject::StartLine);
+    }
+    match reason {
+        [] => {}
+        [b' ', reason @ ..] if is_field_value(reason) => {}
+        _ => return Err(Reject::StartLine),
+    }
+    Ok((version, StatusCode::from_bytes(status).map_err(|_| Reject::StartLine)?))
+}
+
+fn version(bytes: &[u8]) -> Result<Version, Reject> {
+    match bytes {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => Err(Reject::Version),
+        _ => Err(Reject::StartLine),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Hop `admission`: host and port, in one canonical spelling (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
+//!
+//! Names are lower case, letters, digits, `-`, `_` and dots, at most 255 bytes, one final dot taken away; addresses are printed
+//! as Rust prints them. Percent-encoded names, IPvFuture, zone ids, user information and empty ports are refused.
+
+use std::net::Ipv6Addr;
+
+use super::reject::Reject;
+
+/// Most bytes of a name (RFC 1035, section 2.3.4).
+const NAME: usize = 255;
+
+/// A checked `host[:port]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    text: String,
+    host: usize,
+    port: Option<u16>,
+}
+
+impl Authority {
+    /// Reads what a client wrote.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Reject::Host)?;
+        let (mut host, port) = if text.starts_with('[') {
+            let (address, rest) = text[1..].split_once(']').ok_or(Reject::Host)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| Reject::Host)?;
+            let port = match rest {
+                "" => None,
+                _ => Some(rest.strip_prefix(':').ok_or(Reject::Host)?),
+            };
+            (format!("[{address}]"), port)
+        } else {
+            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+            (name_of(name)?, port)
+        };
+        let port = port.map(port_of).transpose()?;
+        let length = host.len();
+        if let Some(port) = port {
+            use std::fmt::Write as _;
+            let _ = write!(host, ":{port}");
+        }
+        Ok(Self { text: host, host: length, port })
+    }
+
+    /// `host[:port]`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The host alone; IPv6 addresses in brackets.
+    pub fn host(&self) -> &str {
+        &self.text[..self.host]
+    }
+
+    /// The port, where one was written.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+fn name_of(name: &str) -> Result<String, Reject> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let valid = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if name.len() > NAME || !name.split('.').all(valid) {
+        return Err(Reject::Host);
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn port_of(digits: &str) -> Result<u16, Reject> {
+    if digits.is_empty() || digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Reject::Host);
+    }
+    digits.parse().map_err(|_| Reject::Host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_one_spelling_or_none() {
+        for (raw, text, host, port) in [
+            ("Shop.Example", "shop.example", "shop.example", None),
+            ("shop.example.", "shop.example", "shop.example", None),
+            ("shop.example.:8080", "shop.example:8080", "shop.example", Some(8080)),
+            ("10.0.0.1:80", "10.0.0.1:80", "10.0.0.1", Some(80)),
+            ("[2001:DB8::0:1]:443", "[2001:db8::1]:443", "[2001:db8::1]", Some(443)),
+            ("[::1]", "[::1]", "[::1]", None),
+            ("my_service", "my_service", "my_service", None),
+        ] {
+            let authority = Authority::parse(raw.as_bytes()).unwrap();
+            assert_eq!((authority.as_str(), authority.host(), authority.port()), (text, host, port));
+        }
+        let long = format!("{}.example", "a".repeat(250));
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a b",
+            "a/b",
+            "a@b",
+            "user:pw@host",
+            "a:",
+            "a:x",
+            "a:+1",
+            "a:65536",
+            "a:123456",
+            "a:80:80",
+            "a,b",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:",
+            "[::1%eth0]",
+            "[v1.x]",
+            "a%2eb",
+            "a#b",
+            "a?b",
+            "a\\b",
+            "h\u{e4}",
+            "*",
+            "a;b",
+            "a\tb",
+            &long,
+        ] {
+            assert_eq!(Authority::parse(bad.as_bytes()), Err(Reject::Host), "{bad:?}");
+        }
+    }
+}

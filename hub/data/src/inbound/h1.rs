@@ -1,0 +1,207 @@
+//! Hop `inbound`: HTTP/1.1 (and 1.0) with clients.
+//!
+//! One reader decides where each message ends: the bytes of a head go through `admission` and nowhere else, and the body is cut
+//! by the same rules, so no second parser can see another request in them. Requests of one connection are answered one after
+//! the other. What the outbound half gets wrong, or a backend cuts short, ends as a reset connection, never as a clean end.
+//!
+//! A connection closes after an answer when the client or a drain says so, when the request's body was not read to its end
+//! (its rest cannot be told from a next request), and after each refusal.
+
+mod body;
+mod encode;
+mod exchange;
+mod outgoing;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use figspan_model::routing::Limits;
+use figspan_tunnel::drain::Drain;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep};
+
+use super::{Serve, head_limits, refusal};
+use crate::admission::Reject;
+use crate::admission::head::{HeadScan, Side};
+use crate::client::Client;
+use crate::inbound::socket::Socket;
+use exchange::{Exchange, Next};
+use wire::{Shared, Wire};
+
+/// How long a drain leaves an idle connection open: a request that is on its way gets its answer and `Connection: close`
+/// instead of a closed door. Longer than any sane round trip, short beside the drain's deadline.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long, and how many bytes, a closing connection still listens, so that bytes which cross our last answer do not make the
+/// kernel reset the connection before the client has read it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Serves a connection until it ends, closes or becomes a WebSocket that ended.
+pub(super) async fn run<T, S>(socket: Socket<T>, client: Rc<Client>, service: Rc<S>, drain: Drain)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Serve,
+{
+    let wire = Wire::new(socket);
+    let next = {
+        let forced = pin!(drain.forced());
+        let serving = pin!(serve(&wire, &client, &service, &drain));
+        match futures_util::future::select(serving, forced).await {
+            futures_util::future::Either::Left((next, _)) => next,
+            futures_util::future::Either::Right(_) => Next::Abort,
+        }
+    };
+    let Some(socket) = wire.borrow_mut().socket.take() else { return };
+    match next {
+        Next::Abort => socket.abort(),
+        Next::Keep | Next::Close => close(socket).await,
+    }
+}
+
+async fn serve<T, S>(wire: &Shared<T>, client: &Rc<Client>, service: &Rc<S>, drain: &Drain) -> Next
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Serve,
+{
+    let mut stopping = pin!(drain.stopping());
+    let mut timer = None;
+    let mut first = true;
+    loop {
+        let routing = service.routing();
+        let waiting = Waiting::new(&routing.limits, first, drain.is_stopping());
+        let head = match read_head(wire, &routing.limits, waiting, &mut timer, stopping.as_mut()).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Next::Close,
+            Err(HeadError::Gone) => return Next::Abort,
+            Err(HeadError::Refused(reject)) => return refuse(wire, service, reject).await,
+        };
+        first = false;
+        let exchange = match Exchange::open(wire, client, &routing, head) {
+            Ok(exchange) => exchange,
+            Err(reject) => return refuse(wire, service, reject).await,
+        };
+        match exchange.run(service.as_ref(), drain).await {
+            Next::Keep => {}
+            next => return next,
+        }
+    }
+}
+
+async fn refuse<T, S>(wire: &Shared<T>, service: &Rc<S>, reject: Reject) -> Next
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Serve,
+{
+    service.refused(reject);
+    exchange::answer_and_close(wire, refusal(reject)).await
+}
+
+enum HeadError {
+    Gone,
+    Refused(Reject),
+}
+
+/// Until when the next head may let the connection wait.
+struct Waiting {
+    idle: Instant,
+    header_time: Duration,
+    head: Option<Instant>,
+    stopping: bool,
+}
+
+impl Waiting {
+    fn new(limits: &Limits, first: bool, stopping: bool) -> Self {
+        // A connection that never asked anything has less claim to stay than one that did.
+        let idle = match (stopping, first) {
+            (true, _) => DRAIN_GRACE,
+            (false, true) => limits.header_time,
+            (false, false) => limits.keep_alive,
+        };
+        Self { idle: Instant::now() + idle, header_time: limits.header_time, head: None, stopping }
+    }
+
+    fn deadline(&mut self, fresh: bool) -> Instant {
+        match fresh {
+            true => self.idle,
+            false => *self.head.get_or_insert_with(|| Instant::now() + self.header_time),
+        }
+    }
+}
+
+/// Reads the next head; `None` when the connection ended, or idled too long, before its first byte.
+async fn read_head<T, F>(
+    wire: &Shared<T>,
+    limits: &Limits,
+    mut waiting: Waiting,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    mut stopping: Pin<&mut F>,
+) -> Result<Option<Bytes>, HeadError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    let mut scan = HeadScan::new(Side::Request);
+    let limits = head_limits(limits);
+    std::future::poll_fn(move |cx| {
+        let mut wire = wire.borrow_mut();
+        let fresh = loop {
+            if let Some(length) = scan.scan(&wire.held, limits).map_err(HeadError::Refused)? {
+                return Poll::Ready(Ok(Some(wire.held.split_to(length).freeze())));
+            }
+            let fresh = scan.is_fresh(wire.held.len());
+            match wire.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if fresh => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Err(HeadError::Gone)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break fresh,
+            }
+        };
+        if !waiting.stopping && stopping.as_mut().poll(cx).is_ready() {
+            waiting.stopping = true;
+            waiting.idle = waiting.idle.min(Instant::now() + DRAIN_GRACE);
+        }
+        match poll_deadline(timer, waiting.deadline(fresh), cx) {
+            Poll::Ready(()) if fresh => Poll::Ready(Ok(None)),
+            Poll::Ready(()) => Poll::Ready(Err(HeadError::Refused(Reject::HeadTimeout))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Polls one timer of the connection, set anew where the deadline differs.
+fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    if timer.deadline() != deadline {
+        timer.as_mut().reset(deadline);
+    }
+    timer.as_mut().poll(cx)
+}
+
+/// Ends our side, then listens a little.
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
+    let lingering = async {
+        socket.shutdown().await?;
+        let mut waste = [0; 4096];
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            match socket.read(&mut waste).await? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever happens here, the answer is out and the connection is done.
+    let _ = tokio::time::timeout(LINGER, lingering).await;
+}
+
+#[cfg(test)]
+mod tests;

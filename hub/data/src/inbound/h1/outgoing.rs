@@ -1,0 +1,89 @@
+//! Hop `inbound`: bytes on their way to a client. Small pieces are gathered, large ones are sent without a copy.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+/// From here on a piece is worth a slot of its own in a vectored write; below, a copy is cheaper.
+const LARGE: usize = 4 * 1024;
+
+/// Slices in one write.
+const SLICES: usize = 16;
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    queue: VecDeque<Bytes>,
+    tail: BytesMut,
+    length: usize,
+}
+
+impl Outgoing {
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Where heads and other small pieces are written.
+    pub(super) fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.length += self.tail.len() - before;
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.length += bytes.len();
+        if bytes.len() < LARGE {
+            self.tail.extend_from_slice(&bytes);
+            return;
+        }
+        if !self.tail.is_empty() {
+            self.queue.push_back(self.tail.split().freeze());
+        }
+        self.queue.push_back(bytes);
+    }
+
+    /// Writes all and flushes.
+    pub(super) fn poll_flush(&mut self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.is_empty() {
+            let written = if self.queue.is_empty() {
+                ready!(Pin::new(&mut *io).poll_write(cx, &self.tail))?
+            } else {
+                let empty: &[u8] = &[];
+                let mut slices = [IoSlice::new(empty); SLICES];
+                let pieces = self.queue.iter().map(|bytes| &bytes[..]).chain([&self.tail[..]]);
+                let count = slices.iter_mut().zip(pieces).map(|(slot, piece)| *slot = IoSlice::new(piece)).count();
+                ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Pin::new(io).poll_flush(cx)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.length -= written;
+        while let Some(first) = self.queue.front_mut() {
+            let take = written.min(first.len());
+            first.advance(take);
+            written -= take;
+            if !first.is_empty() {
+                return;
+            }
+            self.queue.pop_front();
+        }
+        self.tail.advance(written);
+    }
+}
