@@ -1,56 +1,172 @@
 //! TLS of the hub's own listeners: certificates by SNI, replaced while connections live; SNI read without ending TLS.
-use bytes::Bytes;
+//!
+//! Hop on the path: hub listener, before HTTP or tcp. Owns the table of certificates and keys in memory. Promises that a bad
+//! set of certificates changes nothing, and that a ClientHello is read within fixed bounds and never answered when it is only
+//! to be looked at. TLS 1.2 and 1.3, aws-lc-rs, hybrid exchange preferred.
+
+mod table;
+
+use std::io;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-/// x
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
+use table::Table;
+
+/// Longest ClientHello, in bytes: one TLS record's worth; hybrid key shares need about 2 KiB.
+pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
+
+/// How long a handshake may take, first byte to last.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontTlsError {
-    /// x
-    #[error("{0}")]
-    Invalid(String),
+    /// There is nothing to present.
+    #[error("no certificate is given; a TLS listener needs at least one")]
+    Empty,
+    /// The chain cannot be read.
+    #[error("{file}: cannot read the certificate chain: {why}")]
+    Certificate {
+        /// Where it came from.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The key cannot be read.
+    #[error("{file}: cannot read the private key: {why}")]
+    Key {
+        /// Where it came from.
+        file: String,
+        /// What is wrong; never any of the key.
+        why: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("{0}: the private key does not belong to the certificate; give the pair that was issued together")]
+    Mismatch(String),
 }
+
 /// One chain and key in PEM, with a name for errors (the file).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PemPair {
     /// For errors.
     pub source: String,
-    /// PEM.
+    /// The chain in PEM, leaf first.
     pub certificate: String,
-    /// PEM.
+    /// The leaf's private key in PEM.
     pub key: String,
 }
-/// A TLS server: TLS 1.2 and 1.3, ALPN h2 and http/1.1. Names are read from each leaf; the first pair is the default.
-#[derive(Debug)]
-pub struct FrontTls;
-impl FrontTls {
-    /// All errors at once.
-    pub fn new(pairs: &[PemPair]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
-        todo!()
-    }
-    /// Replaces the certificates for new handshakes; on error nothing changes.
-    pub fn replace(&self, pairs: &[PemPair]) -> Result<(), Vec<FrontTlsError>> {
-        todo!()
-    }
-    /// Handshake.
-    pub async fn accept(&self, tcp: TcpStream) -> std::io::Result<FrontStream> {
-        todo!()
+
+impl std::fmt::Debug for PemPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PemPair").field("source", &self.source).finish_non_exhaustive()
     }
 }
+
+/// A TLS server: TLS 1.2 and 1.3, ALPN h2 and http/1.1. Names are read from each leaf; the first pair is the default.
+pub struct FrontTls {
+    names: Arc<Names>,
+    config: Arc<rustls::ServerConfig>,
+}
+
+impl std::fmt::Debug for FrontTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrontTls").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// The table in force.
+#[derive(Debug)]
+struct Names(arc_swap::ArcSwap<Table>);
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load().pick(hello.server_name()))
+    }
+}
+
+impl FrontTls {
+    /// Takes certificates; all errors at once.
+    pub fn new(pairs: &[PemPair]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
+        let names = Arc::new(Names(arc_swap::ArcSwap::from_pointee(Table::new(pairs)?)));
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&names) as _;
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(tls::provider()))
+            .with_safe_default_protocol_versions()
+            // The provider is a constant and knows the default versions.
+            .expect("aws-lc-rs serves TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(Self { names, config: Arc::new(config) }))
+    }
+
+    /// Replaces the certificates for new handshakes; on error nothing changes.
+    pub fn replace(&self, pairs: &[PemPair]) -> Result<(), Vec<FrontTlsError>> {
+        self.names.0.store(Arc::new(Table::new(pairs)?));
+        Ok(())
+    }
+
+    /// Takes a client through the handshake, in at most [`HANDSHAKE_TIMEOUT`].
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<FrontStream> {
+        let handshake = TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp);
+        let io = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let session = io.get_ref().1;
+        let h2 = session.alpn_protocol() == Some(b"h2");
+        let server_name = session.server_name().map(str::to_ascii_lowercase);
+        Ok(FrontStream { io, h2, server_name })
+    }
+}
+
 /// A client's TLS connection.
 #[derive(Debug)]
 pub struct FrontStream {
-    /// x
+    /// The bytes inside.
     pub io: tokio_rustls::server::TlsStream<TcpStream>,
     /// ALPN chose h2.
     pub h2: bool,
     /// SNI, lower case.
     pub server_name: Option<String>,
 }
-/// Reads a ClientHello (bounded 16 KiB) without answering: server name (lower case), and the bytes read, to be forwarded first.
-pub async fn client_hello<T: AsyncRead + Unpin>(io: &mut T) -> std::io::Result<(Option<String>, Bytes)> {
-    todo!()
+
+/// Reads a ClientHello (bounded by [`MAX_CLIENT_HELLO`]) without answering: server name (lower case), and all bytes read, to be
+/// forwarded first. The caller bounds the time.
+///
+/// `InvalidData` when it is not TLS or too long, `UnexpectedEof` when it ends too early.
+pub async fn client_hello<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<(Option<String>, Bytes)> {
+    let mut acceptor = Acceptor::default();
+    let mut seen = BytesMut::with_capacity(2048);
+    let mut fed = 0;
+    loop {
+        if seen.len() >= MAX_CLIENT_HELLO {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "ClientHello is longer than 16 KiB"));
+        }
+        if io.read_buf(&mut seen).await? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection ended before its ClientHello"));
+        }
+        while fed < seen.len() {
+            fed += acceptor.read_tls(&mut &seen[fed..])?;
+            match acceptor.accept() {
+                Ok(Some(accepted)) => {
+                    let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+                    return Ok((name, seen.freeze()));
+                }
+                Ok(None) => {}
+                Err((error, _)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+        }
+    }
 }
+
 /// `AsyncRead + AsyncWrite` in one bound.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use figspan_proto::control::MAX_MESSAGE;
 use figspan_proto::pb;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream as _, StreamExt};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pb::discovery_client::DiscoveryClient;
