@@ -1,44 +1,23 @@
-//! A file's text, its tables, and the findings about it.
-
-use std::cell::RefCell;
+//! A file's tables.
 
 use serde_spanned::Spanned;
 use toml::de::DeTable;
 
-use crate::finding::Finding;
 use crate::section::Section;
+use crate::source::{Place, Source};
 use crate::table::Table;
 
 /// Longest text that is read, in bytes: some ten thousand routes.
 pub const MAX_TEXT: usize = 16 << 20;
 
-/// Findings that are kept; whoever has more mends these first.
-pub const MAX_FINDINGS: usize = 100;
-
-/// A place in a text: a byte offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub(crate) usize);
-
-/// A settings file's text, and what was found wrong with it so far.
+/// A text that is well-formed TOML.
 #[derive(Debug)]
-pub struct Source<'t> {
-    name: String,
-    text: &'t str,
-    errors: RefCell<Vec<(Place, Finding)>>,
-    warnings: RefCell<Vec<(Place, Finding)>>,
+pub struct Document<'d> {
+    source: &'d Source<'d>,
+    table: Spanned<DeTable<'d>>,
 }
 
-impl<'t> Source<'t> {
-    /// A text and the name under which findings speak of it.
-    pub fn new(name: &str, text: &'t str) -> Self {
-        Self { name: name.to_owned(), text, errors: RefCell::default(), warnings: RefCell::default() }
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+impl Source<'_> {
     /// Reads the text as TOML. `None` after a mistake in the syntax, which then is a finding.
     pub fn parse(&self) -> Option<Document<'_>> {
         if self.text.len() > MAX_TEXT {
@@ -54,57 +33,6 @@ impl<'t> Source<'t> {
             }
         }
     }
-
-    /// Notes a mistake.
-    pub fn error(&self, place: Place, what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) {
-        self.note(&self.errors, place, what.into(), why.into(), mend.into());
-    }
-
-    /// Notes something that works, but hardly as meant.
-    pub fn warning(&self, place: Place, what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) {
-        self.note(&self.warnings, place, what.into(), why.into(), mend.into());
-    }
-
-    fn note(&self, list: &RefCell<Vec<(Place, Finding)>>, place: Place, what: String, why: String, mend: String) {
-        let mut list = list.borrow_mut();
-        if list.len() < MAX_FINDINGS {
-            let (line, column) = self.line_column(place);
-            list.push((place, Finding { source: self.name.clone(), line, column, what, why, mend }));
-        }
-    }
-
-    /// Whether nothing is wrong so far (warnings do not count).
-    pub fn is_good(&self) -> bool {
-        self.errors.borrow().is_empty()
-    }
-
-    /// Errors and warnings, each in the order of the text; empties both lists.
-    pub fn findings(&self) -> (Vec<Finding>, Vec<Finding>) {
-        let take = |list: &RefCell<Vec<(Place, Finding)>>| {
-            let mut list = list.take();
-            list.sort_by_key(|(place, _)| *place);
-            list.into_iter().map(|(_, finding)| finding).collect()
-        };
-        (take(&self.errors), take(&self.warnings))
-    }
-
-    /// The line of a place, from 1. Looks at the whole text before it: for messages, not for every key.
-    pub fn line(&self, place: Place) -> usize {
-        self.line_column(place).0
-    }
-
-    fn line_column(&self, Place(offset): Place) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(offset)];
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
-    }
-}
-
-/// A text that is well-formed TOML.
-#[derive(Debug)]
-pub struct Document<'d> {
-    source: &'d Source<'d>,
-    table: Spanned<DeTable<'d>>,
 }
 
 impl Document<'_> {

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::document::{Place, Source};
 use crate::quantity;
-use crate::section::Section;
-use crate::table::{Table, nearest};
+use crate::source::{Place, Source};
+use crate::table::nearest;
 
 /// A value of a file.
 #[derive(Debug, Clone)]
@@ -18,7 +17,7 @@ pub struct Item<'d> {
     source: &'d Source<'d>,
     path: String,
     place: Place,
-    value: &'d DeValue<'d>,
+    pub(crate) value: &'d DeValue<'d>,
 }
 
 impl<'d> Item<'d> {
@@ -166,20 +165,13 @@ impl<'d> Item<'d> {
         matches!(self.value, DeValue::Array(array) if array.iter().next().is_none())
     }
 
-    /// A table; keys that `known` does not know are findings.
-    pub fn section(&self, known: &'static Table) -> Option<Section<'d>> {
-        match self.value {
-            DeValue::Table(table) => Some(Section::open(self.source, known, self.path.clone(), self.place, table)),
-            _ => self.refuse_kind("a table"),
-        }
-    }
-
     fn refuse<T>(&self, why: impl Into<String>, mend: impl Into<String>) -> Option<T> {
         self.wrong(why, mend);
         None
     }
 
-    fn refuse_kind<T>(&self, expected: &str) -> Option<T> {
+    /// Notes that the value is of another kind than expected.
+    pub(crate) fn refuse_kind<T>(&self, expected: &str) -> Option<T> {
         let found = match self.value {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) => "a whole number",

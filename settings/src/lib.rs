@@ -24,11 +24,13 @@ mod finding;
 mod item;
 mod quantity;
 mod section;
+mod source;
 mod table;
 
-pub use document::{Document, MAX_FINDINGS, MAX_TEXT, Place, Source};
+pub use document::{Document, MAX_TEXT};
 pub use finding::Finding;
 pub use item::Item;
 pub use quantity::{duration, size};
 pub use section::Section;
+pub use source::{MAX_FINDINGS, Place, Source};
 pub use table::{Key, Table, nearest, reference};

@@ -1,9 +1,9 @@
 //! A table, as a cursor.
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use crate::document::{Place, Source};
 use crate::item::Item;
+use crate::source::{Place, Source};
 use crate::table::{Table, nearest};
 
 /// A table of a file whose unknown keys have already been refused.
@@ -84,5 +84,16 @@ impl<'d> Section<'d> {
 
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+// Here and not beside its siblings, so that items need not know sections.
+impl<'d> Item<'d> {
+    /// A table; keys that `known` does not know are findings.
+    pub fn section(&self, known: &'static Table) -> Option<Section<'d>> {
+        match self.value {
+            DeValue::Table(table) => Some(Section::open(self.source(), known, self.path().to_owned(), self.place(), table)),
+            _ => self.refuse_kind("a table"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::source::MAX_FINDINGS;
 use crate::table::Key;
 
 const fn key(name: &'static str, kind: &'static str) -> Key {
