@@ -1,1 +1,25 @@
-//! The figspan hub: the gateway that splits traffic between VMs and the cluster
+//! The figspan hub: the gateway that splits traffic between VMs and the cluster.
+//!
+//! This crate is the process: threads, listeners, reloads, the admin API, metrics, drain. What requests go through is in
+//! `figspan-data`, what agents talk to in `figspan-control`; they meet in the snapshot of `figspan-model`, and only this crate
+//! knows both. [`Hub::start`] runs a whole hub inside any program.
+
+mod admin;
+pub mod args;
+mod certificates;
+pub mod check;
+mod control_thread;
+mod face;
+mod hub;
+mod listeners;
+mod metrics;
+mod problem;
+mod reload;
+pub mod run;
+mod serve;
+mod shard;
+mod watch;
+
+pub use figspan_control::{CaFiles, Clock, Control};
+pub use hub::{Hub, Options, PartDied, Running, StartError};
+pub use reload::Config;

@@ -1,0 +1,59 @@
+//! The admin API: what operators see and change, over a Unix socket, or over TCP with a token. Not on either path.
+//!
+//! One table ([`operations`]) says which operations there are; the router and the OpenAPI document are both made from it. The
+//! API decides nothing itself: it maps requests to [`Control`], reads the published snapshot, and asks for reloads.
+
+mod explain;
+mod extract;
+mod handlers;
+pub(crate) mod listen;
+mod openapi;
+mod operations;
+mod routes;
+mod schemas;
+mod socket;
+mod token;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use figspan_control::Control;
+use figspan_model::snapshot::Reader;
+use figspan_model::state::Book;
+use http::StatusCode;
+
+use crate::face::Face;
+use crate::problem::Refusal;
+use crate::reload::Reloader;
+
+/// Largest request body: a TOML file of some thousand routes.
+const MAX_BODY: usize = 256 * 1024;
+
+/// What the operations work with; clones share it.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) control: Control,
+    pub(crate) reader: Reader,
+    pub(crate) book: Arc<Book>,
+    pub(crate) face: Arc<Face>,
+    pub(crate) reloader: Reloader,
+}
+
+/// The API without authentication, for a socket whose file mode is that.
+pub(crate) fn router(admin: Admin) -> Router {
+    let mut router = Router::new();
+    for operation in operations::OPERATIONS {
+        router = router.route(operation.path, (operation.route)());
+    }
+    router
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path", "the paths of this API are in /openapi.json") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no such operation", "the operations of this API are in /openapi.json")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(admin)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What would become of a request: admission, matching and choosing as a shard does them, without counting as one.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use figspan_data::admission::request::{Admitted, Asked, admit};
+use figspan_data::balance::{self, Chosen, NoChoice, ServiceEndpoint, ServiceEndpoints, Tried};
+use figspan_data::client::Client;
+use figspan_model::routing::{HttpRule, ListenerProtocol, ServiceAddress, ServiceName};
+use figspan_model::snapshot::Snapshot;
+use figspan_model::state::Book;
+use figspan_proto::admin::{ExplainRequest, Explanation};
+use figspan_proto::control::plain;
+use http::header::{HOST, HeaderMap};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+
+use super::routes;
+use crate::problem::Refusal;
+
+/// Explains. Fails only where the question itself makes no sense.
+pub(super) fn explain(snapshot: &Snapshot, book: &Arc<Book>, asked: &ExplainRequest) -> Result<Explanation, Refusal> {
+    let url = Url::read(&asked.url)?;
+    let listener = listener(snapshot, asked.listener.as_deref(), url.scheme)?;
+    let method: Method = asked.method.parse().map_err(|_| wrong("the method", "write one token, as in GET"))?;
+    let mut headers = fields(&asked.headers)?;
+    if !headers.contains_key(HOST) {
+        headers.insert(
+            HOST,
+            HeaderValue::from_str(url.authority).map_err(|_| wrong("the URL", "its host holds a character that no host has"))?,
+        );
+    }
+    let client = client(&listener, &url);
+    let question = Asked { method: &method, target: url.target.as_bytes(), authority: None, headers: &mut headers };
+    let uri = match admit(question, &Rc::new(client), &snapshot.routing.proxies) {
+        Ok(Admitted::Forward { uri, .. }) => uri,
+        Ok(Admitted::Ping) => return Ok(refused(None, "*", StatusCode::NO_CONTENT, "`OPTIONS *` asks the hub itself".to_owned())),
+        Err(reject) => {
+            return Ok(refused(Some(reject.reason().to_owned()), url.target, reject.status(), "admission refuses it".to_owned()));
+        }
+    };
+    Ok(matched(snapshot, book, &listener, &method, &uri, &headers))
+}
+
+fn matched(snapshot: &Snapshot, book: &Arc<Book>, listener: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Explanation {
+    let matcher = snapshot.routing.matcher();
+    let host = uri.host().unwrap_or_default();
+    let (found, mut why) = matcher.explain_http(listener, host, method, uri.path(), uri.query(), headers);
+    why.insert(0, format!("listener {listener}"));
+    let target = uri.to_string();
+    let Some(found) = found else {
+        let status = Some(StatusCode::NOT_FOUND.as_u16());
+        return Explanation { refused: None, target, route: None, rule: None, why, backends: Vec::new(), next: None, status };
+    };
+    let (next, status) = next(snapshot, book, found.rule, &mut why);
+    Explanation {
+        refused: None,
+        target,
+        route: Some(found.route.name.to_string()),
+        rule: Some(found.rule_index),
+        why,
+        backends: routes::backends(snapshot, &found.rule.backends),
+        next,
+        status,
+    }
+}
+
+/// Where the next request of the rule would go, or the status of the hub's own answer.
+fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<String>) -> (Option<String>, Option<u16>) {
+    let services = AsWritten { snapshot, book };
+    match balance::peek(snapshot, &rule.backends, &rule.state, &Tried::default(), &services) {
+        Ok(choice) => {
+            let target = &rule.backends[choice.backend].target;
+            let next = match &choice.endpoint {
+                Chosen::Uplink { endpoint, .. } => format!("uplink {} on agent {}", target.name(), endpoint.agent),
+                Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),
+                Chosen::Service { endpoint, .. } => format!("service {} at {}", target.name(), endpoint.address),
+            };
+            (Some(next), None)
+        }
+        Err(reason) => {
+            let mend = match reason {
+                NoChoice::AllZero => "raise a weight, or undrain an uplink",
+                NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
+                NoChoice::NobodyReady | NoChoice::AllTried => "figspanctl get uplinks says why nobody is ready",
+            };
+            why.push(format!("no backend can take it: {reason}; {mend}"));
+            (None, Some(StatusCode::SERVICE_UNAVAILABLE.as_u16()))
+        }
+    }
+}
+
+fn refused(refused: Option<String>, target: &str, status: StatusCode, why: String) -> Explanation {
+    let (target, status) = (plain(target), Some(status.as_u16()));
+    Explanation { refused, target, route: None, rule: None, why: vec![why], backends: Vec::new(), next: None, status }
+}
+
+fn wrong(what: &str, mend: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, format!("{what} cannot be read"), mend)
+}
+
+/// A URL, cut but not judged: what is wrong with its path is admission's to say.
+struct Url<'u> {
+    scheme: &'static str,
+    authority: &'u str,
+    target: &'u str,
+}
+
+impl<'u> Url<'u> {
+    fn read(text: &'u str) -> Result<Self, Refusal> {
+        let mend = "write http://host/path or https://host/path";
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("the URL", mend))?;
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "http" => "http",
+            "https" => "https",
+            _ => return Err(wrong("the URL", mend)),
+        };
+        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // A fragment is the browser's own and never sent.
+        let target = target.split('#').next().unwrap_or_default();
+        if authority.is_empty() {
+            return Err(wrong("the URL", mend));
+        }
+        Ok(Self { scheme, authority, target: if target.starts_with('/') { target } else { "/" } })
+    }
+}
+
+fn listener(snapshot: &Snapshot, named: Option<&str>, scheme: &str) -> Result<Arc<str>, Refusal> {
+    let fits = |protocol: &ListenerProtocol| match protocol {
+        ListenerProtocol::Http => scheme == "http",
+        ListenerProtocol::Https { .. } => scheme == "https",
+        ListenerProtocol::Tcp | ListenerProtocol::TlsPassthrough => false,
+    };
+    let mut listeners = snapshot.routing.listeners.iter();
+    let found = match named {
+        Some(name) => listeners.find(|listener| &*listener.name == name),
+        None => listeners.find(|listener| fits(&listener.protocol)),
+    };
+    let missing = || Refusal::new(StatusCode::NOT_FOUND, "no such listener", "GET /v1/status lists those there are");
+    found.map(|listener| Arc::clone(&listener.name)).ok_or_else(missing)
+}
+
+fn fields(pairs: &[(String, String)]) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("a header's name", "write a token, as in accept"))?;
+        let value = HeaderValue::from_str(value).map_err(|_| wrong("a header's value", "control characters cannot be sent"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// A client on this machine, since the question says nothing of one.
+fn client(listener: &Arc<str>, url: &Url<'_>) -> Client {
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let client = Client::connected(Arc::clone(listener), nobody, nobody, None);
+    if url.scheme == "https" {
+        let host = url.authority.rsplit_once(':').map_or(url.authority, |(host, _)| host);
+        return client.over_tls(Some(host.to_ascii_lowercase()));
+    }
+    client
+}
+
+/// Services by what the configuration says: what a DNS name resolves to is each shard's own knowledge, so that it is one
+/// endpoint here, without an address.
+struct AsWritten<'s> {
+    snapshot: &'s Snapshot,
+    book: &'s Arc<Book>,
+}
+
+impl ServiceEndpoints for AsWritten<'_> {
+    fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]> {
+        let Some(service) = self.snapshot.routing.services.get(service) else { return Rc::new([]) };
+        let endpoint = |address: &ServiceAddress| {
+            let address = match address {
+                ServiceAddress::Socket(address) => *address,
+                ServiceAddress::Name { port, .. } => SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)),
+            };
+            ServiceEndpoint { address, state: self.book.endpoint(&format!("service/{}/{address}", service.name)) }
+        };
+        service.addresses.iter().map(endpoint).collect()
+    }
+}

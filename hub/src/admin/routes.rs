@@ -1,0 +1,104 @@
+//! Routes as operators see them: rules in words, weights in force, shares wanted. Pure over a snapshot.
+
+use figspan_model::routing::{Backend, HeaderMatch, PathMatch, RouteMatch, Target, ValueMatch};
+use figspan_model::snapshot::Snapshot;
+use figspan_proto::admin;
+use figspan_proto::weight::Weight;
+
+/// All routes, in the order of the configuration.
+pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
+    let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|name| name.to_string()).collect();
+    let http = snapshot.routing.http_routes.iter().map(|route| admin::Route {
+        name: route.name.to_string(),
+        kind: "HTTP".into(),
+        listeners: texts(&route.listeners),
+        hostnames: route.hostnames.clone(),
+        rules: route
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| admin::Rule {
+                index,
+                matches: if rule.matches.is_empty() { vec!["all".into()] } else { rule.matches.iter().map(words).collect() },
+                backends: backends(snapshot, &rule.backends),
+            })
+            .collect(),
+    });
+    let streams = snapshot.routing.stream_routes.iter().map(|route| admin::Route {
+        name: route.name.to_string(),
+        kind: if is_tls(snapshot, &route.listeners) { "TLS" } else { "TCP" }.into(),
+        listeners: texts(&route.listeners),
+        hostnames: route.hostnames.clone(),
+        rules: vec![admin::Rule { index: 0, matches: vec!["all".into()], backends: backends(snapshot, &route.backends) }],
+    });
+    http.chain(streams).collect()
+}
+
+fn is_tls(snapshot: &Snapshot, listeners: &[std::sync::Arc<str>]) -> bool {
+    let passthrough = |name| {
+        let mut all = snapshot.routing.listeners.iter();
+        all.any(|l| &l.name == name && matches!(l.protocol, figspan_model::routing::ListenerProtocol::TlsPassthrough))
+    };
+    listeners.iter().any(passthrough)
+}
+
+/// The backends of a rule, with what each would get.
+pub(super) fn backends(snapshot: &Snapshot, backends: &[Backend]) -> Vec<admin::RuleBackend> {
+    let mut shown: Vec<_> = backends.iter().map(|backend| shown(snapshot, backend)).collect();
+    let accepts = |b: &admin::RuleBackend| b.ready_endpoints > 0;
+    let total: u64 = shown.iter().filter(|b| accepts(b)).map(|b| u64::from(b.effective_weight.get())).sum();
+    for backend in &mut shown {
+        if total > 0 && accepts(backend) {
+            backend.share_wanted = f64::from(backend.effective_weight.get()) / total as f64;
+        }
+    }
+    shown
+}
+
+fn shown(snapshot: &Snapshot, backend: &Backend) -> admin::RuleBackend {
+    let (effective_weight, ready_endpoints, endpoints) = match &backend.target {
+        Target::Uplink(name) => match snapshot.uplinks.get(name) {
+            None => (Weight::ZERO, 0, 0),
+            Some(uplink) => {
+                let weight = if uplink.draining { Weight::ZERO } else { backend.weight.unwrap_or(uplink.weight) };
+                (weight, uplink.endpoints.iter().filter(|endpoint| endpoint.accepts()).count(), uplink.endpoints.len())
+            }
+        },
+        Target::Service(name) => match snapshot.routing.services.get(name) {
+            None => (Weight::ZERO, 0, 0),
+            // A DNS name counts as one: what it resolves to is each shard's own, current knowledge.
+            Some(service) => (backend.weight.unwrap_or(service.weight), service.addresses.len(), service.addresses.len()),
+        },
+    };
+    admin::RuleBackend {
+        kind: backend.target.kind().into(),
+        name: backend.target.name().into(),
+        weight: backend.weight,
+        effective_weight,
+        ready_endpoints,
+        endpoints,
+        share_wanted: 0.0,
+    }
+}
+
+/// One alternative of a rule, for people: `GET /orders/* header x=y query q~^z$`.
+fn words(matched: &RouteMatch) -> String {
+    let mut words = Vec::new();
+    words.extend(matched.method.as_ref().map(|method| method.to_string()));
+    words.extend(matched.path.as_ref().map(|path| match path {
+        PathMatch::Exact(path) => format!("path = {path}"),
+        PathMatch::Prefix(path) if path == "/" => "path under /".to_owned(),
+        PathMatch::Prefix(path) => format!("path {path} or under it"),
+        PathMatch::Regex(regex) => format!("path ~ {regex}"),
+    }));
+    words.extend(matched.headers.iter().map(|HeaderMatch { name, value }| format!("header {name} {}", value_words(value))));
+    words.extend(matched.query.iter().map(|(name, value)| format!("query {name} {}", value_words(value))));
+    if words.is_empty() { "all".into() } else { words.join(", ") }
+}
+
+fn value_words(value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Exact(text) => format!("= {text}"),
+        ValueMatch::Regex(regex) => format!("~ {regex}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! The shapes of `figspan_proto::admin`, in a short notation: `T?` may be null, `[T]` is a list, anything upper-case is a
+//! schema of this table. A test reads a sample of each schema into its Rust type and back, so that neither can drift.
+
+use serde_json::{Map, Value, json};
+
+/// A field and its type.
+type Field = (&'static str, &'static str);
+
+/// Name, whether unknown fields are refused (requests), and fields. A `=` behind a type: the field may be left out.
+pub(super) type Schema = (&'static str, bool, &'static [Field]);
+
+const TOLD: bool = false;
+const ASKED: bool = true;
+
+#[rustfmt::skip]
+pub(super) const SCHEMAS: &[Schema] = &[
+    ("Status", TOLD, &[
+        ("replica", "string"), ("version", "string"), ("trust_domain", "string"), ("started", "time"), ("shards", "integer"),
+        ("ready", "boolean"), ("waiting_for", "[string]"), ("generation", "integer"), ("oldest_generation", "integer"),
+        ("config", "ConfigStatus"), ("agents", "integer"), ("tunnels", "integer"), ("uplinks", "integer"), ("in_flight", "integer"),
+        ("tunnel_address", "string"), ("listeners", "[ListenerStatus]"), ("roots", "[string]"), ("certificate_ends", "time"),
+    ]),
+    ("ListenerStatus", TOLD, &[("name", "string"), ("protocol", "string"), ("address", "string")]),
+    ("ConfigStatus", TOLD, &[("file", "string"), ("loaded", "time"), ("errors", "[string]"), ("warnings", "[string]")]),
+    ("Agent", TOLD, &[
+        ("name", "name"), ("connected", "boolean"), ("draining", "boolean"), ("revoked", "boolean"), ("version", "string"),
+        ("instances", "[string]"), ("tunnels", "[AgentTunnel]"), ("allowed", "[name]"), ("uplinks", "[name]"),
+        ("refused", "[RefusedUplink]"), ("certificate_ends", "time?"), ("clock_skew_ms", "integer?"), ("last_seen", "time?"),
+    ]),
+    ("AgentTunnel", TOLD, &[("shard", "integer"), ("remote", "string"), ("rtt_ms", "number"), ("mtu", "integer"), ("since", "time")]),
+    ("RefusedUplink", TOLD, &[("uplink", "name"), ("reason", "string")]),
+    ("Uplink", TOLD, &[
+        ("name", "name"), ("protocol", "protocol"), ("weight", "weight"), ("weight_override", "Override?"), ("draining", "boolean"),
+        ("endpoints", "[Endpoint]"), ("in_flight", "integer"), ("picked", "integer"), ("failed", "integer"),
+    ]),
+    ("Endpoint", TOLD, &[
+        ("agent", "name"), ("weight", "weight"), ("advertised_weight", "weight"), ("weight_override", "Override?"),
+        ("accepts", "boolean"), ("reason", "string"), ("tunnels", "integer"), ("in_flight", "integer"), ("pooled", "integer"),
+        ("open_connections", "integer"), ("picked", "integer"), ("failed", "integer"),
+    ]),
+    ("Override", TOLD, &[("weight", "weight"), ("who", "string"), ("reason", "string"), ("at", "time")]),
+    ("SetWeight", ASKED, &[("weight", "weight"), ("agent", "name?="), ("reason", "string"), ("dry_run", "boolean=")]),
+    ("ResetWeight", ASKED, &[("agent", "name?="), ("reason", "string"), ("dry_run", "boolean=")]),
+    ("WeightChange", TOLD, &[
+        ("uplink", "name"), ("agent", "name?"), ("old", "weight"), ("new", "weight"), ("generation", "integer?"),
+        ("confirmed", "[string]"), ("dry_run", "boolean"),
+    ]),
+    ("DrainVerdict", TOLD, &[
+        ("uplink", "name"), ("agent", "name?"), ("drained", "boolean"), ("weight_is_zero", "boolean"), ("confirmed", "[string]"),
+        ("in_flight", "integer"), ("pooled", "integer"), ("agents", "[AgentCount]"), ("waiting_for", "[string]"),
+    ]),
+    ("AgentCount", TOLD, &[("agent", "name"), ("open_connections", "integer?")]),
+    ("Route", TOLD, &[("name", "string"), ("kind", "string"), ("listeners", "[string]"), ("hostnames", "[string]"), ("rules", "[Rule]")]),
+    ("Rule", TOLD, &[("index", "integer"), ("matches", "[string]"), ("backends", "[RuleBackend]")]),
+    ("RuleBackend", TOLD, &[
+        ("kind", "string"), ("name", "string"), ("weight", "weight?"), ("effective_weight", "weight"),
+        ("ready_endpoints", "integer"), ("endpoints", "integer"), ("share_wanted", "number"),
+    ]),
+    ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]=")]),
+    ("Explanation", TOLD, &[
+        ("refused", "string?"), ("target", "string"), ("route", "string?"), ("rule", "integer?"), ("why", "[string]"),
+        ("backends", "[RuleBackend]"), ("next", "string?"), ("status", "integer?"),
+    ]),
+    ("Event", TOLD, &[
+        ("number", "integer"), ("at", "time"), ("kind", "string"), ("subject", "string"), ("who", "string"), ("old", "string?="),
+        ("new", "string?="), ("message", "string"),
+    ]),
+    ("CreateGrant", ASKED, &[
+        ("agent", "name?="), ("uplinks", "[name]"), ("ttl_seconds", "integer"), ("uses", "integer="), ("hubs", "[string]="),
+        ("dry_run", "boolean="),
+    ]),
+    ("CreatedGrant", TOLD, &[("grant", "Grant"), ("token", "string")]),
+    ("Grant", TOLD, &[
+        ("id", "string"), ("agent", "name?"), ("uplinks", "[name]"), ("expires", "time"), ("uses", "integer"),
+        ("redeemed_by", "[name]"), ("revoked", "boolean"), ("who", "string"), ("state", "string"),
+    ]),
+    ("Revoke", ASKED, &[("reason", "string"), ("dry_run", "boolean=")]),
+    ("Revoked", TOLD, &[("subject", "string"), ("tunnels_closed", "integer"), ("dry_run", "boolean")]),
+    ("CheckResult", TOLD, &[("errors", "[string]"), ("warnings", "[string]")]),
+    ("Problem", TOLD, &[("status", "integer"), ("title", "string"), ("detail", "string")]),
+];
+
+/// A type of the notation as JSON Schema.
+pub(super) fn of(notation: &str) -> Value {
+    if let Some(inner) = notation.strip_suffix('?') {
+        return json!({ "anyOf": [of(inner), { "type": "null" }] });
+    }
+    if let Some(inner) = notation.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return json!({ "type": "array", "items": of(inner) });
+    }
+    match notation {
+        "string" | "boolean" | "number" | "object" => json!({ "type": notation }),
+        "integer" => json!({ "type": "integer", "format": "int64" }),
+        "time" => json!({ "type": "string", "format": "date-time" }),
+        "name" => json!({ "type": "string", "maxLength": 64 }),
+        "weight" => json!({ "type": "integer", "minimum": 0, "maximum": 1_000_000 }),
+        "protocol" => json!({ "type": "string", "enum": ["http1", "h2c", "tcp"] }),
+        named => json!({ "$ref": format!("#/components/schemas/{named}") }),
+    }
+}
+
+/// The table as the `schemas` of an OpenAPI document.
+pub(super) fn all() -> Value {
+    let mut schemas = Map::new();
+    for (name, closed, fields) in SCHEMAS {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for (field, notation) in *fields {
+            properties.insert((*field).to_owned(), of(notation.trim_end_matches('=')));
+            if !notation.ends_with('=') {
+                required.push(*field);
+            }
+        }
+        let mut schema = json!({ "type": "object", "properties": properties, "required": required });
+        if *closed {
+            schema["additionalProperties"] = false.into();
+        }
+        schemas.insert((*name).to_owned(), schema);
+    }
+    Value::Object(schemas)
+}

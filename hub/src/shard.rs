@@ -1,0 +1,140 @@
+//! A shard: one thread with its own sockets, its own QUIC endpoint and its own pools. Shares nothing on the request path.
+//!
+//! Owns the thread and what runs directly on it: accepting tunnels, serving the listeners it is given, following the snapshot.
+//! A panic in any of these ends the thread, and with it the process: a hub is whole or gone. Connections are tasks, and a
+//! panic in one of those ends that connection alone.
+
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use figspan_control::Control;
+use figspan_data::metrics::Metrics;
+use figspan_data::shard::{ShardContext, ShardRef};
+use figspan_model::snapshot::Reader;
+use figspan_model::state::{Board, Book};
+use figspan_proto::reset::Close;
+use figspan_tunnel::drain::Drain;
+use figspan_tunnel::hub::{HubConfig, HubEndpoint, Incoming};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::face::Face;
+use crate::listeners::Opened;
+
+/// Handshakes at once. Ten thousand agents that come back together are served in the order in which they knock; quinn holds
+/// and, under load, turns away those who wait.
+const HANDSHAKES: usize = 256;
+
+/// Time for closed tunnels to say so to their peers.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often a shard shows that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Sockets that may wait to be served.
+pub(crate) const SOCKETS: usize = 64;
+
+/// What a shard is started with.
+pub(crate) struct ShardStart {
+    pub(crate) shard: usize,
+    pub(crate) udp: UdpSocket,
+    pub(crate) endpoint: HubConfig,
+    pub(crate) control: Control,
+    pub(crate) reader: Reader,
+    pub(crate) board: Arc<Board>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) face: Arc<Face>,
+    /// Owns the shard's connections and requests.
+    pub(crate) drain: Drain,
+    /// Sockets to serve.
+    pub(crate) sockets: mpsc::Receiver<Opened>,
+    /// Ends the thread, after drain.
+    pub(crate) end: CancellationToken,
+    /// Told once, when the shard serves or cannot.
+    pub(crate) started: SyncSender<Result<(), String>>,
+}
+
+/// The thread's whole life.
+pub(crate) fn run(start: ShardStart) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = start.started.send(Err(format!("shard {}: no runtime: {error}", start.shard)));
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, serve(start));
+    // Tasks that did not end in time are cut here and not waited for.
+    runtime.shutdown_background();
+}
+
+async fn serve(start: ShardStart) {
+    let ShardStart { shard, udp, endpoint, control, reader, board, book, metrics, face, drain, sockets, end, started } = start;
+    let endpoint = match HubEndpoint::new(udp, endpoint) {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            let _ = started.send(Err(format!("shard {shard}: no QUIC endpoint: {error}")));
+            return end.cancelled().await;
+        }
+    };
+    let context: ShardRef = Rc::new(ShardContext::new(shard, reader, board, book, metrics, drain));
+    face.shard_is_up();
+    let _ = started.send(Ok(()));
+    tokio::select! {
+        () = end.cancelled() => {}
+        () = accept(&endpoint, shard, &control) => {}
+        () = listen(&context, sockets) => {}
+        () = context.follow() => {}
+        () = beat(&face, shard) => {}
+    }
+    endpoint.close(Close::Leaving);
+    let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+}
+
+/// Accepts tunnels and joining VMs, and hands them to control. Never ends by itself.
+async fn accept(endpoint: &HubEndpoint, shard: usize, control: &Control) {
+    let mut handshakes = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept(), if handshakes.len() < HANDSHAKES => match incoming {
+                Some(incoming) => handshakes.push(establish(incoming, shard, control)),
+                None => return std::future::pending().await,
+            },
+            Some(()) = handshakes.next() => {}
+        }
+    }
+}
+
+async fn establish(incoming: Incoming, shard: usize, control: &Control) {
+    let remote = incoming.remote_address();
+    match incoming.establish().await {
+        Ok(established) => control.adopt(shard, established).await,
+        Err(error) => tracing::warn!(%remote, shard, %error, "handshake failed"),
+    }
+}
+
+/// Serves the sockets that control opens.
+async fn listen(context: &ShardRef, mut sockets: mpsc::Receiver<Opened>) {
+    while let Some(opened) = sockets.recv().await {
+        let Opened { listener, socket, tls, drain } = opened;
+        figspan_data::listen::serve(Rc::clone(context), listener, socket, tls, drain);
+    }
+    // Control has ended: what is open stays open until the shard is told to end.
+    std::future::pending().await
+}
+
+/// Shows that the thread still turns.
+async fn beat(face: &Face, shard: usize) {
+    let mut every = tokio::time::interval(BEAT);
+    loop {
+        every.tick().await;
+        face.beat(shard);
+    }
+}
