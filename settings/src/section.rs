@@ -82,6 +82,11 @@ impl<'d> Section<'d> {
         self.source.error(self.place, self.path.clone(), why, mend);
     }
 
+    /// Notes that the table as a whole works, but hardly as meant.
+    pub fn warn(&self, why: impl Into<String>, mend: impl Into<String>) {
+        self.source.warning(self.place, self.path.clone(), why, mend);
+    }
+
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }

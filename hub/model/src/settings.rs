@@ -24,8 +24,8 @@ use crate::routing::draft::RoutingDraft;
 
 pub use keys::TABLES;
 
-/// Most shards of a hub: connection ids say a shard in one byte, and the first half of it is plenty.
-pub const MAX_SHARDS: usize = 128;
+/// Most shards of a hub.
+pub const MAX_SHARDS: usize = figspan_tunnel::hub::MAX_SHARDS;
 
 /// Where the hub looks for its settings.
 pub const DEFAULT_FILE: &str = "/etc/figspan-hub/hub.toml";

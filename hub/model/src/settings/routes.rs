@@ -10,7 +10,7 @@ use super::listeners::{self, Kind};
 use super::values::{self, Files, Taken};
 use super::{HubSettings, keys, matches, services};
 use crate::routing::draft::{HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
-use crate::routing::{Backend, ListenerName, RouteName, ServiceName, Target, Timeouts};
+use crate::routing::{Backend, ListenerName, RouteMatch, RouteName, ServiceName, Target, Timeouts};
 
 /// Entries of one list of a route: hosts, rules, matches, backends. A rule's choice looks at each backend.
 const MAX_ENTRIES: usize = 128;
@@ -19,7 +19,13 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let proxies = listeners::proxies(top);
     let (listeners, known_listeners) = listeners::listeners(top, files, settings, &proxies);
     let (services, known_services) = services::services(top, files);
-    let mut reader = Reader { listeners: known_listeners, services: known_services, names: Taken::default(), taken: HashMap::new() };
+    let mut reader = Reader {
+        listeners: known_listeners,
+        services: known_services,
+        names: Taken::default(),
+        taken: HashMap::new(),
+        matches: HashMap::new(),
+    };
     let http_routes = top.sections("http_route", &keys::HTTP_ROUTE).iter().filter_map(|section| reader.http_route(section)).collect();
     let tcp = top.sections("tcp_route", &keys::TCP_ROUTE);
     let tls = top.sections("tls_route", &keys::TLS_ROUTE);
@@ -37,6 +43,8 @@ struct Reader {
     names: Taken,
     /// What stream routes have taken: a listener alone, or with a server name.
     taken: HashMap<(ListenerName, Option<String>), Place>,
+    /// What HTTP routes match, in words, with listeners and host; for a warning about a match that another one hides.
+    matches: HashMap<String, Place>,
 }
 
 impl Reader {
@@ -52,7 +60,14 @@ impl Reader {
         };
         let hostnames = hostnames(section);
         let rules = bounded(section, "rules", &keys::HTTP_RULE);
-        let rules = rules.iter().map(|rule| self.http_rule(rule)).collect();
+        let rules = rules
+            .iter()
+            .map(|section| {
+                let rule = self.http_rule(section);
+                self.seen(section, &rule.matches, &listeners, &hostnames);
+                rule
+            })
+            .collect();
         Some(HttpRouteDraft { name: name?, listeners, hostnames, rules })
     }
 
@@ -65,6 +80,26 @@ impl Reader {
             matches: list.iter().map(matches::route_match).collect(),
             backends: self.backends(section, true),
             timeouts: timeouts(section),
+        }
+    }
+
+    /// Warns of matches that can never be reached, because the same ones stand before them.
+    fn seen(&mut self, rule: &Section<'_>, matches: &[RouteMatch], listeners: &[ListenerName], hostnames: &[String]) {
+        let everything = [RouteMatch::default()];
+        let any_host = [String::new()];
+        for parts in if matches.is_empty() { &everything } else { matches } {
+            for host in if hostnames.is_empty() { &any_host } else { hostnames } {
+                // `/` as a prefix is what no path means.
+                let words = format!("{listeners:?} {host} {parts}").replace("any path", "path below /");
+                match self.matches.get(&words) {
+                    Some(place) => {
+                        let line = rule.source().line(*place);
+                        let why = format!("a match ({parts}) is the same as one of the rule of line {line}, which goes first");
+                        rule.warn(why, "remove it, or make it more specific");
+                    }
+                    None => drop(self.matches.insert(words, rule.place())),
+                }
+            }
         }
     }
 

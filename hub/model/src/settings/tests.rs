@@ -227,6 +227,13 @@ fn what_works_but_hardly_as_meant_is_a_warning() {
     assert!(found.len() == 2 && found[0].contains("idle is used by no route") && found[1].contains("s is used by no route"), "{found:?}");
     let zero = warnings(&text.replace("uplink = 'u'", "uplink = 'u', weight = 0"));
     assert!(zero.iter().any(|warning| warning.contains("all weights are 0")), "{zero:?}");
+    let hidden = text.replace(
+        "[[http_route.rules]]",
+        "[[http_route.rules]]\nmatches = [{ path = { value = '/' } }]\nbackend_refs = [{ uplink = 'v' }]\n[[http_route.rules]]",
+    );
+    let hidden = warnings(&hidden);
+    let expected = "http_route[0].rules[1]: a match (any path) is the same as one of the rule of line 14, which goes first";
+    assert!(hidden.iter().any(|warning| warning.contains(expected)), "{hidden:?}");
     let clear = warnings("[admin]\naddress = '10.0.0.1:1'\ntoken_file = 'x'");
     assert!(clear.len() == 1 && clear[0].contains("clear text"), "{clear:?}");
     assert_eq!(warnings("[admin]\ntoken_file = 'x'").len(), 1);
