@@ -18,6 +18,7 @@ pub mod inbound;
 pub mod listen;
 pub mod metrics;
 pub mod reply;
+pub mod retry;
 pub mod route;
 pub mod shard;
 pub mod tcp;

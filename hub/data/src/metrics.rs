@@ -1,3 +1,175 @@
-//! (to be written)
-/// x
-pub struct Metrics;
+//! Hop: all of the data path. What a shard counts, and the collector that sums the shards on a scrape.
+//!
+//! Every shard owns its counters, so that counting costs no cache line that another shard writes. Labels are bounded: names
+//! come from the configuration, methods and statuses are normalised, and a table that is full counts under `other`.
+
+pub mod access;
+pub mod collector;
+pub mod histogram;
+pub mod series;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reply::Failure;
+use series::{RequestKey, Series};
+
+/// A counter or gauge that one thread writes and the scrape reads.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes away (gauges).
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Replaces (gauges).
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Reads.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $type:ident { $($(#[$item:meta])* $name:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type { $($(#[$item])* $name,)* }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The word in a metric label.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// A bound that was reached.
+    Limit {
+        /// Bytes of a head.
+        HeaderBytes = "header_bytes",
+        /// Fields of a head.
+        HeaderCount = "header_count",
+        /// Time for a head.
+        HeaderTime = "header_time",
+        /// HTTP/2 streams of a client.
+        H2Streams = "h2_streams",
+        /// HTTP/2 streams reset by a client.
+        H2Resets = "h2_resets",
+        /// Client connections.
+        Connections = "connections",
+        /// Attempts that wait for a way to an endpoint.
+        Pending = "pending",
+        /// Bytes kept of a request's body.
+        Replay = "replay_bytes",
+        /// Retries at once.
+        Retries = "retries",
+    }
+}
+
+words! {
+    /// Why a request was tried again.
+    Retry {
+        /// Nothing of it had reached the workload.
+        NotDelivered = "not_delivered",
+        /// It may have been seen, and is idempotent.
+        Idempotent = "idempotent",
+        /// A pooled connection had ended before it was used.
+        Stale = "stale",
+    }
+}
+
+/// What one shard counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests by route, backend, method and status, with their durations.
+    pub requests: Series,
+    /// Retries, by [`Retry`].
+    retries: [Cell; Retry::ALL.len()],
+    /// Failures, by [`Failure`].
+    failures: Failures,
+    /// Bounds that were reached, by [`Limit`].
+    limits: [Cell; Limit::ALL.len()],
+    /// Requests and connections under way.
+    pub in_flight: Cell,
+    /// Idle connections towards backends.
+    pub pooled: Cell,
+    /// Connections of clients.
+    pub connections: Cell,
+    /// Connections of clients so far.
+    pub connections_total: Cell,
+    /// Body bytes from clients.
+    pub bytes_in: Cell,
+    /// Body bytes to clients.
+    pub bytes_out: Cell,
+    /// TCP and TLS-passthrough connections so far.
+    pub streams: Cell,
+    /// DNS names whose last lookup failed.
+    pub stale_names: Cell,
+}
+
+#[derive(Debug)]
+struct Failures([Cell; Failure::ALL.len()]);
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Counts a retry.
+    pub fn retry(&self, why: Retry) {
+        self.retries[why as usize].add(1);
+    }
+
+    /// Counts a failure that a client was told of, or saw as a broken answer.
+    pub fn failure(&self, failure: Failure) {
+        self.failures.0[failure as usize].add(1);
+    }
+
+    /// Counts a bound that was reached.
+    pub fn limit_hit(&self, limit: Limit) {
+        self.limits[limit as usize].add(1);
+    }
+
+    /// How often a bound was reached.
+    pub fn limit_hits(&self, limit: Limit) -> u64 {
+        self.limits[limit as usize].value()
+    }
+
+    /// How often requests were tried again for that reason.
+    pub fn retried(&self, why: Retry) -> u64 {
+        self.retries[why as usize].value()
+    }
+
+    /// How often that failure was counted.
+    pub fn failed(&self, failure: Failure) -> u64 {
+        self.failures.0[failure as usize].value()
+    }
+
+    /// Counts a finished request.
+    pub fn request(&self, key: RequestKey<'_>, seconds: f64) {
+        self.requests.observe(key, seconds);
+    }
+}

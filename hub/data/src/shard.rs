@@ -1,13 +1,20 @@
-//! What one shard owns and lends to every request on it.
+//! What one shard owns and lends to every request on it, and the task that follows the snapshot.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use figspan_model::snapshot::{Reader, Snapshot};
-use figspan_model::state::Shard;
+use figspan_model::state::{Board, Book, Shard};
 use figspan_tunnel::drain::Drain;
+use figspan_tunnel::resolve::Resolver;
 
 use crate::dial::Dialer;
 use crate::metrics::Metrics;
+use crate::retry::Budget;
+
+/// How often gauges are brought up to date.
+const GAUGES: Duration = Duration::from_secs(1);
 
 /// A shard's belongings; shared by `Rc` on its thread only.
 pub struct ShardContext {
@@ -15,20 +22,63 @@ pub struct ShardContext {
     pub shard: Shard,
     /// Where snapshots come from.
     pub reader: Reader,
+    /// Where it says which of them it works with.
+    pub board: Arc<Board>,
     /// Pools and ways to backends.
     pub dialer: Dialer,
+    /// How many requests live, and how many may be retries at once.
+    pub budget: Budget,
     /// Counters of this shard.
-    pub metrics: std::sync::Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     /// Owner of its tasks.
     pub drain: Drain,
 }
 
-impl ShardContext {
-    /// The snapshot for one request.
-    pub fn snapshot(&self) -> std::sync::Arc<Snapshot> {
-        self.reader.load()
-    }
-}
-
 /// Shared on the shard's thread.
 pub type ShardRef = Rc<ShardContext>;
+
+impl ShardContext {
+    /// The belongings of a shard that has seen nothing yet: see [`ShardContext::follow`].
+    pub fn new(shard: Shard, reader: Reader, board: Arc<Board>, book: Arc<Book>, metrics: Arc<Metrics>, drain: Drain) -> Self {
+        let resolver = Resolver::system()
+            .inspect_err(|error| tracing::warn!(%error, "DNS cannot be used; services are reached by fixed addresses only"))
+            .ok();
+        let dialer = Dialer::new(shard, book, resolver, drain.clone());
+        Self { shard, reader, board, dialer, budget: Budget::default(), metrics, drain }
+    }
+
+    /// The snapshot for one request.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.reader.load()
+    }
+
+    /// Takes over the newest snapshot: what drains or vanished is closed first, then the board hears of the generation.
+    pub fn catch_up(&self) {
+        let snapshot = self.snapshot();
+        self.dialer.sweep(&snapshot);
+        self.board.saw(self.shard, snapshot.generation);
+    }
+
+    /// Follows the snapshot and watches idle connections. Never ends by itself: dropping it ends it.
+    pub async fn follow(&self) {
+        tokio::join!(self.follow_snapshots(), self.dialer.watch(), self.follow_gauges());
+        std::future::pending().await
+    }
+
+    async fn follow_snapshots(&self) {
+        let mut reader = self.reader.clone();
+        self.catch_up();
+        while reader.changed().await {
+            self.catch_up();
+        }
+    }
+
+    async fn follow_gauges(&self) {
+        let mut tick = tokio::time::interval(GAUGES);
+        loop {
+            tick.tick().await;
+            self.metrics.pooled.set(self.dialer.pool().len() as u64);
+            self.metrics.stale_names.set(self.dialer.services().failing() as u64);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Hop: forward -> dial -> backend. HTTP/1.1 towards a workload, one exchange at a time on one open way.
+//!
+//! Our own client half, because three things must be exact that a general client hides: which byte of the stream a request
+//! began with (so that the agent's word decides whether it was seen), that a response is read strictly, and that a connection
+//! is reused only after a whole request *and* a whole response. No task and no channel: the request's own future drives it.
+
+pub mod body;
+pub mod decode;
+pub mod encode;
+pub mod exchange;
+pub mod head;
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use figspan_model::routing::Limits;
+use http::{Method, request};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use super::io::{Io, Trace};
+use super::pool::IdleWake;
+use super::upload::{Part, Upload};
+use crate::reply::Failure;
+use head::Head;
+
+/// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
+/// ones are written from where they lie.
+const COPY_BELOW: usize = 8 * 1024;
+
+/// Bytes asked for in one read. A QUIC stream rarely has more at once; larger buffers only cost memory per connection.
+const READ: usize = 16 * 1024;
+
+/// An HTTP/1.1 connection to a workload, shared by the halves of one exchange on the shard's thread.
+pub type Shared = Rc<RefCell<Wire>>;
+
+/// Why sending stopped.
+#[derive(Debug)]
+pub enum SendError {
+    /// The client's side.
+    Client(Failure),
+    /// The way to the workload; the answer may still come.
+    Io(io::Error),
+}
+
+/// Why no response head came.
+#[derive(Debug)]
+pub enum ReadError {
+    /// What came breaks HTTP.
+    Protocol(Failure),
+    /// The peer ended in good order, before or within a head.
+    Eof,
+    /// The way broke.
+    Io(io::Error),
+}
+
+/// An HTTP/1.1 connection to a workload.
+pub struct Wire {
+    io: Io,
+    /// What is known of the bytes.
+    pub trace: Trace,
+    /// The tunnel that carries it, if any.
+    pub tunnel: Option<u64>,
+    /// The client whose authentication it is bound to (NTLM, Negotiate).
+    pub bound: Option<u64>,
+    /// Whether an exchange ended on it before.
+    pub reused: bool,
+    /// When a byte last moved.
+    pub progress: Instant,
+    /// Set once pooled; wakes the pool.
+    pub(super) idle_wake: Option<Arc<IdleWake>>,
+    input: BytesMut,
+    scanned: usize,
+    out: BytesMut,
+    data: Bytes,
+    framing: encode::Framing,
+    /// Position of the present request's first byte.
+    start: u64,
+    /// Whether the io took a byte of the present request.
+    wrote: bool,
+    /// The whole request is encoded.
+    encoded: bool,
+    /// The body is held back until the workload says 100.
+    pub hold: bool,
+    /// The present request waits for its client.
+    pub starved: bool,
+    /// The exchange was given up; wakes a task that still uploads.
+    abandoned: bool,
+    uploader: Option<Waker>,
+}
+
+impl Wire {
+    /// Over an open way.
+    pub fn new(io: Io, trace: Trace, tunnel: Option<u64>) -> Self {
+        Self {
+            io,
+            trace,
+            tunnel,
+            bound: None,
+            reused: false,
+            progress: Instant::now(),
+            idle_wake: None,
+            input: BytesMut::new(),
+            scanned: 0,
+            out: BytesMut::new(),
+            data: Bytes::new(),
+            framing: encode::Framing::None,
+            start: 0,
+            wrote: false,
+            encoded: true,
+            hold: false,
+            starved: false,
+            abandoned: false,
+            uploader: None,
+        }
+    }
+
+    /// Begins a request: its head waits to be sent.
+    pub fn begin(&mut self, parts: &request::Parts, length: Option<u64>, upgrade: bool) {
+        self.start = self.trace.position();
+        self.wrote = false;
+        self.out.clear();
+        self.framing = encode::head(&mut self.out, parts, length, upgrade);
+        self.encoded = matches!(self.framing, encode::Framing::None | encode::Framing::Length(0));
+        self.progress = Instant::now();
+    }
+
+    /// Position of the present request's first byte behind the preamble.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether any byte of the present request left.
+    pub fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    /// Sends the request as far as the client's body and the way allow. Ready when all of it is with the way.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, upload: &mut Upload) -> Poll<Result<(), SendError>> {
+        loop {
+            self.starved = false;
+            while !self.encoded && !self.hold && self.data.is_empty() && self.out.len() < COPY_BELOW {
+                match upload.poll_part(cx) {
+                    Poll::Pending => {
+                        self.starved = true;
+                        break;
+                    }
+                    Poll::Ready(part) => self.encode(part.transpose().map_err(|_| SendError::Client(Failure::ClientBody))?)?,
+                }
+            }
+            ready!(self.poll_drain(cx)).map_err(SendError::Io)?;
+            if self.encoded {
+                return Poll::Ready(Ok(()));
+            }
+            if self.starved || self.hold {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn encode(&mut self, part: Option<Part>) -> Result<(), SendError> {
+        let wrong_length = || Err(SendError::Client(Failure::ClientBody));
+        match (&mut self.framing, part) {
+            (encode::Framing::None, _) => self.encoded = true,
+            (encode::Framing::Length(left), Some(Part::Data(data))) => {
+                let Some(rest) = left.checked_sub(data.len() as u64) else { return wrong_length() };
+                *left = rest;
+                self.encoded = rest == 0;
+                self.append(data);
+            }
+            (encode::Framing::Length(0), None | Some(Part::Trailers(_))) => self.encoded = true,
+            (encode::Framing::Length(_), _) => return wrong_length(),
+            (encode::Framing::Chunked, Some(Part::Data(data))) => {
+                encode::chunk_size(&mut self.out, data.len());
+                self.append(data);
+            }
+            (encode::Framing::Chunked, Some(Part::Trailers(trailers))) => {
+                encode::last_chunk(&mut self.out, Some(&trailers));
+                self.encoded = true;
+            }
+            (encode::Framing::Chunked, None) => {
+                encode::last_chunk(&mut self.out, None);
+                self.encoded = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, data: Bytes) {
+        let chunked = self.framing == encode::Framing::Chunked;
+        if data.len() <= COPY_BELOW {
+            self.out.extend_from_slice(&data);
+            if chunked {
+                self.out.extend_from_slice(b"\r\n");
+            }
+        } else {
+            self.data = data;
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() || !self.data.is_empty() {
+            let from_out = !self.out.is_empty();
+            let bytes: &[u8] = if from_out { &self.out } else { &self.data };
+            let n = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.wrote = true;
+            self.progress = Instant::now();
+            if from_out {
+                self.out.advance(n);
+            } else {
+                self.data.advance(n);
+                if self.data.is_empty() && self.framing == encode::Framing::Chunked {
+                    self.out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Reads the next response head, 1xx included.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, limits: &Limits) -> Poll<Result<Head, ReadError>> {
+        loop {
+            if !self.input.is_empty()
+                && let Some(head) = head::take(&mut self.input, &mut self.scanned, method, limits).map_err(ReadError::Protocol)?
+            {
+                return Poll::Ready(Ok(head));
+            }
+            if ready!(self.poll_fill(cx)).map_err(ReadError::Io)? == 0 {
+                return Poll::Ready(Err(if self.input.is_empty() { ReadError::Eof } else { ReadError::Protocol(Failure::Incomplete) }));
+            }
+        }
+    }
+
+    /// Takes the next piece of a body.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, decoder: &mut decode::Decoder) -> Poll<Result<decode::Piece, ReadError>> {
+        loop {
+            match decoder.take(&mut self.input).map_err(ReadError::Protocol)? {
+                decode::Piece::More => {}
+                piece => return Poll::Ready(Ok(piece)),
+            }
+            if ready!(self.poll_fill(cx)).map_err(ReadError::Io)? == 0 {
+                decoder.eof().map_err(ReadError::Protocol)?;
+                return Poll::Ready(Ok(decode::Piece::End));
+            }
+        }
+    }
+
+    /// Bytes read that nobody has taken.
+    pub fn buffered(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Takes the rest of a body of known length that lies in the buffer whole.
+    pub fn take_buffered(&mut self, decoder: &mut decode::Decoder) -> Bytes {
+        match decoder.take(&mut self.input) {
+            Ok(decode::Piece::Data(data)) => data,
+            _ => Bytes::new(),
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(READ);
+        let n = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
+        self.progress = Instant::now();
+        Poll::Ready(Ok(n))
+    }
+
+    /// Whether an idle connection may be used again: nothing has come and nothing has ended. Registers the waker.
+    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.input.is_empty() || self.trace.probe().is_some_and(|probe| probe.tunnel_lost() || probe.fate().is_some()) {
+            return Poll::Ready(());
+        }
+        self.input.reserve(1);
+        match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Frees what an idle connection need not hold.
+    pub fn rest(&mut self) {
+        self.reused = true;
+        self.input = BytesMut::new();
+        self.out = BytesMut::new();
+        self.scanned = 0;
+    }
+
+    /// Ends our side in good order, as far as that goes without waiting.
+    pub fn finish(&mut self) {
+        let _ = Pin::new(&mut self.io).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Gives the exchange up; the peer hears why.
+    pub fn abandon(&mut self, reason: figspan_proto::reset::Reason) {
+        if let Some(probe) = self.trace.probe() {
+            probe.reset(figspan_proto::reset::Reset::not_delivered(reason));
+        }
+        self.abandoned = true;
+        if let Some(waker) = self.uploader.take() {
+            waker.wake();
+        }
+    }
+
+    /// Bytes after a 101, and what came with it.
+    pub fn into_parts(self) -> (Io, Bytes) {
+        (self.io, self.input.freeze())
+    }
+}
+
+/// Sends the rest of a request whose response came early, then ends our side. The response has its own reader.
+pub async fn upload_rest(wire: Shared, mut upload: Upload) {
+    let sent = std::future::poll_fn(|cx| {
+        let mut wire = wire.borrow_mut();
+        if wire.abandoned {
+            return Poll::Ready(false);
+        }
+        wire.uploader = Some(cx.waker().clone());
+        wire.poll_send(cx, &mut upload).map(|sent| sent.is_ok())
+    })
+    .await;
+    if sent {
+        wire.borrow_mut().finish();
+    }
+}

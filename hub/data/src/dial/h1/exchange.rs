@@ -1,0 +1,155 @@
+//! Hop: forward -> backend. One HTTP/1.1 exchange up to the response head: sends, listens, and knows which clock runs.
+//!
+//! Which clock: while the request is being sent, `idle` since the last byte either way; once it is sent, `first_byte`. When
+//! it fails, the agent is asked how much it delivered; without its word a request that left may have been seen.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use figspan_model::routing::{Limits, Timeouts};
+use figspan_tunnel::StreamError;
+use http::{HeaderMap, Response, StatusCode, request};
+use tokio::time::{Instant, sleep_until};
+
+use super::head::Head;
+use super::{ReadError, SendError, Shared};
+use crate::dial::upload::Upload;
+use crate::dial::{FATE_WAIT, Fault, judge};
+use crate::reply::Failure;
+
+/// How long the body of `Expect: 100-continue` is held back for the workload's word (RFC 9110, section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a response may still come after the workload stopped reading the request.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A clock that never strikes.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What an exchange needs to know.
+pub struct Terms<'a> {
+    /// Bounds on the response head.
+    pub limits: &'a Limits,
+    /// Clocks.
+    pub timeouts: &'a Timeouts,
+    /// Whether the request asks for a WebSocket.
+    pub upgrade: bool,
+    /// Hands on a 1xx.
+    pub informational: &'a dyn Fn(Response<()>),
+}
+
+/// How an exchange came to its response head.
+pub struct Begun {
+    /// The final head, or a 101.
+    pub head: Head,
+    /// Whether all of the request was sent.
+    pub sent: bool,
+}
+
+/// Sends the request and waits for the head of the final response.
+pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload, terms: &Terms<'_>) -> Result<Begun, Fault> {
+    let expects = parts.headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    {
+        let mut wire = wire.borrow_mut();
+        wire.begin(parts, upload.length(), terms.upgrade);
+        wire.hold = expects && !upload.is_done();
+    }
+    let begun = Instant::now();
+    let mut sent_at = None;
+    let mut broken_at = None;
+    let timer = sleep_until(begun + NEVER);
+    tokio::pin!(timer);
+    let mut armed = false;
+    let outcome = poll_fn(|cx| {
+        let mut wire = wire.borrow_mut();
+        loop {
+            if sent_at.is_none() && broken_at.is_none() {
+                match wire.poll_send(cx, upload) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => sent_at = Some(Instant::now()),
+                    Poll::Ready(Err(SendError::Client(failure))) => return Poll::Ready(Err(ReadError::Protocol(failure))),
+                    Poll::Ready(Err(SendError::Io(_))) => broken_at = Some(Instant::now()),
+                }
+            }
+            match wire.poll_head(cx, &parts.method, terms.limits) {
+                Poll::Ready(Ok(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS || !head.status.is_informational() => {
+                    return Poll::Ready(Ok(head));
+                }
+                Poll::Ready(Ok(head)) => {
+                    if head.status == StatusCode::CONTINUE {
+                        // The inbound half says 100 to the client when the body is first asked for, which is now.
+                        wire.hold = false;
+                    } else {
+                        inform(terms, head.status, head.headers);
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+            let due = if let Some(at) = broken_at {
+                at + LAST_WORD
+            } else if wire.hold {
+                begun + CONTINUE_WAIT
+            } else if let Some(at) = sent_at {
+                at + terms.timeouts.first_byte.unwrap_or(NEVER)
+            } else {
+                wire.progress + terms.timeouts.idle.unwrap_or(NEVER)
+            };
+            if !armed || timer.deadline() > due {
+                timer.as_mut().reset(due);
+                armed = true;
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            armed = false;
+            if due > Instant::now() {
+                continue;
+            }
+            if std::mem::take(&mut wire.hold) {
+                // A workload that knows nothing of Expect: the body goes after all.
+                wire.progress = Instant::now();
+                continue;
+            }
+            return Poll::Ready(Err(ReadError::Protocol(match (broken_at, sent_at) {
+                (Some(_), _) => Failure::WorkloadClosed,
+                (None, Some(_)) => Failure::FirstByteTimeout,
+                (None, None) if wire.starved => Failure::ClientIdle,
+                (None, None) => Failure::WorkloadIdle,
+            })));
+        }
+    })
+    .await;
+    match outcome {
+        Ok(head) => Ok(Begun { head, sent: sent_at.is_some() }),
+        Err(error) => Err(fault(wire, error).await),
+    }
+}
+
+fn inform(terms: &Terms<'_>, status: StatusCode, headers: HeaderMap) {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    (terms.informational)(response);
+}
+
+/// What went wrong, and whether the workload may have seen the request.
+async fn fault(wire: &Shared, error: ReadError) -> Fault {
+    let (trace, start, wrote) = {
+        let wire = wire.borrow();
+        (wire.trace.clone(), wire.start(), wire.wrote())
+    };
+    match error {
+        ReadError::Protocol(failure @ (Failure::ClientBody | Failure::ClientIdle)) => Fault::seen(failure),
+        ReadError::Protocol(Failure::WorkloadClosed) => judge(&trace, start, wrote, Failure::WorkloadClosed, FATE_WAIT).await,
+        ReadError::Protocol(failure) if wrote => Fault::seen(failure),
+        ReadError::Protocol(failure) => Fault::unseen(failure),
+        ReadError::Eof => judge(&trace, start, wrote, Failure::WorkloadClosed, FATE_WAIT).await,
+        ReadError::Io(error) => match StreamError::of(&error) {
+            Some(StreamError::Lost(_)) => judge(&trace, start, wrote, Failure::TunnelLost, Duration::ZERO).await,
+            _ => judge(&trace, start, wrote, Failure::WorkloadReset, FATE_WAIT).await,
+        },
+    }
+}

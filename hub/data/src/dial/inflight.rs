@@ -1,0 +1,48 @@
+//! Hop: balance -> dial. The count of work under way on an endpoint, as a value that cannot be forgotten.
+//!
+//! Made in the same step as the choice (no await between), dropped when both directions have ended. The drain proof rests on
+//! this: see `figspan_model::state`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use figspan_model::state::{EndpointState, Shard};
+
+/// One request or connection under way; counts until its last clone is dropped.
+#[derive(Clone)]
+pub struct InFlight(Rc<Counted>);
+
+struct Counted {
+    state: Arc<EndpointState>,
+    shard: Shard,
+}
+
+impl InFlight {
+    /// Counts a request or connection that was just given to the endpoint.
+    pub fn picked(state: &Arc<EndpointState>, shard: Shard) -> Self {
+        state.in_flight.add(shard, 1);
+        state.picked.add(shard, 1);
+        Self(Rc::new(Counted { state: Arc::clone(state), shard }))
+    }
+
+    /// The endpoint's state.
+    pub fn state(&self) -> &Arc<EndpointState> {
+        &self.0.state
+    }
+
+    /// Whether the endpoint takes no new work any more.
+    pub fn draining(&self) -> bool {
+        self.0.state.draining.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Counts a failure on the endpoint's side.
+    pub fn failed(&self) {
+        self.0.state.failed.add(self.0.shard, 1);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.state.in_flight.sub(self.shard, 1);
+    }
+}

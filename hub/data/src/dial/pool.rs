@@ -1,0 +1,232 @@
+//! Hop: dial. Idle HTTP/1.1 connections to backends, per shard, ready to be used again.
+//!
+//! Kept apart by endpoint and, where a client's authentication is bound to its connection (NTLM, Negotiate), by client.
+//! Promises: `EndpointState.pooled` is exact; a connection on which anything came or ended while it was idle is dropped at
+//! once; what drains or vanishes is dropped with the publication that says so.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use figspan_model::state::{EndpointState, Shard};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::h1::Shared;
+
+/// How often the pool looks for connections that have idled too long.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where a connection belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Address of the endpoint's long-lived state, which stands for its identity. The bucket keeps the state alive, so that
+    /// the address is not given to another one meanwhile.
+    state: usize,
+    /// TLS settings that the connection was made with.
+    tls: usize,
+    /// The one client that may use it.
+    client: Option<u64>,
+}
+
+impl Key {
+    /// For an endpoint's state; `tls` tells connections with different settings apart.
+    pub fn new(state: &Arc<EndpointState>, tls: usize, client: Option<u64>) -> Self {
+        Self { state: Arc::as_ptr(state) as usize, tls, client }
+    }
+
+    /// The same endpoint, for one client only.
+    pub fn bound(self, client: u64) -> Self {
+        Self { client: Some(client), ..self }
+    }
+}
+
+struct Idle {
+    wire: Shared,
+    until: Instant,
+}
+
+struct Bucket {
+    state: Arc<EndpointState>,
+    idle: Vec<Idle>,
+}
+
+/// What an idle connection wakes when something happens on it.
+pub struct IdleWake {
+    fired: AtomicBool,
+    pool: Arc<Notify>,
+}
+
+impl Wake for IdleWake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.fired.store(true, Ordering::Release);
+        self.pool.notify_one();
+    }
+}
+
+/// What the newest snapshot leads to.
+#[derive(Default)]
+pub struct Live {
+    /// Endpoints that take new work, by the address of their state.
+    pub states: HashSet<usize>,
+    /// Tunnels that take new streams, by id.
+    pub tunnels: HashSet<u64>,
+    /// TLS settings in force, by [`Key`]'s number for them.
+    pub tls: HashSet<usize>,
+}
+
+impl Live {
+    /// Whether a connection of that place, over that tunnel if any, may be kept.
+    pub fn holds(&self, key: &Key, tunnel: Option<u64>) -> bool {
+        self.states.contains(&key.state)
+            && (key.tls == 0 || self.tls.contains(&key.tls))
+            && tunnel.is_none_or(|tunnel| self.tunnels.contains(&tunnel))
+    }
+}
+
+/// The idle connections of a shard.
+pub struct Pool {
+    shard: Shard,
+    live: RefCell<Live>,
+    buckets: RefCell<HashMap<Key, Bucket>>,
+    total: Cell<usize>,
+    woken: Arc<Notify>,
+    stopped: Cell<bool>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(shard: Shard) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            live: RefCell::default(),
+            buckets: RefCell::default(),
+            total: Cell::new(0),
+            woken: Arc::new(Notify::new()),
+            stopped: Cell::new(false),
+        })
+    }
+
+    /// How many are idle.
+    pub fn len(&self) -> usize {
+        self.total.get()
+    }
+
+    /// The connection that was used last, if one is still good.
+    pub fn take(&self, key: &Key) -> Option<Shared> {
+        loop {
+            let idle = {
+                let mut buckets = self.buckets.borrow_mut();
+                let bucket = buckets.get_mut(key)?;
+                let idle = bucket.idle.pop();
+                match idle {
+                    Some(_) => self.left(&bucket.state),
+                    None => {
+                        buckets.remove(key);
+                    }
+                }
+                idle?
+            };
+            let fresh = idle.wire.borrow_mut().poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
+            if fresh && idle.until > Instant::now() {
+                return Some(idle.wire);
+            }
+            idle.wire.borrow_mut().finish();
+        }
+    }
+
+    /// Keeps a connection, unless its endpoint drains, its place is full, or the shard stops.
+    pub fn put(&self, key: Key, state: &Arc<EndpointState>, wire: Shared, most: usize, idle_time: Duration) {
+        let open = {
+            let mut wire = wire.borrow_mut();
+            wire.rest();
+            let wake =
+                wire.idle_wake.get_or_insert_with(|| Arc::new(IdleWake { fired: AtomicBool::new(false), pool: Arc::clone(&self.woken) }));
+            wake.fired.store(false, Ordering::Release);
+            let waker = Waker::from(Arc::clone(wake));
+            !self.stopped.get()
+                && !state.draining.load(Ordering::Acquire)
+                && (wire.tunnel.is_none() || self.live.borrow().holds(&key, wire.tunnel))
+                && wire.poll_idle(&mut Context::from_waker(&waker)).is_pending()
+        };
+        let mut buckets = self.buckets.borrow_mut();
+        let bucket = buckets.entry(key).or_insert_with(|| Bucket { state: Arc::clone(state), idle: Vec::new() });
+        if !open || bucket.idle.len() >= most {
+            wire.borrow_mut().finish();
+            return;
+        }
+        bucket.idle.push(Idle { wire, until: Instant::now() + idle_time });
+        self.total.set(self.total.get() + 1);
+        state.pooled.add(self.shard, 1);
+    }
+
+    /// Drops what leads to endpoints that are not live any more, or over tunnels that are not; keeps no more of these.
+    pub fn sweep(&self, live: Live) {
+        self.retain(|key, idle| live.holds(key, idle.wire.borrow().tunnel));
+        self.live.replace(live);
+    }
+
+    /// Takes and keeps nothing from now on.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        self.retain(|_, _| false);
+    }
+
+    /// Watches idle connections; runs until it is dropped.
+    pub async fn watch(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.woken.notified() => {}
+                _ = tick.tick() => {}
+            }
+            let now = Instant::now();
+            self.retain(|_, idle| idle.until > now && !spoiled(&idle.wire));
+        }
+    }
+
+    fn retain(&self, keep: impl Fn(&Key, &Idle) -> bool) {
+        self.buckets.borrow_mut().retain(|key, bucket| {
+            let Bucket { state, idle } = bucket;
+            idle.retain(|idle| {
+                let kept = keep(key, idle);
+                if !kept {
+                    self.left(state);
+                    idle.wire.borrow_mut().finish();
+                }
+                kept
+            });
+            !idle.is_empty()
+        });
+    }
+
+    fn left(&self, state: &EndpointState) {
+        self.total.set(self.total.get() - 1);
+        state.pooled.sub(self.shard, 1);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Whether something happened on an idle connection. Looks only at those that woke the pool.
+fn spoiled(wire: &Shared) -> bool {
+    let mut wire = wire.borrow_mut();
+    let Some(wake) = wire.idle_wake.clone() else { return true };
+    if !wake.fired.swap(false, Ordering::AcqRel) {
+        return false;
+    }
+    wire.poll_idle(&mut Context::from_waker(&Waker::from(wake))).is_ready()
+}

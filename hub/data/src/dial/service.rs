@@ -1,0 +1,201 @@
+//! Hop: dial -> service. Connects to a service in the cluster, and knows where its endpoints are.
+//!
+//! Every address that a name resolves to is an endpoint of its own. Names are looked up again as their TTL says, by a task on
+//! the shard; a failed lookup keeps the last good answer and is marked in the metrics. The request path never waits for DNS.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use figspan_model::routing::{Routing, Service, ServiceAddress, ServiceName};
+use figspan_model::state::{Book, EndpointState};
+use figspan_tunnel::backoff::Backoff;
+use figspan_tunnel::drain::Drain;
+use figspan_tunnel::resolve::Resolver;
+use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::balance::{ServiceEndpoint, ServiceEndpoints};
+use crate::reply::Failure;
+
+/// First and longest wait after a failed lookup.
+const LOOKUP_FLOOR: Duration = Duration::from_millis(500);
+const LOOKUP_CEILING: Duration = Duration::from_secs(30);
+
+/// Most addresses taken from one answer; a larger one is cut, so that a name cannot grow memory.
+const MAX_ADDRESSES: usize = 256;
+
+/// A service's endpoints, as far as they are known now.
+struct Entry {
+    service: Arc<Service>,
+    /// For each address of the settings, what it stands for.
+    parts: Vec<RefCell<Vec<SocketAddr>>>,
+    endpoints: RefCell<Rc<[ServiceEndpoint]>>,
+    failing: Cell<usize>,
+    /// Ends the lookups with the entry.
+    _lookups: DropGuard,
+}
+
+/// The services that a shard knows.
+pub struct Services {
+    book: Arc<Book>,
+    resolver: Option<Resolver>,
+    entries: RefCell<HashMap<ServiceName, Rc<Entry>>>,
+}
+
+impl Services {
+    /// Without a resolver, only fixed addresses are reached.
+    pub fn new(book: Arc<Book>, resolver: Option<Resolver>) -> Self {
+        Self { book, resolver, entries: RefCell::default() }
+    }
+
+    /// Takes over the services of a routing: new ones are looked up, vanished ones forgotten, unchanged ones kept.
+    pub fn update(&self, routing: &Routing, tasks: &Drain) {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|name, entry| routing.services.get(name).is_some_and(|service| *service == entry.service));
+        for (name, service) in &routing.services {
+            if !entries.contains_key(name) {
+                entries.insert(Arc::clone(name), self.entry(service, tasks));
+            }
+        }
+    }
+
+    fn entry(&self, service: &Arc<Service>, tasks: &Drain) -> Rc<Entry> {
+        let cancel = CancellationToken::new();
+        let fixed = |address: &ServiceAddress| match address {
+            ServiceAddress::Socket(address) => RefCell::new(vec![*address]),
+            ServiceAddress::Name { .. } => RefCell::default(),
+        };
+        let entry = Rc::new(Entry {
+            service: Arc::clone(service),
+            parts: service.addresses.iter().map(fixed).collect(),
+            endpoints: RefCell::new(Rc::from([])),
+            failing: Cell::new(0),
+            _lookups: cancel.clone().drop_guard(),
+        });
+        entry.join(&self.book);
+        for (index, address) in service.addresses.iter().enumerate() {
+            if let (ServiceAddress::Name { host, port }, Some(resolver)) = (address, &self.resolver) {
+                let lookups = lookup(Rc::downgrade(&entry), index, host.clone(), *port, resolver.clone(), Arc::clone(&self.book));
+                let (cancel, stopping) = (cancel.clone(), tasks.clone());
+                tasks.spawn_local(async move {
+                    tokio::select! {
+                        () = lookups => {}
+                        () = cancel.cancelled() => {}
+                        () = stopping.forced() => {}
+                    }
+                });
+            }
+        }
+        entry
+    }
+
+    /// Names whose last lookup failed, so that their answers are stale.
+    pub fn failing(&self) -> usize {
+        self.entries.borrow().values().map(|entry| entry.failing.get()).sum()
+    }
+
+    /// Visits the state of every endpoint known now.
+    pub fn each_state(&self, mut visit: impl FnMut(&Arc<EndpointState>)) {
+        for entry in self.entries.borrow().values() {
+            entry.endpoints.borrow().iter().for_each(|endpoint| visit(&endpoint.state));
+        }
+    }
+}
+
+impl ServiceEndpoints for Services {
+    fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]> {
+        self.entries.borrow().get(service).map_or_else(|| Rc::from([]), |entry| Rc::clone(&entry.endpoints.borrow()))
+    }
+}
+
+impl Entry {
+    /// Joins what all addresses stand for, each once.
+    fn join(&self, book: &Book) {
+        let mut addresses: Vec<SocketAddr> = self.parts.iter().flat_map(|part| part.borrow().clone()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let name = &self.service.name;
+        let endpoint = |address| ServiceEndpoint { address, state: book.endpoint(&format!("service/{name}/{address}")) };
+        self.endpoints.replace(addresses.into_iter().map(endpoint).collect());
+    }
+}
+
+/// Looks a name up for as long as its entry lives.
+async fn lookup(entry: std::rc::Weak<Entry>, index: usize, host: String, port: u16, resolver: Resolver, book: Arc<Book>) {
+    let mut backoff = Backoff::new(LOOKUP_FLOOR, LOOKUP_CEILING);
+    let mut failed = false;
+    let target = format!("{host}:{port}");
+    loop {
+        let answer = resolver.lookup(&target, port).await;
+        let Some(entry) = entry.upgrade() else { return };
+        let wait = match answer {
+            Ok(mut answer) if !answer.addresses.is_empty() => {
+                answer.addresses.truncate(MAX_ADDRESSES);
+                if *entry.parts[index].borrow() != answer.addresses {
+                    entry.parts[index].replace(answer.addresses);
+                    entry.join(&book);
+                }
+                if std::mem::take(&mut failed) {
+                    entry.failing.set(entry.failing.get() - 1);
+                }
+                backoff.reset();
+                answer.valid_for
+            }
+            answer => {
+                if !std::mem::replace(&mut failed, true) {
+                    entry.failing.set(entry.failing.get() + 1);
+                    let why = answer.err().map_or_else(|| "no addresses".to_owned(), |error| error.to_string());
+                    tracing::warn!(service = %entry.service.name, name = %host, why, "name cannot be resolved; the last good answer is kept");
+                }
+                backoff.next(rand::random())
+            }
+        };
+        drop(entry);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Connects to an address.
+pub async fn connect(address: SocketAddr, wait: Duration) -> Result<TcpStream, Failure> {
+    match tokio::time::timeout(wait, TcpStream::connect(address)).await {
+        Err(_) => Err(Failure::ConnectTimeout),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(Failure::ConnectRefused),
+        Ok(Err(_)) => Err(Failure::ConnectFailed),
+        Ok(Ok(stream)) => {
+            // Nagle would hold small requests back; it is a matter of speed alone, so a failure is none.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figspan_proto::control::Protocol;
+    use figspan_proto::weight::Weight;
+
+    fn routing(addresses: &[&str]) -> Routing {
+        let addresses = addresses.iter().map(|address| ServiceAddress::Socket(address.parse().unwrap())).collect();
+        let name: ServiceName = "orders".into();
+        let service = Service { name: Arc::clone(&name), protocol: Protocol::Http1, addresses, weight: Weight::DEFAULT, tls: None };
+        Routing { services: HashMap::from([(name, Arc::new(service))]), ..Routing::default() }
+    }
+
+    #[test]
+    fn addresses_keep_their_state_over_a_change_of_the_service() {
+        let services = Services::new(Book::new(1), None);
+        services.update(&routing(&["127.0.0.1:1", "127.0.0.1:2"]), &Drain::new());
+        let before = services.endpoints(&"orders".into());
+        services.update(&routing(&["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:3"]), &Drain::new());
+        let after = services.endpoints(&"orders".into());
+        assert_eq!((before.len(), after.len()), (2, 2));
+        assert!(Arc::ptr_eq(&before[1].state, &after[0].state));
+        services.update(&Routing::default(), &Drain::new());
+        assert!(services.endpoints(&"orders".into()).is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+//! Hop: dial -> forward -> inbound. A workload's answer on its way to the client.
+//!
+//! What breaks off ends as an error of the body, never as its end: the inbound half then resets the client's connection or
+//! stream (RELIABILITY: "truncated as success" is 0).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::record::Record;
+use crate::body::BodyError;
+use crate::dial::inflight::InFlight;
+use crate::dial::upload::Upload;
+use crate::dial::{h1, h2};
+use crate::exchange::Raw;
+use crate::reply::Failure;
+use crate::shard::ShardRef;
+
+/// What a workload answered.
+pub enum Answer {
+    /// All of it has arrived.
+    Whole {
+        /// Its head.
+        head: Response<()>,
+        /// Its body.
+        body: Bytes,
+        /// The count of work under way, which ends here.
+        in_flight: InFlight,
+    },
+    /// The body is still to come.
+    Streaming {
+        /// Its head.
+        head: Response<()>,
+        /// Its body.
+        body: Source,
+        /// What is still to be sent of the request.
+        rest: Rest,
+    },
+    /// 101: bytes both ways from here.
+    Upgraded {
+        /// The 101 for the client.
+        head: Response<()>,
+        /// The workload's bytes.
+        io: Box<dyn Raw>,
+        /// The count of work under way.
+        in_flight: InFlight,
+    },
+}
+
+/// Where a streaming body comes from.
+pub enum Source {
+    /// HTTP/1.1.
+    H1(h1::body::ResponseBody),
+    /// HTTP/2.
+    H2(Box<h2::body::ResponseBody>),
+}
+
+/// The part of a request that was not sent when its answer came.
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// On an HTTP/1.1 connection, which ends with it.
+    H1(h1::Shared, InFlight),
+    /// On an HTTP/2 stream.
+    H2(h2::exchange::SharedSender, InFlight),
+}
+
+impl Rest {
+    /// Sends it in a task of its own: an early answer does not end an upload.
+    pub fn spawn(self, shard: &ShardRef, upload: Upload) {
+        match self {
+            Self::Nothing => {}
+            Self::H1(wire, in_flight) => shard.drain.spawn_local(async move {
+                h1::upload_rest(wire, upload).await;
+                drop(in_flight);
+            }),
+            Self::H2(sender, in_flight) => shard.drain.spawn_local(async move {
+                h2::exchange::upload_rest(sender, upload).await;
+                drop(in_flight);
+            }),
+        }
+    }
+}
+
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self {
+            Self::H1(body) => body.poll_next(cx),
+            Self::H2(body) => body.poll_next(cx),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::H1(body) => body.is_end(),
+            Self::H2(body) => body.is_end(),
+        }
+    }
+}
+
+/// A streaming answer, counted.
+pub struct Tracked {
+    source: Source,
+    deadline: Option<Pin<Box<Sleep>>>,
+    record: Record,
+    done: bool,
+}
+
+impl Tracked {
+    /// `deadline` is the end of the whole request's time, if it has one.
+    pub fn new(source: Source, deadline: Option<Instant>, record: Record) -> Self {
+        Self { source, deadline: deadline.map(|at| Box::pin(sleep_until(at))), record, done: false }
+    }
+
+    fn end(&mut self, failure: Option<Failure>) {
+        self.done = true;
+        match failure {
+            Some(failure) => self.record.broke(failure),
+            None => self.record.complete(),
+        }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Ready(None);
+        }
+        let polled = match this.source.poll_next(cx) {
+            Poll::Pending => match this.deadline.as_mut().map(|deadline| deadline.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Some(Err(Failure::RequestTimeout))),
+                Some(Poll::Pending) | None => Poll::Pending,
+            },
+            ready => ready,
+        };
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.end(None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if this.source.is_end() {
+                    this.end(None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(failure))) => {
+                this.end(Some(failure));
+                Poll::Ready(Some(Err(BodyError::Backend(failure.as_str().to_owned()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::H1(body) => body.size_hint(),
+            Source::H2(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Hop: forward -> dial. One attempt at one endpoint: a way there, the exchange, and what came of it.
+
+use std::rc::Rc;
+
+use figspan_proto::control::Protocol;
+use figspan_proto::preamble::Kind;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::Request;
+use super::answer::{Answer, Rest, Source};
+use super::websocket;
+use crate::client::Client;
+use crate::dial::h1::body::{Home, ResponseBody};
+use crate::dial::h1::decode::Decoder;
+use crate::dial::h1::exchange::{Begun, Terms};
+use crate::dial::h1::head::strip_hop_by_hop;
+use crate::dial::h1::{self, Wire};
+use crate::dial::inflight::InFlight;
+use crate::dial::place::Place;
+use crate::dial::upload::Upload;
+use crate::dial::{Call, Fault, h2, tunnel};
+use crate::reply::Failure;
+use crate::shard::ShardRef;
+
+/// An attempt that brought no answer.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why, and what the workload may have seen.
+    pub fault: Fault,
+    /// Whether it failed on a connection that was used before, so that a fresh one to the same endpoint may do.
+    pub stale: bool,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, stale: false }
+    }
+}
+
+/// Asks one endpoint. `fresh` passes over pooled connections.
+pub async fn attempt(
+    request: &Request<'_>,
+    place: &Place,
+    in_flight: &InFlight,
+    upload: &mut Upload,
+    upgrade: bool,
+    fresh: bool,
+) -> Result<Answer, Failed> {
+    let routing = &request.snapshot.routing;
+    let call = Call {
+        client: request.client,
+        timeouts: &request.rule.timeouts,
+        limits: &routing.limits,
+        trace: tunnel::trace_context(&request.parts.headers),
+    };
+    let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, informational: request.informational };
+    match place.protocol() {
+        Protocol::Http1 => Box::pin(over_h1(request, place, in_flight, upload, &call, &terms, fresh)).await,
+        Protocol::H2c => Box::pin(over_h2(request, place, in_flight, upload, &call, &terms)).await,
+        // The model refuses such a rule; a change of the uplink's protocol may still cross a request.
+        Protocol::Tcp => Err(Fault::unseen(Failure::NobodyReady).into()),
+    }
+}
+
+async fn over_h1(
+    request: &Request<'_>,
+    place: &Place,
+    in_flight: &InFlight,
+    upload: &mut Upload,
+    call: &Call<'_>,
+    terms: &Terms<'_>,
+    fresh: bool,
+) -> Result<Answer, Failed> {
+    let dialer = &request.shard.dialer;
+    if asks_bound(&request.parts.headers) {
+        dialer.bind(request.client);
+    }
+    let key = dialer.key(place, request.client);
+    let pooled = if fresh { None } else { dialer.pool().take(&key) };
+    let stale = pooled.is_some();
+    let wire = match pooled {
+        Some(wire) => wire,
+        None => {
+            let way = dialer.open(place, Kind::Http, call).await.map_err(Fault::unseen)?;
+            Rc::new(std::cell::RefCell::new(Wire::new(way.io, way.trace, way.tunnel)))
+        }
+    };
+    // Whatever happens to this future, a connection with half an exchange on it is reset and not left to the workload.
+    let mut guard = Abandon(Some(Rc::clone(&wire)));
+    let begun = h1::exchange::exchange(&wire, request.parts, upload, terms).await;
+    let Begun { head, sent } = match begun {
+        Ok(begun) => begun,
+        Err(fault) => {
+            guard.because(fault.failure);
+            return Err(Failed { fault, stale });
+        }
+    };
+    guard.0 = None;
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let key = request.parts.headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| terms.upgrade);
+        return upgraded(response, wire, in_flight, key).map_err(Failed::from);
+    }
+    let bound = is_bound(response.headers());
+    if bound {
+        wire.borrow_mut().bound = Some(request.client.connection);
+    }
+    let owner = wire.borrow().bound;
+    let home = (sent && head.keep_alive).then(|| Home {
+        pool: Rc::clone(dialer.pool()),
+        key: owner.map_or(key, |client| key.bound(client)),
+        most: call.limits.idle_streams,
+        idle_time: call.limits.idle_stream_time,
+    });
+    let rest = if sent { Rest::Nothing } else { Rest::H1(Rc::clone(&wire), in_flight.clone()) };
+    let mut body = ResponseBody::new(wire, Decoder::from(head.framing), home, call.timeouts.idle, in_flight.clone());
+    if sent && let Some(whole) = body.take_whole() {
+        return Ok(Answer::Whole { head: response, body: whole, in_flight: in_flight.clone() });
+    }
+    Ok(Answer::Streaming { head: response, body: Source::H1(body), rest })
+}
+
+fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key: Option<&HeaderValue>) -> Result<Answer, Fault> {
+    let says = |name: header::HeaderName, word: &[u8]| {
+        let values = head.headers().get_all(name);
+        values.iter().any(|value| value.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word)))
+    };
+    let websocket = says(header::UPGRADE, b"websocket") && says(header::CONNECTION, b"upgrade");
+    let proved = |key: &HeaderValue| {
+        let accept = head.headers().get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+        accept == Some(websocket::accept(key.as_bytes()).as_bytes())
+    };
+    if !websocket || !key.is_some_and(proved) {
+        wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
+        return Err(Fault::seen(Failure::UpgradeFailed));
+    }
+    strip_hop_by_hop(head.headers_mut());
+    let Ok(wire) = Rc::try_unwrap(wire) else { return Err(Fault::seen(Failure::UpgradeFailed)) };
+    let (io, first) = wire.into_inner().into_parts();
+    Ok(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() })
+}
+
+async fn over_h2(
+    request: &Request<'_>,
+    place: &Place,
+    in_flight: &InFlight,
+    upload: &mut Upload,
+    call: &Call<'_>,
+    terms: &Terms<'_>,
+) -> Result<Answer, Failed> {
+    let lease = request.shard.dialer.lease(place, call).await.map_err(Fault::unseen)?;
+    let stale = lease.reused;
+    let begun = h2::exchange::exchange(&lease, request.parts, upload, place.tls().is_some(), terms).await;
+    let begun = begun.map_err(|fault| Failed { fault, stale })?;
+    let (mut parts, stream) = begun.response.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    let mut response = Response::new(());
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    if terms.upgrade && response.status() == StatusCode::OK {
+        let Ok(sender) = Rc::try_unwrap(begun.sender) else { return Err(Fault::seen(Failure::UpgradeFailed).into()) };
+        websocket::answer_for(&request.parts.headers, &mut response);
+        let duplex = h2::duplex::Duplex::new(stream, sender.into_inner().into_stream(), lease);
+        return Ok(Answer::Upgraded { head: response, io: Box::new(duplex), in_flight: in_flight.clone() });
+    }
+    if response.status().is_informational() {
+        return Err(Fault::seen(Failure::Malformed).into());
+    }
+    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let rest = if begun.sent { Rest::Nothing } else { Rest::H2(Rc::clone(&begun.sender), in_flight.clone()) };
+    if begun.sent && stream.is_end_stream() {
+        return Ok(Answer::Whole { head: response, body: bytes::Bytes::new(), in_flight: in_flight.clone() });
+    }
+    let body = h2::body::ResponseBody::new(stream, begun.sender, length, call.timeouts.idle, lease, in_flight.clone());
+    Ok(Answer::Streaming { head: response, body: Source::H2(Box::new(body)), rest })
+}
+
+/// Resets a connection on which an exchange was given up.
+struct Abandon(Option<h1::Shared>);
+
+impl Abandon {
+    fn because(&mut self, failure: Failure) {
+        use figspan_proto::reset::Reason;
+        let reason = match failure {
+            Failure::Malformed | Failure::HeadTooLarge | Failure::Incomplete => Reason::Malformed,
+            failure if failure.side() == figspan_proto::reset::Side::Client => Reason::ClientGone,
+            _ => Reason::Cancelled,
+        };
+        if let Some(wire) = self.0.take() {
+            wire.borrow_mut().abandon(reason);
+        }
+    }
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.because(Failure::ClientGone);
+    }
+}
+
+fn is_connection_auth(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+}
+
+/// Whether a request authenticates its whole connection.
+fn asks_bound(headers: &HeaderMap) -> bool {
+    headers.get(header::AUTHORIZATION).is_some_and(is_connection_auth)
+}
+
+/// Whether a response is part of such an authentication.
+fn is_bound(headers: &HeaderMap) -> bool {
+    headers.get_all(header::WWW_AUTHENTICATE).iter().any(is_connection_auth)
+}
+
+/// Keeps the client's connections apart once a workload offers it such an authentication.
+pub fn note_bound(shard: &ShardRef, client: &Client, headers: &HeaderMap) {
+    if is_bound(headers) {
+        shard.dialer.bind(client);
+    }
+}

@@ -1,0 +1,99 @@
+//! Hop: tcp -> forward -> dial. A way for a TCP or TLS-passthrough connection: chosen by the route, opened, counted.
+//!
+//! Nothing of the client is sent here but the preamble, so that failures are tried elsewhere. Whether the agent's own connect
+//! succeeds is known only later, from a reset; see [`Connecting::again`].
+
+use bytes::Bytes;
+use figspan_model::routing::StreamRoute;
+use figspan_model::snapshot::Snapshot;
+use figspan_proto::preamble::Kind;
+use figspan_tunnel::Stream;
+use tokio::net::TcpStream;
+
+use crate::balance::{self, Tried};
+use crate::client::Client;
+use crate::dial::inflight::InFlight;
+use crate::dial::place::Place;
+use crate::dial::{Call, service, tunnel};
+use crate::reply::Failure;
+use crate::retry::MAX_ATTEMPTS;
+use crate::shard::ShardRef;
+
+/// An open way for a connection. The guard counts it on its endpoint until dropped.
+pub enum Connected {
+    /// To a workload, the preamble written.
+    Tunnel(Stream, InFlight),
+    /// To a service.
+    Tcp(TcpStream, InFlight),
+}
+
+/// A connection's search for a way; keeps what was tried, so that it can go on after an agent said "not delivered".
+pub struct Connecting<'c> {
+    shard: &'c ShardRef,
+    snapshot: std::sync::Arc<Snapshot>,
+    route: &'c StreamRoute,
+    client: &'c Client,
+    tried: Tried,
+    last: Option<Failure>,
+}
+
+impl<'c> Connecting<'c> {
+    /// Begins with nothing tried.
+    pub fn new(shard: &'c ShardRef, route: &'c StreamRoute, client: &'c Client) -> Self {
+        Self { shard, snapshot: shard.snapshot(), route, client, tried: Tried::default(), last: None }
+    }
+
+    /// The next way; call it again after the agent said that nothing was delivered and no byte of the client was taken.
+    pub async fn next(&mut self) -> Result<Connected, Failure> {
+        loop {
+            if self.tried.len() >= MAX_ATTEMPTS as usize {
+                return Err(self.last.unwrap_or(Failure::NobodyReady));
+            }
+            let services = self.shard.dialer.services();
+            let choice = balance::choose(&self.snapshot, &self.route.backends, &self.route.state, &self.tried, services)
+                .map_err(|none| self.last.unwrap_or(super::none(none)))?;
+            let in_flight = InFlight::picked(choice.state(), self.shard.shard);
+            self.tried.add(&choice);
+            let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
+            match self.open(&place).await {
+                Ok(Opened::Tunnel(stream)) => return Ok(Connected::Tunnel(stream, in_flight)),
+                Ok(Opened::Tcp(stream)) => return Ok(Connected::Tcp(stream, in_flight)),
+                Err(failure) => {
+                    in_flight.failed();
+                    self.shard.metrics.failure(failure);
+                    self.last = Some(failure);
+                }
+            }
+        }
+    }
+
+    async fn open(&self, place: &Place) -> Result<Opened, Failure> {
+        let limits = &self.snapshot.routing.limits;
+        let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None };
+        let _waiting = self.shard.dialer.wait_for(place, limits.pending)?;
+        let wait = call.timeouts.connect;
+        match place {
+            Place::Uplink { uplink, endpoint, .. } => {
+                let opened = tunnel::open(endpoint, self.shard.shard, &uplink.name, Kind::Tcp, self.client, None, wait).await?;
+                let mut stream = opened.stream;
+                let preamble: Bytes = opened.preamble;
+                match tokio::time::timeout(wait, stream.write_chunk(preamble)).await {
+                    Ok(Ok(())) => Ok(Opened::Tunnel(stream)),
+                    Ok(Err(_)) => Err(Failure::TunnelLost),
+                    Err(_) => Err(Failure::StreamTimeout),
+                }
+            }
+            Place::Service { endpoint, .. } => Ok(Opened::Tcp(service::connect(endpoint.address, wait).await?)),
+        }
+    }
+}
+
+enum Opened {
+    Tunnel(Stream),
+    Tcp(TcpStream),
+}
+
+/// One way for a connection, tried elsewhere as long as none opens.
+pub async fn connect_stream(shard: &ShardRef, route: &StreamRoute, client: &Client) -> Result<Connected, Failure> {
+    Connecting::new(shard, route, client).next().await
+}

@@ -1,0 +1,72 @@
+//! The access log: one event per request, target `figspan::access`.
+//!
+//! Switched off it costs one check of a flag per request, and nothing is kept for it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, Uri};
+
+use crate::client::Client;
+use crate::reply::{Failure, side_name};
+
+/// What a finished request leaves in the log.
+pub struct Entry {
+    /// Who asked.
+    pub client: Rc<Client>,
+    /// The method.
+    pub method: Method,
+    /// The canonical target.
+    pub uri: Uri,
+}
+
+/// How it went.
+pub struct Outcome<'a> {
+    /// Status, 0 where the client went before one.
+    pub status: u16,
+    /// Name of the route; empty where none matched.
+    pub route: &'a str,
+    /// Name of the backend; empty where none was chosen.
+    pub backend: &'a str,
+    /// The agent or address; empty where none was chosen.
+    pub endpoint: &'a str,
+    /// How many endpoints were asked.
+    pub attempts: u32,
+    /// From the head to the end of the answer.
+    pub duration: Duration,
+    /// Body bytes from the client.
+    pub received: u64,
+    /// Body bytes to the client.
+    pub sent: u64,
+    /// What went wrong.
+    pub failure: Option<Failure>,
+}
+
+/// Whether anybody wants the access log.
+pub fn enabled() -> bool {
+    tracing::enabled!(target: "figspan::access", tracing::Level::INFO)
+}
+
+impl Entry {
+    /// Writes the event.
+    pub fn write(&self, outcome: &Outcome<'_>) {
+        tracing::info!(
+            target: "figspan::access",
+            client = %self.client.address,
+            listener = %self.client.listener,
+            method = %self.method,
+            host = self.uri.authority().map_or("", http::uri::Authority::as_str),
+            path = self.uri.path(),
+            status = outcome.status,
+            route = outcome.route,
+            backend = outcome.backend,
+            endpoint = outcome.endpoint,
+            attempts = outcome.attempts,
+            duration_us = u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX),
+            received = outcome.received,
+            sent = outcome.sent,
+            side = outcome.failure.map_or("", |failure| side_name(failure.side())),
+            reason = outcome.failure.map_or("", Failure::as_str),
+        );
+    }
+}

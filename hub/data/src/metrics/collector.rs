@@ -1,0 +1,136 @@
+//! Sums the shards' counters when somebody scrapes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::histogram::Total;
+use super::series::Labels;
+use super::{Limit, Metrics, Retry};
+use crate::reply::{Failure, side_name};
+
+/// All shards' counters as one set of metrics.
+#[derive(Debug)]
+pub struct Shards(pub Vec<Arc<Metrics>>);
+
+impl Shards {
+    fn sum(&self, of: impl Fn(&Metrics) -> u64) -> u64 {
+        self.0.iter().map(|metrics| of(metrics)).sum()
+    }
+
+    fn gauge(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, of: impl Fn(&Metrics) -> u64) -> fmt::Result {
+        let value = i64::try_from(self.sum(of)).unwrap_or(i64::MAX);
+        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn counter(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, of: impl Fn(&Metrics) -> u64) -> fmt::Result {
+        encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&self.sum(of), None)
+    }
+}
+
+impl Collector for Shards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let mut totals: BTreeMap<Labels, Total> = BTreeMap::new();
+        for metrics in &self.0 {
+            metrics.requests.add_to(&mut totals);
+        }
+        let mut durations = encoder.encode_descriptor(
+            "http_server_request_duration",
+            "Duration of HTTP requests, from their head to the end of their answer.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (labels, total) in &totals {
+            durations.encode_family(&set(labels))?.encode_histogram::<NoLabelSet>(total.sum, total.count(), &total.buckets(), None)?;
+        }
+        let mut requests = encoder.encode_descriptor("figspan_requests", "HTTP requests answered.", None, MetricType::Counter)?;
+        for (labels, total) in &totals {
+            requests.encode_family(&set(labels))?.encode_counter::<NoLabelSet, _, u64>(&total.count(), None)?;
+        }
+        let mut retries = encoder.encode_descriptor("figspan_retries", "Requests tried again.", None, MetricType::Counter)?;
+        for why in Retry::ALL {
+            let count = self.sum(|metrics| metrics.retried(*why));
+            retries.encode_family(&[("reason", why.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut failures =
+            encoder.encode_descriptor("figspan_failures", "Requests and connections that failed.", None, MetricType::Counter)?;
+        for failure in Failure::ALL {
+            let count = self.sum(|metrics| metrics.failed(*failure));
+            let labels = [("side", side_name(failure.side())), ("reason", failure.as_str())];
+            failures.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut limits = encoder.encode_descriptor("figspan_limit_hits", "Bounds that were reached.", None, MetricType::Counter)?;
+        for limit in Limit::ALL {
+            let count = self.sum(|metrics| metrics.limit_hits(*limit));
+            limits.encode_family(&[("limit", limit.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        self.gauge(encoder, "figspan_in_flight", "Requests and connections under way.", |metrics| metrics.in_flight.value())?;
+        self.gauge(encoder, "figspan_pooled_streams", "Idle connections towards backends.", |metrics| metrics.pooled.value())?;
+        self.gauge(encoder, "figspan_client_connections", "Connections of clients.", |metrics| metrics.connections.value())?;
+        self.gauge(encoder, "figspan_stale_names", "DNS names whose last lookup failed.", |metrics| metrics.stale_names.value())?;
+        self.counter(encoder, "figspan_client_connections_accepted", "Connections of clients so far.", |metrics| {
+            metrics.connections_total.value()
+        })?;
+        self.counter(encoder, "figspan_stream_connections", "TCP and TLS-passthrough connections so far.", |metrics| {
+            metrics.streams.value()
+        })?;
+        self.counter(encoder, "figspan_received_bytes", "Bytes of bodies and connections from clients.", |metrics| {
+            metrics.bytes_in.value()
+        })?;
+        self.counter(encoder, "figspan_sent_bytes", "Bytes of bodies and connections to clients.", |metrics| metrics.bytes_out.value())
+    }
+}
+
+fn set(labels: &Labels) -> [(&'static str, String); 5] {
+    [
+        ("http_route", labels.route.to_string()),
+        ("backend_kind", labels.kind.to_owned()),
+        ("backend", labels.backend.to_string()),
+        ("http_request_method", labels.method.to_owned()),
+        ("http_response_status_class", labels.status.to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::series::RequestKey;
+    use prometheus_client::registry::Registry;
+
+    #[test]
+    fn a_scrape_shows_the_sum_of_the_shards() {
+        let shards = [Metrics::new(), Metrics::new()];
+        for metrics in &shards {
+            let key = RequestKey { route: "shop", kind: "uplink", backend: "monolith", method: "GET", status: 204 };
+            metrics.request(key, 0.004);
+            metrics.retry(Retry::Stale);
+            metrics.failure(Failure::ConnectRefused);
+            metrics.limit_hit(Limit::Pending);
+            metrics.in_flight.add(2);
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Shards(shards.to_vec())));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let labels = "http_route=\"shop\",backend_kind=\"uplink\",backend=\"monolith\",http_request_method=\"GET\",http_response_status_class=\"2xx\"";
+        for line in [
+            &format!("http_server_request_duration_seconds_count{{{labels}}} 2"),
+            &format!("http_server_request_duration_seconds_bucket{{le=\"0.0025\",{labels}}} 0"),
+            &format!("http_server_request_duration_seconds_bucket{{le=\"0.005\",{labels}}} 2"),
+            &format!("http_server_request_duration_seconds_bucket{{le=\"+Inf\",{labels}}} 2"),
+            &format!("figspan_requests_total{{{labels}}} 2"),
+            "figspan_retries_total{reason=\"stale\"} 2",
+            "figspan_failures_total{side=\"workload\",reason=\"connect-refused\"} 2",
+            "figspan_limit_hits_total{limit=\"pending\"} 2",
+            "figspan_in_flight 4",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! HTTP/2 workloads (h2c) behind a tunnel: gRPC's shape, shared connections, refusals, WebSockets.
+
+mod harness;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use figspan_data::body::Body;
+use figspan_data::exchange::WebSocket;
+use figspan_data::metrics::Retry;
+use figspan_proto::control::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Serves HTTP/2 on every stream of the agent; each request is given to the script. Returns the number of streams.
+fn serve(
+    agent: &Agent,
+    builder: h2::server::Builder,
+    script: impl Fn(Request<RecvStream>, SendResponse<Bytes>) + 'static,
+) -> Rc<std::cell::Cell<usize>> {
+    let script = Rc::new(script);
+    agent.script(move |taken| {
+        let (builder, script) = (builder.clone(), Rc::clone(&script));
+        async move {
+            let mut connection = builder.handshake::<_, Bytes>(taken.stream).await.unwrap();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                script(request, respond);
+            }
+        }
+    })
+}
+
+fn answer(mut respond: SendResponse<Bytes>, text: &'static str) {
+    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+    stream.send_data(Bytes::from_static(text.as_bytes()), true).unwrap();
+}
+
+#[test]
+fn a_grpc_call_keeps_its_messages_and_trailers_both_ways() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        serve(&agent, h2::server::Builder::new(), |request, mut respond| {
+            tokio::task::spawn_local(async move {
+                assert_eq!(request.uri(), "http://shop.example/cart?id=7");
+                assert_eq!(request.headers()["te"], "trailers");
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                let mut body = request.into_body();
+                // Echo as it comes: the call is a stream both ways.
+                while let Some(data) = body.data().await {
+                    let data = data.unwrap();
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                    stream.send_data(data, false).unwrap();
+                }
+                assert_eq!(body.trailers().await.unwrap().unwrap()["x-sum"], "1");
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                stream.send_trailers(trailers).unwrap();
+            });
+        });
+        hub.publish(&[&agent]);
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|frame| frame.map(Ok)));
+        let mut call = request(Method::POST, Body::stream(http_body_util::StreamBody::new(frames)));
+        call.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
+        let mut response = hub.send(call).await;
+        for message in ["one", "two"] {
+            sender.send(http_body::Frame::data(Bytes::from_static(message.as_bytes()))).await.unwrap();
+            let echo = response.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(echo, message);
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "1".parse().unwrap());
+        sender.send(http_body::Frame::trailers(trailers)).await.unwrap();
+        let trailers = response.frame().await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!(trailers["grpc-status"], "0");
+        assert!(response.frame().await.is_none());
+        drop(response);
+        eventually("the call is over", || agent.state.in_flight.sum() == 0).await;
+    });
+}
+
+#[test]
+fn requests_at_once_share_one_connection() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let streams = serve(&agent, h2::server::Builder::new(), |_, respond| answer(respond, "vm-1"));
+        hub.publish(&[&agent]);
+        let all = futures_util::future::join_all((0..50).map(|_| hub.get())).await;
+        assert!(all.iter().all(|answer| *answer == (200, "vm-1".to_owned())));
+        assert_eq!(streams.get(), 1);
+        assert_eq!((agent.state.in_flight.sum(), agent.state.pooled.sum(), agent.state.picked.sum()), (0, 1, 50));
+        agent.weight.set(0);
+        agent.state.draining.store(true, std::sync::atomic::Ordering::Release);
+        hub.publish(&[&agent]);
+        assert_eq!(agent.state.pooled.sum(), 0);
+    });
+}
+
+#[test]
+fn a_refused_stream_goes_elsewhere_with_any_method() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let (first, second) = (Agent::join("vm-1", &hub.book).await, Agent::join("vm-2", &hub.book).await);
+        serve(&first, h2::server::Builder::new(), |_, mut respond| respond.send_reset(Reason::REFUSED_STREAM));
+        serve(&second, h2::server::Builder::new(), |_, respond| answer(respond, "vm-2"));
+        hub.publish(&[&first, &second]);
+        for _ in 0..2 {
+            assert_eq!(text(hub.send(post("order"))).await, (200, "vm-2".to_owned()));
+        }
+        assert!(hub.metrics().retried(Retry::NotDelivered) == 1);
+    });
+}
+
+#[test]
+fn a_stream_reset_after_the_request_was_seen_is_a_502_for_post() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let (first, second) = (Agent::join("vm-1", &hub.book).await, Agent::join("vm-2", &hub.book).await);
+        for agent in [&first, &second] {
+            serve(agent, h2::server::Builder::new(), |_, mut respond| respond.send_reset(Reason::INTERNAL_ERROR));
+        }
+        hub.publish(&[&first, &second]);
+        let response = hub.send(post("order")).await;
+        assert_eq!(
+            (response.status().as_u16(), proxy_status(&response).as_str()),
+            (502, "figspan; error=connection_terminated; details=\"workload-reset\"")
+        );
+        assert_eq!(first.state.picked.sum() + second.state.picked.sum(), 1);
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_a_clean_end() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        serve(&agent, h2::server::Builder::new(), |_, mut respond| {
+            tokio::task::spawn_local(async move {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            });
+        });
+        hub.publish(&[&agent]);
+        let response = hub.send(get()).await;
+        assert!(response.into_body().collect().await.is_err());
+        assert_eq!(agent.state.in_flight.sum(), 0);
+    });
+}
+
+#[test]
+fn a_large_body_both_ways_stays_whole() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        serve(&agent, h2::server::Builder::new(), |request, mut respond| {
+            tokio::task::spawn_local(async move {
+                let mut body = request.into_body();
+                let mut sum = 0usize;
+                while let Some(data) = body.data().await {
+                    let data = data.unwrap();
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                    sum += data.iter().map(|byte| usize::from(*byte)).sum::<usize>();
+                }
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data(Bytes::from(sum.to_string()), true).unwrap();
+            });
+        });
+        hub.publish(&[&agent]);
+        let body = Body::Full(Bytes::from(vec![1; 3_000_000]));
+        assert_eq!(text(hub.send(request(Method::PUT, body))).await, (200, "3000000".to_owned()));
+    });
+}
+
+#[test]
+fn a_websocket_reaches_an_h2c_workload_by_extended_connect() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        serve(&agent, builder, |request, mut respond| {
+            tokio::task::spawn_local(async move {
+                assert_eq!(request.method(), Method::CONNECT);
+                assert_eq!(request.extensions().get::<h2::ext::Protocol>().unwrap().as_str(), "websocket");
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                    stream.send_data(data, false).unwrap();
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            });
+        });
+        hub.publish(&[&agent]);
+        let (client, mut browser) = tokio::io::duplex(1024);
+        let websocket = WebSocket { client_io: Box::pin(async move { Ok(Box::new(client) as Box<_>) }) };
+        let mut handshake = get();
+        handshake.headers_mut().insert("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==".parse().unwrap());
+        let response = hub.upgrade(handshake, websocket).await;
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        browser.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        browser.read_exact(&mut echo).await.unwrap();
+        assert_eq!((&echo, agent.state.in_flight.sum()), (b"ping", 1));
+        drop(browser);
+        eventually("the WebSocket is over", || agent.state.in_flight.sum() == 0).await;
+    });
+}
