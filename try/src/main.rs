@@ -1,1 +1,5 @@
-fn main() {}
+//! `figspan-try`: see the library.
+
+fn main() -> std::process::ExitCode {
+    figspan_try::run(std::env::args_os())
+}
