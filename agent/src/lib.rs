@@ -2,15 +2,24 @@
 //!
 //! In path order: [`settings`] say what there is; [`probe`] asks workloads how they are; [`advertise`] tells hubs;
 //! [`tunnels`] keep the way to them open; [`receive`] takes their streams and [`forward`] gives them to workloads.
-//! [`identity`] is who the agent is. [`Agent::start`] puts it together, in process or for the daemon in `run`.
+//! [`identity`] is who the agent is. [`Agent::start`] puts it together, in process or for the daemon in [`run`].
+//!
+//! ```text
+//! CONTROL  workload -> probe -> advertise -> (tunnel) -> hub discovery
+//! DATA     hub dial -> (tunnel stream) -> receive -> forward -> workload
+//! ```
 
 pub mod advertise;
 pub mod agent;
+pub mod command;
 pub mod connect;
+pub mod doctor;
+pub mod enrol;
 pub mod forward;
 pub mod identity;
 pub mod probe;
 pub mod receive;
+pub mod run;
 pub mod settings;
 pub mod status;
 pub mod tunnels;

@@ -45,7 +45,7 @@ pub enum ProbeError {
 
 impl ProbeError {
     /// What to do about it, for the end of a log line.
-    fn mend(&self, uplink: &Uplink) -> &'static str {
+    pub fn mend(&self, uplink: &Uplink) -> &'static str {
         match (self, &uplink.health.check) {
             (Self::Connect(_), _) => "start it, or correct uplink.address",
             (Self::Timeout(_), _) => "see why it is slow, or raise uplink.health.timeout",

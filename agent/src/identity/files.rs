@@ -95,6 +95,13 @@ impl Files {
         self.write_chain(&kept.identity)
     }
 
+    /// Tries whether files can be kept, and leaves nothing behind.
+    pub fn try_write(&self) -> Result<(), FileError> {
+        let path = self.identity_dir().join("try");
+        self.write(&path, "")?;
+        remove(&path)
+    }
+
     /// Keeps a certificate.
     pub fn write_chain(&self, identity: &Identity) -> Result<(), FileError> {
         self.write(&self.chain(), &identity.chain_pem())

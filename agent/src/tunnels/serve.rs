@@ -16,6 +16,8 @@ use crate::advertise::{Conversation, ConverseError, Heard, OUTGOING, converse};
 
 /// How long the hub may take to open the control stream.
 const CONTROL_TIME: Duration = Duration::from_secs(10);
+/// How long the last word may take to get out.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(keeper: Arc<Keeper>, dial: Dial, events: mpsc::Sender<Event>, heard: mpsc::Sender<(u64, Heard)>) {
     let dialled = tokio::select! {
@@ -35,6 +37,8 @@ pub(super) async fn run(keeper: Arc<Keeper>, dial: Dial, events: mpsc::Sender<Ev
         return;
     }
     let closed = serve(&keeper, &tunnel, heard).await;
+    // The socket goes with this task, and the hub shall hear of the end rather than wait for silence.
+    let _ = tokio::time::timeout(GOODBYE, tunnel.wait_idle()).await;
     let _ = events.send(Event::Closed { tunnel: tunnel.id(), closed }).await;
 }
 

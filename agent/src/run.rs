@@ -1,0 +1,217 @@
+//! The daemon: an agent with signals, reloads and systemd around it.
+//!
+//! READY is said after the start, not after the first tunnel: a VM must boot although its hub is away. SIGTERM drains, a
+//! second signal ends at once. SIGHUP and a change of the files reload: everything is validated first, and a mistake leaves
+//! the old settings running and says so.
+
+mod systemd;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figspan_settings::Finding;
+use figspan_telemetry::LogSettings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::agent::{Agent, Running};
+use crate::enrol;
+use crate::identity::Holder;
+use crate::identity::files::Files;
+use crate::settings::load::{Loaded, load};
+use crate::status::show;
+use systemd::Systemd;
+
+/// How often systemd is told how the agent is, when that has changed.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum End {
+    /// Asked to.
+    Done,
+    /// Mistakes in the settings.
+    Settings(Vec<Finding>),
+    /// No identity; says how to get one.
+    NotJoined(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// Runs the agent until a signal ends it.
+pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(findings) => return End::Settings(findings),
+    };
+    let log = &loaded.settings.log;
+    let log = match figspan_telemetry::init(&LogSettings { format: log.format, level: log.level.clone(), access: false }) {
+        Ok(log) => log,
+        Err(error) => return End::Failed(error.to_string()),
+    };
+    let end = joined(config, token_file, loaded).await;
+    log.flush();
+    end.map_or_else(|end| end, |()| End::Done)
+}
+
+async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded) -> Result<(), End> {
+    let failed = |error: &dyn std::fmt::Display| End::Failed(error.to_string());
+    let files = Files::new(&loaded.settings.state_dir);
+    let mut loaded = loaded;
+    let mut kept = files.read().map_err(|error| failed(&error))?;
+    if kept.is_none() {
+        match enrol::join_at_start(&loaded.settings, token_file).await {
+            Ok(Some(joined)) => {
+                tracing::info!(agent = %joined.name, "joined {} as {}", joined.trust_domain, joined.name);
+                // The hubs to dial are known only now.
+                loaded = load(config).map_err(End::Settings)?;
+                kept = Some(joined.kept);
+            }
+            Ok(None) => return Err(End::NotJoined(NOT_JOINED.to_owned())),
+            Err(error) if error.is_refusal() => return Err(End::NotJoined(error.to_string())),
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    let Some(kept) = kept else { return Err(End::NotJoined(NOT_JOINED.to_owned())) };
+    let settings = loaded.settings.clone();
+    let file = config.display().to_string();
+    if settings.hubs.is_empty() {
+        let mend = "write hubs = [\"host:port\"], or run `figspan-agent join --again`";
+        return Err(End::Settings(vec![Finding::about_file(&file, "hubs", "no hub is named", mend)]));
+    }
+    let own = &kept.identity.id().trust_domain;
+    if let Some(wanted) = settings.trust_domain.as_ref().filter(|wanted| *wanted != own) {
+        let why = format!("is {wanted}, but the certificate is of {own}");
+        let mend = "correct it, or join a hub of that domain with `figspan-agent join --again`";
+        return Err(End::Settings(vec![Finding::about_file(&file, "trust_domain", why, mend)]));
+    }
+    let holder = Holder::new(kept, Some(files)).map_err(|error| failed(&error))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {} uplinks", holder.name(), settings.uplinks.len());
+    let running = Box::pin(Agent::start(settings, holder)).await.map_err(|error| failed(&error))?;
+    Box::pin(Daemon { config: config.to_owned(), loaded, running }.serve()).await.map_err(|error| failed(&error))
+}
+
+const NOT_JOINED: &str = "this VM has not joined a hub; run `figspanctl grant create NAME --uplinks NAMES` where the hub is operated, \
+                          and paste the line that it prints here";
+
+struct Daemon {
+    config: PathBuf,
+    loaded: Loaded,
+    running: Running,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Daemon {
+    async fn serve(mut self) -> std::io::Result<()> {
+        let mut signals = Signals::new()?;
+        let mut systemd = Systemd::new();
+        let mut changed = watch::Watch::new(self.paths());
+        let mut tunnels = self.running.tunnels();
+        let mut tick = tokio::time::interval(STATUS_EVERY);
+        let mut watchdog = tokio::time::interval(systemd.watchdog_every());
+        systemd.ready();
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hang_up.recv() => { systemd.reloading(); self.reload(); systemd.ready() }
+                () = changed.changed() => self.reload_if_changed(),
+                _ = tunnels.changed() => systemd.status(&show::line(&self.running.status())),
+                _ = tick.tick() => systemd.status(&show::line(&self.running.status())),
+                _ = watchdog.tick(), if systemd.has_watchdog() => {
+                    if self.running.alive(systemd.watchdog_every()).await { systemd.alive() }
+                }
+            }
+        }
+        systemd.stopping();
+        let deadline = self.loaded.settings.drain_timeout;
+        tokio::select! {
+            _ = self.running.drain(deadline) => {}
+            () = signals.end() => {
+                tracing::warn!("a second signal: ending at once");
+                self.running.abort().await;
+            }
+        }
+        tracing::info!("ended");
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        match self.running.identity().reread() {
+            Ok(true) => tracing::info!("the certificate of another join is in use from now on"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used: {error}; keeping the old"),
+        }
+        match load(&self.config) {
+            Ok(loaded) => self.take(loaded),
+            Err(findings) => self.refuse(&findings),
+        }
+    }
+
+    /// Editors and `join` touch files several times; what reads the same is no change.
+    fn reload_if_changed(&mut self) {
+        match load(&self.config) {
+            Ok(loaded) if loaded == self.loaded && self.running.status().reload.error.is_none() => {
+                if let Ok(true) = self.running.identity().reread() {
+                    tracing::info!("the certificate of another join is in use from now on");
+                }
+            }
+            _ => self.reload(),
+        }
+    }
+
+    fn take(&mut self, loaded: Loaded) {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = self.running.reload(loaded.settings.clone());
+        self.loaded = loaded;
+        let list = |names: &[figspan_proto::name::UplinkName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        tracing::info!(
+            added = list(&changes.added),
+            changed = list(&changes.changed),
+            removed = list(&changes.removed),
+            "settings reloaded: {} uplinks added, {} changed, {} removed",
+            changes.added.len(),
+            changes.changed.len(),
+            changes.removed.len()
+        );
+    }
+
+    fn refuse(&self, findings: &[Finding]) {
+        for finding in findings {
+            tracing::error!("{finding}");
+        }
+        tracing::error!("the changed settings have {} mistakes; the old ones hold until they are mended", findings.len());
+        self.running.note_reload(Some(findings.iter().map(|finding| format!("{finding}\n")).collect()));
+    }
+
+    fn paths(&self) -> watch::Paths {
+        watch::Paths::of(&self.config, &self.loaded.settings.state_dir)
+    }
+}
