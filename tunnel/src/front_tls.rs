@@ -11,8 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::RootCertStore;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -51,6 +55,9 @@ pub enum FrontTlsError {
     /// The key belongs to another certificate.
     #[error("{0}: the private key does not belong to the certificate; give the pair that was issued together")]
     Mismatch(String),
+    /// The roots for clients' certificates cannot be used.
+    #[error("cannot use the roots for clients' certificates: {0}")]
+    ClientRoots(String),
 }
 
 /// One chain and key in PEM, with a name for errors (the file).
@@ -95,15 +102,28 @@ impl ResolvesServerCert for Names {
 impl FrontTls {
     /// Takes certificates; all errors at once.
     pub fn new(pairs: &[PemPair]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
+        Self::build(pairs, WebPkiClientVerifier::no_client_auth(), &[b"h2", b"http/1.1"])
+    }
+
+    /// A server for operators: HTTP/1.1 alone. With `client_roots` (PEM) a client must show a certificate that chains to them.
+    pub fn for_operators(pair: &PemPair, client_roots: Option<&str>) -> Result<Arc<Self>, Vec<FrontTlsError>> {
+        let verifier = match client_roots {
+            None => WebPkiClientVerifier::no_client_auth(),
+            Some(pem) => client_verifier(pem).map_err(|why| vec![FrontTlsError::ClientRoots(why)])?,
+        };
+        Self::build(std::slice::from_ref(pair), verifier, &[b"http/1.1"])
+    }
+
+    fn build(pairs: &[PemPair], clients: Arc<dyn ClientCertVerifier>, alpn: &[&[u8]]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
         let names = Arc::new(Names(arc_swap::ArcSwap::from_pointee(Table::new(pairs)?)));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&names) as _;
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(tls::provider()))
             .with_safe_default_protocol_versions()
             // The provider is a constant and knows the default versions.
             .expect("aws-lc-rs serves TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(Self { names, config: Arc::new(config) }))
     }
 
@@ -122,6 +142,16 @@ impl FrontTls {
         let server_name = session.server_name().map(str::to_ascii_lowercase);
         Ok(FrontStream { io, h2, server_name })
     }
+}
+
+fn client_verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+    }
+    // Without a root the builder fails, and says so.
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(tls::provider())).build();
+    verifier.map_err(|error| error.to_string())
 }
 
 /// A client's TLS connection.

@@ -81,7 +81,7 @@ pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &Spli
             }
         }
     };
-    let written = progress.to_tcp();
+    let written = progress.out_count();
     let end = match end {
         WorkloadEnd::Both => Ok(()),
         WorkloadEnd::Closed => {
@@ -116,7 +116,7 @@ pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &Spli
             Err(reset)
         }
     };
-    Spliced { from_tcp: progress.from_tcp(), to_tcp: written, end }
+    Spliced { from_tcp: progress.in_count(), to_tcp: written, end }
 }
 
 /// What ended the splice on the workload's side.
@@ -151,7 +151,7 @@ pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, set
             let reset = match &end {
                 End::Idle => Reset::not_delivered(Reason::Idle),
                 End::Flow(Flow::Stream(error)) => {
-                    said(error).unwrap_or(Reset { reason: Reason::Cancelled, delivered: progress.from_tcp() })
+                    said(error).unwrap_or(Reset { reason: Reason::Cancelled, delivered: progress.in_count() })
                 }
                 End::Flow(_) => Reset::not_delivered(Reason::ClientGone),
             };
@@ -160,7 +160,7 @@ pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, set
             Err(reset)
         }
     };
-    Spliced { from_tcp: progress.from_tcp(), to_tcp: progress.to_tcp(), end }
+    Spliced { from_tcp: progress.in_count(), to_tcp: progress.out_count(), end }
 }
 
 /// Hub side: client connection <-> TCP connection to a service. A failure of one resets the other. `from_tcp` counts what came
@@ -179,10 +179,10 @@ pub async fn splice_tcp(mut client: TcpStream, mut service: TcpStream, first: By
         abort(&service);
         match end {
             End::Idle => Reset::not_delivered(Reason::Idle),
-            End::Flow(_) => Reset { reason: Reason::Cancelled, delivered: progress.from_tcp() },
+            End::Flow(_) => Reset { reason: Reason::Cancelled, delivered: progress.in_count() },
         }
     });
-    Spliced { from_tcp: progress.from_tcp(), to_tcp: progress.to_tcp(), end }
+    Spliced { from_tcp: progress.in_count(), to_tcp: progress.out_count(), end }
 }
 
 /// What cut a splice short.

@@ -122,9 +122,12 @@ pub(crate) fn udp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Opens and binds a UDP socket for an agent, of the family of the address to be called.
+/// Opens and binds a UDP socket for an agent, of the family of the address to be called. Without a route there, it fails at
+/// once, so that an address family that the network does not have costs no timeout.
 pub(crate) fn udp_towards(remote: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if remote.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+    // Connecting sends nothing, it only asks for the route. The tunnel's own socket must not be connected: its peer may move.
+    UdpSocket::bind(any)?.connect(remote)?;
     let socket = udp(any)?;
     socket.bind(&any.into())?;
     Ok(socket.into())

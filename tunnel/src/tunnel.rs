@@ -8,13 +8,14 @@ mod pulse;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::name::SpiffeId;
 use figspan_proto::reset::Close;
 use quinn::{Connection, Endpoint};
+use tokio::sync::watch;
 
 use crate::identity::Leaf;
 use crate::stream::Stream;
@@ -46,6 +47,8 @@ struct Inner {
     connection: Connection,
     peer: Leaf,
     pulse: Pulse,
+    /// What we closed it with, if we did.
+    closing: OnceLock<Close>,
     carrier: Carrier,
 }
 
@@ -71,7 +74,14 @@ impl Tunnel {
 
     fn new(connection: Connection, peer: Leaf, carrier: Carrier) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), connection, peer, pulse: Pulse::new(), carrier }))
+        Self(Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            connection,
+            peer,
+            pulse: Pulse::new(),
+            closing: OnceLock::new(),
+            carrier,
+        }))
     }
 
     /// Unique within the process.
@@ -108,7 +118,11 @@ impl Tunnel {
 
     /// Waits for the end.
     pub async fn closed(&self) -> Closed {
-        closed(self.0.connection.closed().await)
+        let mut closed = closed(self.0.connection.closed().await);
+        if !closed.by_peer && closed.close.is_none() {
+            closed.close = self.0.closing.get().copied();
+        }
+        closed
     }
 
     /// Whether it has ended, for whatever reason.
@@ -118,6 +132,9 @@ impl Tunnel {
 
     /// Closes the tunnel and all its streams at once; the peer hears `why`. See [`Self::wait_idle`].
     pub fn close(&self, why: Close) {
+        if !self.is_closed() {
+            let _ = self.0.closing.set(why);
+        }
         self.0.connection.close(why.code().into(), b"");
     }
 
@@ -152,8 +169,13 @@ impl Tunnel {
         self.0.pulse.suspect()
     }
 
-    /// Waits until [`Self::suspect`] changes and returns the new answer. Never completes for a tunnel that stays as it is: wait
-    /// for [`Self::closed`] beside it. Cancel-safe.
+    /// [`Self::suspect`] as a channel, for those who must not miss a change between two looks.
+    pub fn suspicion(&self) -> watch::Receiver<bool> {
+        self.0.pulse.subscribe()
+    }
+
+    /// Waits until [`Self::suspect`] changes, counted from this call, and returns the new answer. Never completes for a tunnel
+    /// that stays as it is: wait for [`Self::closed`] beside it. Cancel-safe. See [`Self::suspicion`].
     pub async fn changed_suspicion(&self) -> bool {
         self.0.pulse.changed().await
     }

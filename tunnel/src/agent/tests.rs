@@ -143,6 +143,15 @@ async fn blocked_udp_is_a_timeout_that_says_so_and_not_longer_than_promised() {
 }
 
 #[tokio::test]
+async fn an_address_without_a_route_fails_at_once() {
+    // Reserved, and routed nowhere (RFC 1112, section 4); the kernel refuses it.
+    let began = Instant::now();
+    let result = dial(([255, 255, 255, 255], 7443).into(), 0, &Authority::new().agent("vm-1")).await;
+    assert!(matches!(result, Err(TunnelError::Socket { .. })), "{result:?}");
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn a_close_is_heard_with_its_reason() {
     let authority = Authority::new();
     let endpoint = authority.endpoints(1).remove(0);
@@ -151,7 +160,8 @@ async fn a_close_is_heard_with_its_reason() {
     let closed = agent.closed().await;
     assert!(closed.by_peer && closed.close == Some(Close::Revoked) && closed.detail.contains("revoked"), "{closed:?}");
     assert_eq!(agent.open().await.unwrap_err().close(), Some(Close::Revoked));
-    assert!(hub.is_closed() && !hub.closed().await.by_peer);
+    let ours = hub.closed().await;
+    assert!(hub.is_closed() && !ours.by_peer && ours.close == Some(Close::Revoked), "{ours:?}");
 }
 
 #[tokio::test]

@@ -124,12 +124,15 @@ impl Joining {
         self.connection.remote_address()
     }
 
-    /// The one stream that it may open. A second call is an error.
+    /// The one stream that it may open, within [`HANDSHAKE_TIMEOUT`]. A second call is an error.
     pub async fn accept(&mut self) -> Result<Stream, TunnelError> {
         if std::mem::replace(&mut self.asked, true) {
             return Err(TunnelError::Lost("a joining VM has one question only".into()));
         }
-        let (send, recv) = self.connection.accept_bi().await.map_err(TunnelError::of)?;
+        let (send, recv) = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.connection.accept_bi())
+            .await
+            .map_err(|_| TunnelError::Lost("a joining VM asked nothing".into()))?
+            .map_err(TunnelError::of)?;
         Ok(Stream::new(self.connection.clone(), send, recv))
     }
 

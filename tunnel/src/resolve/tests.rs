@@ -98,7 +98,7 @@ fn a(last: u8) -> Vec<u8> {
 }
 
 fn aaaa(last: u16) -> Vec<u8> {
-    std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).octets().to_vec()
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).octets().to_vec()
 }
 
 #[tokio::test]

@@ -78,11 +78,11 @@ impl Progress {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn from_tcp(&self) -> u64 {
+    pub(super) fn in_count(&self) -> u64 {
         self.from_tcp.load(Ordering::Relaxed)
     }
 
-    pub(super) fn to_tcp(&self) -> u64 {
+    pub(super) fn out_count(&self) -> u64 {
         self.to_tcp.load(Ordering::Relaxed)
     }
 
@@ -96,7 +96,7 @@ impl Progress {
 
     /// How long ago the last byte came from TCP; for ever, if none did.
     pub(super) fn since_from_tcp(&self) -> Duration {
-        if self.from_tcp() == 0 { Duration::MAX } else { self.since(&self.last_from_tcp) }
+        if self.in_count() == 0 { Duration::MAX } else { self.since(&self.last_from_tcp) }
     }
 
     /// Completes once neither direction has moved a byte for that long.

@@ -94,7 +94,7 @@ pub(crate) fn close_reason(error: &ConnectionError) -> Option<(bool, Close)> {
 pub(crate) fn closed(error: ConnectionError) -> Closed {
     if let Some((by_peer, close)) = close_reason(&error) {
         let detail = if by_peer { Refused { close }.to_string() } else { "closed by this side".to_owned() };
-        // Which of our codes it was is known to whoever closed.
+        // Which of our codes it was is known to the tunnel, not to quinn.
         return Closed { by_peer, close: by_peer.then_some(close), detail };
     }
     let (by_peer, detail) = match error {

@@ -46,8 +46,12 @@ impl Pulse {
         *self.suspect.borrow()
     }
 
+    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.suspect.subscribe()
+    }
+
     pub(super) async fn changed(&self) -> bool {
-        let mut suspect = self.suspect.subscribe();
+        let mut suspect = self.subscribe();
         // The sender is part of `self`, so it cannot be gone.
         let _ = suspect.changed().await;
         *suspect.borrow_and_update()
