@@ -46,6 +46,6 @@ pub struct Routing {
 impl Routing {
     /// The matcher of these routes. The first call compiles it; readers make that call before they publish.
     pub fn matcher(&self) -> &Matcher {
-        self.compiled.get_or_compile(self)
+        self.compiled.matcher_of(self)
     }
 }

@@ -31,7 +31,7 @@ use super::route::{HttpRoute, HttpRule, StreamRoute};
 pub struct Compiled(OnceLock<Matcher>);
 
 impl Compiled {
-    pub(super) fn get_or_compile(&self, routing: &Routing) -> &Matcher {
+    pub(super) fn matcher_of(&self, routing: &Routing) -> &Matcher {
         self.0.get_or_init(|| Matcher::compile(routing))
     }
 }
