@@ -77,12 +77,12 @@ pub fn execute(name: &'static str, args: impl IntoIterator<Item = OsString>, aro
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(error::CtlError::Output)
+        .map_err(CtlError::Output)
         .and_then(|runtime| runtime.block_on(commands::run(name, cli, around, terminal)));
     match outcome {
         Ok(exit) => exit,
         // Whoever read the output has seen enough (`| head`).
-        Err(error::CtlError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(CtlError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => {
             terminal.say(&format!("{name}: {error}"));
             error.exit()

@@ -60,7 +60,8 @@ impl Hub {
 fn log_to(file: &Path) -> anyhow::Result<()> {
     let log = std::fs::File::options().create(true).append(true).open(file);
     let log = log.with_context(|| format!("cannot write {}", file.display()))?;
-    let level = tracing_subscriber::filter::LevelFilter::INFO;
-    tracing_subscriber::fmt().with_writer(Mutex::new(log)).with_ansi(false).with_max_level(level).init();
+    // Without the access log: the load would fill the disk in the end.
+    let filter = tracing_subscriber::EnvFilter::new("info,figspan::access=off");
+    tracing_subscriber::fmt().with_writer(Mutex::new(log)).with_ansi(false).with_env_filter(filter).init();
     Ok(())
 }

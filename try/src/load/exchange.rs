@@ -180,12 +180,7 @@ mod tests {
     #[test]
     fn an_echo_is_read_with_what_was_written_and_what_arrived() {
         let wrote = format!("5 {:016x}", sum(b"hello"));
-        let headers = [
-            ("x-figspan-try-id", "000000000000000a"),
-            ("x-figspan-try-received", "7"),
-            ("x-figspan-try-wrote", &wrote),
-            ("x-figspan-try-by", "orders"),
-        ];
+        let headers = [("x-try-id", "000000000000000a"), ("x-try-received", "7"), ("x-try-wrote", &wrote), ("x-try-by", "orders")];
         let done = judged(true, 200, &headers, b"hell");
         assert_eq!(done.by.as_deref(), Some("orders"));
         let Outcome::Answered(echo) = done.sent.outcome else { panic!("{:?}", done.sent) };

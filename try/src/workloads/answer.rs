@@ -16,13 +16,13 @@ use super::Seen;
 use crate::ledger::{Ledger, Verb, sum};
 
 /// Id of a request of our own load.
-pub(crate) const ID: HeaderName = HeaderName::from_static("x-figspan-try-id");
+pub(crate) const ID: HeaderName = HeaderName::from_static("x-try-id");
 /// Sum of the request's body as it arrived.
-pub(crate) const RECEIVED: HeaderName = HeaderName::from_static("x-figspan-try-received");
+pub(crate) const RECEIVED: HeaderName = HeaderName::from_static("x-try-received");
 /// Length and sum of the answer's body.
-pub(crate) const WROTE: HeaderName = HeaderName::from_static("x-figspan-try-wrote");
+pub(crate) const WROTE: HeaderName = HeaderName::from_static("x-try-wrote");
 /// Who answers.
-pub(crate) const BY: HeaderName = HeaderName::from_static("x-figspan-try-by");
+pub(crate) const BY: HeaderName = HeaderName::from_static("x-try-by");
 
 /// Largest request body read; our own load sends a thousandth of it.
 const MAX_BODY: usize = 16 << 20;
