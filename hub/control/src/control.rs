@@ -17,11 +17,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::{ControlConfig, text};
-use crate::context::{Context, Pace};
+use crate::context::Context;
 use crate::core::Core;
 use crate::enrol::Enrolment;
 use crate::events::Note;
+use crate::limiter::Pace;
 use crate::operate::{Change, Operators, wait_effective};
+use crate::shared::Ready;
 use crate::trust::TrustError;
 use crate::{drain_proof, problem};
 
@@ -71,15 +73,6 @@ pub struct StatusParts {
     pub roots: Vec<String>,
     /// When the hub's own certificate ends.
     pub certificate_ends: String,
-}
-
-/// Whether control is ready for the hub to take traffic, and what it waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// Whether it is.
-    pub ready: bool,
-    /// What it waits for, for people; empty when ready.
-    pub waiting_for: Vec<String>,
 }
 
 impl Control {

@@ -22,11 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::stamp;
-use crate::context::{Context, Limiter};
-use crate::enrol::Revocation;
 use crate::events::Note;
+use crate::ledger::Revocation;
+use crate::limiter::Limiter;
 use crate::publish::Publication;
 use crate::registry::{Closing, Registry, TunnelId, Violation};
+use crate::shared::Shared;
 use crate::weights::Overrides;
 
 /// Shortest time between two publications that agents cause. Far below the 100 ms from advertising to serving.
@@ -43,7 +44,7 @@ const MAX_COUNTS: usize = 4096;
 /// What the writer owns.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) context: Arc<Context>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Registry,
     pub(crate) publication: Publication,
     pub(crate) leaving: bool,
@@ -76,14 +77,9 @@ struct Count {
 }
 
 impl Core {
-    pub(crate) fn new(
-        context: Arc<Context>,
-        registry: Registry,
-        publication: Publication,
-        revoked: BTreeMap<AgentName, Revocation>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, registry: Registry, publication: Publication, revoked: BTreeMap<AgentName, Revocation>) -> Self {
         Self {
-            context,
+            shared,
             registry,
             publication,
             leaving: false,
@@ -158,7 +154,7 @@ impl Core {
 
     /// Takes a tunnel in, or says why not. What comes out of the receiver is to be sent to the agent, in that order.
     pub(crate) fn open(&mut self, shard: Shard, tunnel: Tunnel) -> Result<mpsc::Receiver<FromHub>, (Close, String)> {
-        let now = self.context.clock.stamp();
+        let now = self.shared.clock.stamp();
         let Some(agent) = tunnel.peer().agent().cloned() else {
             return Err((Close::Identity, "the peer is not an agent".to_owned()));
         };
@@ -175,15 +171,15 @@ impl Core {
         self.registry.opened(id, &agent, shard, ends, now).map_err(|Violation(why)| (Close::Limit, why))?;
         let (out, outgoing) = mpsc::channel(OUTGOING);
         self.links.insert(id, Link { tunnel, shard, since: now, out, roots: 0 });
-        let context = Arc::clone(&self.context);
+        let shared = Arc::clone(&self.shared);
         self.say(
             id,
             FromHub::Hello(HubHello {
                 versions: figspan_proto::VERSIONS,
-                replica: context.replica.clone(),
+                replica: shared.replica.clone(),
                 shard: u8::try_from(shard).unwrap_or(0),
-                shards: context.shards,
-                software: context.software.clone(),
+                shards: shared.shards,
+                software: shared.software.clone(),
                 time_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
             }),
         );
@@ -195,14 +191,14 @@ impl Core {
     /// The agent said hello on a tunnel.
     pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, time_ms: u64) {
         let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
-        let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(self.context.clock.stamp().as_millisecond());
+        let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(self.shared.clock.stamp().as_millisecond());
         let known = |other: &TunnelId| *other != id && self.registry.tunnel(*other).is_some_and(|tunnel| tunnel.instance == instance);
         let first = !self.registry.agents().get(&agent).is_some_and(|record| record.tunnels.iter().any(known));
         if first {
             let from = self.links.get(&id).map(|link| link.tunnel.remote_address().to_string()).unwrap_or_default();
             self.note(Note::new("connect", &agent, &agent, format!("agent {agent} ({software}) connected from {from}")));
         }
-        self.context.arrived(&agent);
+        self.shared.arrived(&agent);
         self.registry.hello(id, instance, software, skew);
     }
 
@@ -227,7 +223,7 @@ impl Core {
         self.links.remove(&id);
         self.counts.retain(|_, count| count.tunnel != id);
         let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
-        self.registry.closed(id, self.context.clock.stamp());
+        self.registry.closed(id, self.shared.clock.stamp());
         if self.registry.agents().get(&agent).is_none_or(|record| record.tunnels.is_empty()) {
             self.note(Note::new("disconnect", &agent, &agent, format!("agent {agent} has no tunnel left: {detail}")));
         }
@@ -268,7 +264,7 @@ impl Core {
     /// An identity was taken back: its tunnels are cut. How many they were.
     pub(crate) fn revoke(&mut self, agent: &AgentName, revocation: Revocation) -> usize {
         self.revoked.insert(agent.clone(), revocation);
-        self.context.arrived(agent);
+        self.shared.arrived(agent);
         let tunnels: Vec<TunnelId> = self.tunnels_of(agent);
         for &id in &tunnels {
             self.close(id, Close::Revoked, "its identity was revoked");
@@ -296,7 +292,7 @@ impl Core {
 
     /// Agents that joined and have no tunnel on which the present roots were told.
     pub(crate) fn without_roots(&self) -> Vec<AgentName> {
-        let count = self.context.trust.roots_der().len();
+        let count = self.shared.trust.roots_der().len();
         let told = |id: &TunnelId| self.links.get(id).is_some_and(|link| link.roots == count);
         let agents = self.registry.agents().iter().filter(|(name, _)| !self.is_revoked(name));
         agents.filter(|(_, record)| !record.tunnels.iter().any(told)).map(|(name, _)| name.clone()).collect()
@@ -334,24 +330,24 @@ impl Core {
     /// Records an event; an agent that causes very many is heard less.
     pub(crate) fn note(&self, note: Note) {
         if self.noise.check(&note.who, 1).is_ok() {
-            self.context.events.record(note);
+            self.shared.events.record(note);
         } else {
             tracing::debug!(kind = note.kind, subject = note.subject, who = note.who, "{} (too many events: not recorded)", note.message);
         }
     }
 
     fn directory(&self) -> FromHub {
-        let context = &self.context;
+        let shared = &self.shared;
         FromHub::Directory(vec![Replica {
-            id: context.replica.clone(),
-            shards: context.shards,
+            id: shared.replica.clone(),
+            shards: shared.shards,
             leaving: self.leaving,
-            addresses: context.direct.clone(),
+            addresses: shared.direct.clone(),
         }])
     }
 
     fn tell_roots(&mut self, id: TunnelId) {
-        let roots = self.context.trust.roots_der();
+        let roots = self.shared.trust.roots_der();
         let count = roots.len();
         self.say(id, FromHub::Trust(roots));
         if let Some(link) = self.links.get_mut(&id) {
@@ -367,7 +363,7 @@ impl Core {
     }
 
     fn tick(&mut self) {
-        let now = self.context.clock.stamp();
+        let now = self.shared.clock.stamp();
         let publication = &self.publication;
         let closing = self.registry.tick(now, |uplink, agent| publication.state(uplink, agent).in_flight.sum() > 0);
         self.close_all(closing);

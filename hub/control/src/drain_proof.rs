@@ -96,7 +96,7 @@ impl Core {
         };
         let sum =
             |of: fn(&figspan_model::state::EndpointState) -> u64| ask.keys().map(|agent| of(&self.publication.state(uplink, agent))).sum();
-        let now = self.context.clock.stamp();
+        let now = self.shared.clock.stamp();
         let left = |at| LINGER.saturating_sub(older(now, at)).as_secs() + 1;
         let departed = known.iter().flat_map(|record| &record.departed);
         Some(Facts {

@@ -4,8 +4,6 @@
 //! for one use is redeemed once, whoever races for it, and across a crash too. A certificate leaves the hub only after its
 //! redemption was stored. Strangers get one answer for an unknown grant and a wrong secret, and only so often.
 
-mod ledger;
-
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +19,13 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::stamp;
-use crate::context::{Context, Limiter};
+use crate::context::Context;
 use crate::events::Note;
+use crate::ledger::{Denial, Joined, Ledger, Revocation};
+use crate::limiter::Limiter;
 use crate::problem;
+use crate::shared::Shared;
 use crate::store::{Store, StoreError};
-use ledger::{Denial, Ledger};
-pub(crate) use ledger::{Joined, Revocation};
 
 const GRANTS: &str = "grants.json";
 const AGENTS: &str = "agents.json";
@@ -293,11 +292,11 @@ async fn in_time<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E
     }
 }
 
-fn refused(context: &Context, reason: RefusedReason, message: String) -> Refused {
+fn refused(context: &Shared, reason: RefusedReason, message: String) -> Refused {
     Refused { reason, message, hub_time_ms: u64::try_from(context.clock.stamp().as_millisecond()).unwrap_or(0) }
 }
 
-fn ca_refusal(context: &Context, error: &CaError) -> Refused {
+fn ca_refusal(context: &Shared, error: &CaError) -> Refused {
     match error {
         CaError::Csr(why) => refused(context, RefusedReason::Csr, format!("the certificate request is not accepted: {why}")),
         CaError::Ca(why) => {
@@ -307,7 +306,7 @@ fn ca_refusal(context: &Context, error: &CaError) -> Refused {
     }
 }
 
-fn clock_check(context: &Context, time_ms: u64, allowed: Duration) -> Result<(), Refused> {
+fn clock_check(context: &Shared, time_ms: u64, allowed: Duration) -> Result<(), Refused> {
     let ours = context.clock.stamp().as_millisecond();
     let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(ours);
     let off = Duration::from_millis(skew.unsigned_abs());

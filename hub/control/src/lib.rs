@@ -15,13 +15,17 @@ mod discovery;
 mod drain_proof;
 mod enrol;
 mod events;
+mod ledger;
+mod limiter;
 mod operate;
 mod problem;
 mod publish;
 mod registry;
+mod shared;
 mod store;
 mod trust;
 mod weights;
 
 pub use config::{CaFiles, Clock, ControlConfig};
-pub use control::{Control, Ready, StartError, StatusParts};
+pub use control::{Control, StartError, StatusParts};
+pub use shared::Ready;

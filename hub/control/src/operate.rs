@@ -109,7 +109,7 @@ fn plan(core: &mut crate::core::Core, change: &Change) -> Result<Planned, Proble
         weight,
         who: change.who.clone(),
         reason: change.reason.clone(),
-        at: core.context.clock.text(),
+        at: core.shared.clock.text(),
     });
     let current = overrides.find(uplink, change.agent.as_ref());
     let same = current.map(|current| current.weight) == change.weight;

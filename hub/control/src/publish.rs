@@ -79,10 +79,9 @@ impl Publication {
         let coming = self.generation + 1;
         for (name, parts) in changed {
             let old = uplinks.remove(&name);
-            let new = parts.map(|parts| Arc::new(self.uplink(parts, &tunnel)));
-            mark(old.as_deref(), new.as_deref());
-            if let Some(new) = new {
-                uplinks.insert(name.clone(), new);
+            self.mark(&name, old.as_deref(), parts.as_ref());
+            if let Some(parts) = parts {
+                uplinks.insert(name.clone(), Arc::new(self.uplink(parts, &tunnel)));
             }
             self.since.insert(name, coming);
         }
@@ -118,19 +117,17 @@ impl Publication {
             name: parts.name,
         }
     }
-}
 
-fn mark(old: Option<&Uplink>, new: Option<&Uplink>) {
-    let mut present = HashSet::new();
-    if let Some(new) = new {
-        for endpoint in &new.endpoints {
+    fn mark(&self, name: &UplinkName, old: Option<&Uplink>, new: Option<&UplinkParts>) {
+        let mut present = HashSet::new();
+        for (uplink, endpoint) in new.iter().flat_map(|new| new.endpoints.iter().map(move |endpoint| (new, endpoint))) {
             present.insert(&endpoint.agent);
-            let draining = new.draining || endpoint.weight.is_zero() || endpoint.tunnels.is_empty();
-            endpoint.state.draining.store(draining, Ordering::Release);
+            let draining = uplink.draining || endpoint.weight.is_zero() || endpoint.tunnels.is_empty();
+            self.state(name, &endpoint.agent).draining.store(draining, Ordering::Release);
         }
-    }
-    for gone in old.iter().flat_map(|old| &old.endpoints).filter(|endpoint| !present.contains(&endpoint.agent)) {
-        gone.state.draining.store(true, Ordering::Release);
+        for gone in old.iter().flat_map(|old| &old.endpoints).filter(|endpoint| !present.contains(&endpoint.agent)) {
+            gone.state.draining.store(true, Ordering::Release);
+        }
     }
 }
 

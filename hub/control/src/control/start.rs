@@ -14,14 +14,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Control, Inner, StartError};
 use crate::config::ControlConfig;
-use crate::context::{Context, Limiter, Pace, Writer};
+use crate::context::{Context, Writer};
 use crate::core::Core;
 use crate::discovery;
 use crate::enrol::Enrolment;
 use crate::events::{Audit, Events};
+use crate::limiter::{Limiter, Pace};
 use crate::operate::{self, Operators};
 use crate::publish::Publication;
 use crate::registry::Registry;
+use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 use crate::trust::Trust;
 
@@ -59,7 +61,7 @@ impl Control {
 
         let (events, lines) = Events::new(config.clock.clone(), kept);
         let (writer, jobs) = Writer::channel(JOBS);
-        let context = Arc::new(Context {
+        let shared = Arc::new(Shared {
             trust_domain: config.trust_domain,
             replica: config.replica,
             shards,
@@ -71,15 +73,13 @@ impl Control {
             trust,
             store,
             board: config.board,
-            writer,
-            work: Drain::new(),
-            talk: Limiter::new(pace.burst, pace.per_second),
-            pace,
             awaited: Mutex::new(awaited),
             started: Instant::now(),
         });
         let publication = Publication::new(config.publisher, config.book, config.routing);
-        let core = Core::new(Arc::clone(&context), registry, publication, revoked);
+        let core = Core::new(Arc::clone(&shared), registry, publication, revoked);
+        let talk = Limiter::new(pace.burst, pace.per_second);
+        let context = Arc::new(Context { shared, writer, work: Drain::new(), pace, talk });
         let enrolment = Arc::new(enrolment);
         let (intake, established) = mpsc::channel(INTAKE);
 
