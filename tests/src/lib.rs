@@ -1,4 +1,8 @@
 //! figspan's harness: whole hubs, real agents and workloads with a ledger, on loopback, in a few statements.
 
 pub mod architecture;
+pub mod bed;
+pub mod figures;
 pub mod process;
+pub mod simulated;
+pub mod web;

@@ -119,6 +119,19 @@ impl HubProcess {
         std::fs::rename(folder.join("hub.toml.new"), folder.join("hub.toml")).expect("the folder can be written");
     }
 
+    /// Ends the hub as its service manager would, and starts it again on the same state and addresses.
+    pub fn restart(&mut self) {
+        let status = self.json(&["status"]);
+        let address = status["tunnel_address"].as_str().expect("the tunnel is bound").to_owned();
+        self.process.signal("TERM");
+        assert!(self.process.ended(Duration::from_secs(40)), "the hub did not end well");
+        let file = self.folder.join("hub.toml");
+        let config = std::fs::read_to_string(&file).expect("the hub's file");
+        std::fs::write(&file, config.replacen("address = \"127.0.0.1:0\"", &format!("address = \"{address}\""), 1)).expect("the folder can be written");
+        self.process = Process::start("figspan-hub", &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
+        eventually("the hub answers again", Duration::from_secs(20), || self.ctl(&["status"]).status.success());
+    }
+
     /// Changes the file under the running hub.
     pub fn rewrite(&self, config: &str) {
         Self::write(&self.folder, config);

@@ -1,0 +1,71 @@
+//! A hub, agents and their files in a folder that goes when the test ends: what an end-to-end test stands on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::process::{HubProcess, Process};
+use crate::web::{Connection, Message};
+
+/// An HTTP listener and one route; `rules` are its `[[http_route.rules]]`.
+pub fn http(rules: &str) -> String {
+    format!(
+        "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"HTTP\"\n\n[[http_route]]\nname = \"shop\"\nlisteners = [\"web\"]\n\n{rules}"
+    )
+}
+
+/// A rule for everything, with those backends.
+pub fn rule(backends: &str) -> String {
+    format!("[[http_route.rules]]\nbackend_refs = [{backends}]\n")
+}
+
+/// The bed.
+#[derive(Debug)]
+pub struct Bed {
+    /// The hub.
+    pub hub: HubProcess,
+    /// The agents by name.
+    pub agents: BTreeMap<String, Process>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    /// Starts a hub with that configuration.
+    pub fn start(config: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("figspan-").tempdir().expect("a folder for this test");
+        Self { hub: HubProcess::start(folder.path(), config), agents: BTreeMap::new(), _folder: folder }
+    }
+
+    /// Joins a VM that may advertise anything, with those `[[uplink]]`s, and starts its agent.
+    pub fn agent(mut self, name: &str, uplinks: &str) -> Self {
+        let agent = self.hub.agent(name, "*", uplinks);
+        self.agents.insert(name.to_owned(), agent);
+        self
+    }
+
+    /// Waits until the uplink has that many endpoints that accept.
+    pub fn ready(self, uplink: &str, endpoints: usize) -> Self {
+        self.hub.accepts(uplink, endpoints);
+        self
+    }
+
+    /// Where clients go: the first listener.
+    pub fn web(&self) -> SocketAddr {
+        self.hub.listener(0)
+    }
+
+    /// A connection of a client.
+    pub fn client(&self) -> Connection {
+        Connection::open(self.web())
+    }
+
+    /// What `/metrics` says.
+    pub fn metrics(&self) -> String {
+        let address = self.hub.json(&["status"])["metrics_address"].as_str().and_then(|text| text.parse().ok()).expect("metrics are served");
+        Connection::open(address).get("/metrics").text()
+    }
+
+    /// One request on a connection of its own.
+    pub fn get(&self, target: &str) -> Message {
+        self.client().get(target)
+    }
+}
