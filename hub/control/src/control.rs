@@ -260,7 +260,6 @@ impl Control {
         if !inner.context.work.run(END).await {
             tracing::warn!("some of control's tasks did not end in time");
         }
-        inner.service.force();
         inner.service.run(END).await;
         inner.context.store.release();
     }
@@ -292,6 +291,20 @@ impl Control {
             Ok(pins)
         };
         self.0.context.to_the_end(work).await?
+    }
+
+    /// Redeems a grant as a VM would, without a connection.
+    #[cfg(test)]
+    pub(crate) async fn redeem(
+        &self,
+        grant: &str,
+        secret: &figspan_proto::join::Secret,
+        wanted: Option<&str>,
+        csr: &[u8],
+        time_ms: u64,
+    ) -> Result<figspan_proto::join::Issued, figspan_proto::join::Refused> {
+        let remote = std::net::Ipv4Addr::LOCALHOST.into();
+        self.0.enrolment.join(&self.0.context, remote, grant, secret, wanted, csr, time_ms).await
     }
 
     fn parts(&self, who: &str) -> (Arc<Enrolment>, Arc<Context>, String) {

@@ -93,7 +93,7 @@ impl Core {
         }
     }
 
-    /// Does jobs until it is forced to end.
+    /// Does jobs until it is told to end.
     pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn FnOnce(&mut Self) + Send>>, drain: Drain) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,7 +101,7 @@ impl Core {
         loop {
             let due = self.registry.is_dirty().then_some(self.published + SPACING);
             tokio::select! {
-                () = drain.forced() => return,
+                () = drain.stopping() => return,
                 count = jobs.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;

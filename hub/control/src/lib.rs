@@ -23,6 +23,8 @@ mod publish;
 mod registry;
 mod shared;
 mod store;
+#[cfg(test)]
+mod testing;
 mod trust;
 mod weights;
 

@@ -60,7 +60,7 @@ impl Audit {
             let count = tokio::select! {
                 biased;
                 count = lines.recv_many(&mut batch, 64) => count,
-                () = drain.forced(), if !lines.is_closed() => { lines.close(); continue }
+                () = drain.stopping(), if !lines.is_closed() => { lines.close(); continue }
             };
             if count == 0 {
                 return;
@@ -138,7 +138,7 @@ mod tests {
                 assert!(events.record_on_disk(Note::new("weight", subject, "ann", "m".into())).await);
             }
             events.record(Note::new("connect", "not audited", "hub", "m".into()));
-            drain.force();
+            drain.stop();
             events.since(0, 1000).iter().map(|event| format!("{} {}", event.number, event.subject)).collect::<Vec<_>>()
         };
         let (_, seen) = tokio::join!(writing, work);
