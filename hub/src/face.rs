@@ -21,6 +21,7 @@ pub(crate) struct Face {
     pub(crate) started: Timestamp,
     pub(crate) shards: usize,
     pub(crate) tunnel_address: SocketAddr,
+    pub(crate) metrics_address: Option<SocketAddr>,
     listeners: RwLock<Arc<Vec<ListenerStatus>>>,
     config: RwLock<Arc<ConfigStatus>>,
     /// Whether the newest configuration is the one in force.
@@ -35,7 +36,7 @@ pub(crate) struct Face {
 }
 
 impl Face {
-    pub(crate) fn new(replica: String, version: String, trust_domain: String, shards: usize, tunnel_address: SocketAddr) -> Self {
+    pub(crate) fn new(replica: String, version: String, trust_domain: String, shards: usize, tunnel_address: SocketAddr, metrics_address: Option<SocketAddr>) -> Self {
         Self {
             replica,
             version,
@@ -43,6 +44,7 @@ impl Face {
             started: Timestamp::now(),
             shards,
             tunnel_address,
+            metrics_address,
             listeners: RwLock::default(),
             config: RwLock::default(),
             config_good: AtomicBool::new(false),

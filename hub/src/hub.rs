@@ -108,7 +108,8 @@ impl Hub {
     /// tenth of a second; the first start makes a CA).
     pub fn start(options: Options) -> Result<Running, StartError> {
         let Options { config, ca, log, clock } = options;
-        let loaded = config.read().map_err(|errors| StartError::Config(check::texts(&errors)))?;
+        let seen = config.text();
+        let loaded = config.read(seen.as_deref()).map_err(|errors| StartError::Config(check::texts(&errors)))?;
         let settings = loaded.settings;
         let shards = settings.hub.shards;
         let book = Book::new(shards);
@@ -133,6 +134,7 @@ impl Hub {
             settings.hub.trust_domain.to_string(),
             shards,
             tunnel_address,
+            metrics.as_ref().and_then(|socket| socket.local_addr().ok()),
         ));
         let mut threads = Spawner::new();
         let (serve, serve_start) = oneshot::channel();
@@ -193,6 +195,7 @@ impl Hub {
         face.config_loaded(config.name(), check::texts(&loaded.warnings));
         let reload = reload::Start {
             config,
+            seen,
             settings: settings.clone(),
             control: control.clone(),
             face: Arc::clone(&face),

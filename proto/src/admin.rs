@@ -41,6 +41,9 @@ pub struct Status {
     pub in_flight: u64,
     /// Address of the tunnel's UDP socket.
     pub tunnel_address: String,
+    /// Where `/metrics`, `/livez` and `/readyz` are; `None`: nowhere.
+    #[serde(default)]
+    pub metrics_address: Option<String>,
     /// Listeners with the addresses they are bound to.
     pub listeners: Vec<ListenerStatus>,
     /// SHA-256 pins of the roots in force.

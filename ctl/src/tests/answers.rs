@@ -88,6 +88,7 @@ pub(super) fn status(generation: u64, oldest: u64) -> Value {
         uplinks: 1,
         in_flight: 0,
         tunnel_address: "0.0.0.0:7443".to_owned(),
+        metrics_address: None,
         listeners: vec![],
         roots: vec![],
         certificate_ends: AT.to_owned(),

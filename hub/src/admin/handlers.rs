@@ -37,6 +37,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Answer<admin::Status> 
         uplinks: parts.uplinks,
         in_flight: parts.in_flight,
         tunnel_address: face.tunnel_address.to_string(),
+        metrics_address: face.metrics_address.map(|address| address.to_string()),
         listeners: face.listeners().to_vec(),
         roots: parts.roots,
         certificate_ends: parts.certificate_ends,

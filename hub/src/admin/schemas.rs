@@ -18,7 +18,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("replica", "string"), ("version", "string"), ("trust_domain", "string"), ("started", "time"), ("shards", "integer"),
         ("ready", "boolean"), ("waiting_for", "[string]"), ("generation", "integer"), ("oldest_generation", "integer"),
         ("config", "ConfigStatus"), ("agents", "integer"), ("tunnels", "integer"), ("uplinks", "integer"), ("in_flight", "integer"),
-        ("tunnel_address", "string"), ("listeners", "[ListenerStatus]"), ("roots", "[string]"), ("certificate_ends", "time"),
+        ("tunnel_address", "string"), ("metrics_address", "string?"), ("listeners", "[ListenerStatus]"), ("roots", "[string]"), ("certificate_ends", "time"),
     ]),
     ("ListenerStatus", TOLD, &[("name", "string"), ("protocol", "string"), ("address", "string")]),
     ("ConfigStatus", TOLD, &[("file", "string"), ("loaded", "time"), ("errors", "[string]"), ("warnings", "[string]")]),
