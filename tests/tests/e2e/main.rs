@@ -1,4 +1,5 @@
 //! figspan's promises, each through the real programs: hub, agents and `figspanctl` as processes, workloads and clients on loopback.
+#![allow(unreachable_pub, reason = "modules of a test binary, split for reading")]
 
 mod admission;
 mod configuration;
