@@ -26,5 +26,8 @@ pub mod tunnels;
 pub mod uplinks;
 pub mod workers;
 
+#[cfg(test)]
+mod scripted;
+
 pub use agent::{Agent, Running, StartError};
 pub use settings::Settings;

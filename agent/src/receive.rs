@@ -87,12 +87,15 @@ impl Receiver {
         self.work.spawn(async move {
             let this = &place.0;
             let probe = stream.probe();
+            let cut = async {
+                this.work.forced().await;
+                // What the workload has seen by now is no longer known, so nobody may be told that it saw nothing. Said before
+                // the splice is dropped, which would say less.
+                probe.reset(Reset { reason: Reason::DrainDeadline, delivered: Reset::MAX_DELIVERED });
+            };
             tokio::select! {
                 () = this.carry(stream) => {}
-                () = this.work.forced() => {
-                    // What the workload has seen by now is no longer known, so nobody may be told that it saw nothing.
-                    probe.reset(Reset { reason: Reason::DrainDeadline, delivered: Reset::MAX_DELIVERED });
-                }
+                () = cut => {}
             }
         });
     }

@@ -199,7 +199,7 @@ pub async fn keep(keeper: Keeper, mut wanted: watch::Receiver<Wanted>) {
         if !work.is_stopping() && *valid.borrow() {
             running.dial(Instant::now());
         }
-        let due = running.planner.due();
+        let due = running.planner.due(Instant::now());
         tokio::select! {
             Some(event) = incoming.recv() => running.on(event),
             Some((tunnel, heard)) = hearing.recv() => running.hear(tunnel, heard),

@@ -133,9 +133,10 @@ impl Planner {
         dials
     }
 
-    /// When [`Self::dials`] may have something new, as far as time decides.
-    pub fn due(&self) -> Option<Instant> {
-        let waiting = |attempts: &Attempts| if attempts.dialling { None } else { attempts.not_before };
+    /// When after `now` [`Self::dials`] may have something new, as far as time decides: what could be dialled already waits for
+    /// something else.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let waiting = |attempts: &Attempts| if attempts.dialling { None } else { attempts.not_before.filter(|at| *at > now) };
         self.attempts.values().filter_map(waiting).min()
     }
 
