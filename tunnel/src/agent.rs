@@ -112,11 +112,9 @@ fn failure(address: SocketAddr, error: ConnectionError, identity: Option<&Arc<Id
     let alert = |code: TransportErrorCode| u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok());
     match error {
         ConnectionError::TimedOut => TunnelError::Timeout(address),
-        ConnectionError::TransportError(ours) if alert(ours.code).is_some() => TunnelError::Identity(format!(
-            "hub at {address} cannot be trusted: {}; this machine's clock says {}",
-            tls::plain(&ours.reason),
-            stamp(SystemTime::now())
-        )),
+        ConnectionError::TransportError(ours) if alert(ours.code).is_some() => {
+            TunnelError::Identity(format!("hub at {address} cannot be trusted: {}", tls::plain(&ours.reason)))
+        }
         ConnectionError::ConnectionClosed(theirs) => match alert(theirs.error_code) {
             Some(alert) => TunnelError::Identity(format!("hub at {address} refuses our certificate: {}", alert_text(alert, identity))),
             None if theirs.error_code == TransportErrorCode::CONNECTION_REFUSED => {

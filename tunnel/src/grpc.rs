@@ -5,9 +5,9 @@
 //! knows tonic's transport side.
 
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use figspan_proto::control::MAX_MESSAGE;
 use figspan_proto::pb;
@@ -27,11 +27,14 @@ use crate::tasks::Tasks;
 const WINDOW: u32 = 4 * MAX_MESSAGE as u32;
 /// Most bytes of header fields; a gRPC call has a handful.
 const MAX_HEADERS: u32 = 16 * 1024;
+/// How long the agent may take to begin its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls at a time on one control stream: the one `Watch`.
 const MAX_CALLS: u32 = 2;
 
 /// Hub: calls Discovery.Watch on a stream it has opened; what it sends comes from `outgoing`. Messages are at most
-/// [`MAX_MESSAGE`] bytes. Drives the connection until the returned stream ends or is dropped; dropping it resets the stream.
+/// [`MAX_MESSAGE`] bytes, and the agent must begin to answer within 5 s. Drives the connection until the returned stream ends or
+/// is dropped; dropping it resets the stream.
 pub async fn watch(
     stream: Stream,
     outgoing: BoxStream<'static, pb::HubMessage>,
@@ -56,7 +59,8 @@ pub async fn watch(
     let mut client = DiscoveryClient::with_origin(service, http::Uri::from_static("http://agent.figspan"))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let incoming = client.watch(Outgoing(outgoing)).await?.into_inner();
+    let slow = |_| Status::deadline_exceeded(format!("control stream: the agent did not answer in {} s", ANSWER_TIMEOUT.as_secs()));
+    let incoming = tokio::time::timeout(ANSWER_TIMEOUT, client.watch(Outgoing(outgoing))).await.map_err(slow)??.into_inner();
     Ok(Owned { incoming, _tasks: tasks }.boxed())
 }
 

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::stream::{Stream, StreamError};
 use copy::{Flow, Progress};
+pub use tcp_info::bytes_acked;
 
 /// How.
 #[derive(Debug, Clone)]
@@ -86,7 +87,7 @@ pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &Spli
         WorkloadEnd::Both => Ok(()),
         WorkloadEnd::Closed => {
             // What was acknowledged before its FIN is what it can have read; a close with unread bytes gives RST instead.
-            let delivered = tcp_info::bytes_acked(&tcp).map_or(written, |acked| written.min(acked));
+            let delivered = bytes_acked(&tcp).map_or(written, |acked| written.min(acked));
             let reset = Reset { reason: Reason::WorkloadClosed, delivered };
             let unread = progress.taken() > delivered;
             // Stop goes out before, or in the same packet as, the end: who reads the end knows the count.

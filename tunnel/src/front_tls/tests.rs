@@ -150,3 +150,42 @@ async fn what_is_not_tls_too_short_or_too_long_is_an_error() {
     endless.resize(40_000, 0);
     assert_eq!(kind(endless).await, io::ErrorKind::InvalidData);
 }
+
+/// A client that shows a certificate, or none; whether the server took it, and the protocol agreed on.
+async fn operator(server: &FrontTls, ca: &WebCa, shown: Option<&PemPair>) -> io::Result<FrontStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(tls::provider())).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
+            let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dial = async {
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("hub.example").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+    };
+    let serve = async { server.accept(listener.accept().await.unwrap().0).await };
+    let (_client, served) = tokio::join!(dial, serve);
+    served
+}
+
+#[tokio::test]
+async fn operators_show_a_certificate_of_the_right_ca_and_speak_http1() {
+    let (ca, other) = (WebCa::new(), WebCa::new());
+    let pair = ca.pair(&["hub.example"]);
+    let server = FrontTls::for_operators(&pair, Some(&ca.pem())).unwrap();
+    assert!(operator(&server, &ca, None).await.is_err(), "no certificate");
+    assert!(operator(&server, &ca, Some(&other.pair(&["ann"]))).await.is_err(), "a foreign certificate");
+    assert!(!operator(&server, &ca, Some(&ca.pair(&["ann"]))).await.unwrap().h2);
+    let open = FrontTls::for_operators(&pair, None).unwrap();
+    assert!(operator(&open, &ca, None).await.is_ok());
+    assert!(FrontTls::for_operators(&pair, Some("no pem")).unwrap_err()[0].to_string().contains("roots"));
+}

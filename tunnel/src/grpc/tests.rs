@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use figspan_proto::reset::Close;
 use futures_util::stream;
 use tokio::sync::mpsc;
@@ -115,6 +113,18 @@ async fn a_message_above_the_limit_is_refused() {
         assert!(messages.next().await.unwrap().is_err());
     };
     let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_never_answers_is_given_up() {
+    let (hub, agent) = pair("vm-1").await;
+    let silent = async { agent.accept().await.unwrap() };
+    let watched = async {
+        let (_sender, messages) = outgoing();
+        watch(hub.open().await.unwrap(), messages).await.err().unwrap()
+    };
+    let (_stream, status) = tokio::time::timeout(SOON + ANSWER_TIMEOUT, async { tokio::join!(silent, watched) }).await.unwrap();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
 }
 
 #[tokio::test]

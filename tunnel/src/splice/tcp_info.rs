@@ -13,7 +13,7 @@ const BYTES_ACKED: usize = 120;
 const END: usize = BYTES_ACKED + size_of::<u64>();
 
 /// Bytes that the peer has acknowledged on a connection that we opened; `None` where the kernel does not tell (before 4.1).
-pub(super) fn bytes_acked(tcp: &TcpStream) -> Option<u64> {
+pub fn bytes_acked(tcp: &TcpStream) -> Option<u64> {
     let mut info = [0u8; 256];
     let mut length = info.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to `info` and stores in `length` how many it wrote.

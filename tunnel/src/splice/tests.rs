@@ -349,10 +349,10 @@ async fn two_tcp_connections_are_spliced_with_half_closes_and_aborts() {
 #[tokio::test]
 async fn acknowledged_bytes_are_counted_without_the_handshake() {
     let (mut dialled, mut accepted) = tcp().await;
-    assert_eq!(tcp_info::bytes_acked(&dialled), Some(0));
+    assert_eq!(bytes_acked(&dialled), Some(0));
     dialled.write_all(b"12345").await.unwrap();
     accepted.read_exact(&mut [0; 5]).await.unwrap();
     accepted.write_all(b"x").await.unwrap();
     dialled.read_u8().await.unwrap();
-    assert_eq!(tcp_info::bytes_acked(&dialled), Some(5));
+    assert_eq!(bytes_acked(&dialled), Some(5));
 }

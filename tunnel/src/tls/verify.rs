@@ -40,10 +40,24 @@ impl std::fmt::Debug for Refusal {
     }
 }
 
-/// What a person should read of a TLS failure: the reason without rustls's wrapping.
-pub(crate) fn plain(text: &str) -> &str {
+/// What a person should read of a TLS failure: the reason without rustls's wrapping, and times as dates.
+pub(crate) fn plain(text: &str) -> String {
     let text = text.strip_prefix("invalid peer certificate: ").unwrap_or(text);
-    text.strip_prefix("Other(OtherError(").and_then(|text| text.strip_suffix("))")).unwrap_or(text)
+    if let Some(ours) = text.strip_prefix("Other(OtherError(").and_then(|text| text.strip_suffix("))")) {
+        return ours.to_owned();
+    }
+    // rustls gives times in Unix seconds: the clock's, then the certificate's. Should its wording change, it is shown as it is.
+    let what = match text {
+        text if text.starts_with("certificate expired: ") => "its certificate expired at",
+        text if text.starts_with("certificate not valid yet: ") => "its certificate is not valid before",
+        text => return text.to_owned(),
+    };
+    let mut times = text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<i64>().ok());
+    let mut next = || times.next().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    match (next(), next()) {
+        (Some(clock), Some(limit)) => format!("{what} {limit}; this machine's clock says {clock}; compare the clocks, or renew it"),
+        _ => text.to_owned(),
+    }
 }
 
 impl From<Refusal> for Error {
@@ -280,5 +294,24 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_dates_and_our_own_reasons_as_they_are() {
+        let time = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let expired = Error::from(CertificateError::ExpiredContext { time: time(1_800_000_000), not_after: time(1_700_000_000) });
+        assert_eq!(
+            plain(&expired.to_string()),
+            "its certificate expired at 2023-11-14T22:13:20Z; this machine's clock says 2027-01-15T08:00:00Z; compare the clocks, or renew it"
+        );
+        let early = Error::from(CertificateError::NotValidYetContext { time: time(1_700_000_000), not_before: time(1_800_000_000) });
+        assert!(plain(&early.to_string()).starts_with("its certificate is not valid before 2027-01-15T08:00:00Z; "));
+        assert!(plain(&Error::from(Refusal::Pin).to_string()).starts_with("no CA in its chain"));
+        assert_eq!(plain("anything else"), "anything else");
     }
 }

@@ -31,41 +31,36 @@ pub enum TunnelError {
     #[error("TLS handshake failed: {0}")]
     Tls(String),
     /// The peer closed the tunnel and said why.
-    #[error("{0}")]
-    Refused(Refused),
+    #[error("{}", said(*close))]
+    Refused {
+        /// Its code.
+        close: Close,
+    },
     /// The tunnel is gone.
     #[error("{0}")]
     Lost(String),
 }
 
-/// The peer's word for closing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Its code.
-    pub close: Close,
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the peer closed the tunnel: ")?;
-        f.write_str(match self.close {
-            Close::Done => "its work is finished",
-            Close::Leaving => "its process ends",
-            Close::Revoked => "this identity was revoked; ask for a new grant and join again",
-            Close::Identity => "it does not accept this identity",
-            Close::Version => "no version of the control protocol is known to both; upgrade the older one",
-            Close::Protocol => "it says that the protocol or its limits were broken",
-            Close::Replaced => "a newer tunnel of this process took its place",
-            Close::Limit => "it has as many tunnels as it allows",
-            Close::Other(code) => return write!(f, "code {code}, which this build does not know"),
-        })
-    }
+/// The peer's word for closing, for people.
+fn said(close: Close) -> String {
+    let text = match close {
+        Close::Done => "its work is finished",
+        Close::Leaving => "its process ends",
+        Close::Revoked => "this identity was revoked; ask for a new grant and join again",
+        Close::Identity => "it does not accept this identity",
+        Close::Version => "no version of the control protocol is known to both; upgrade the older one",
+        Close::Protocol => "it says that the protocol or its limits were broken",
+        Close::Replaced => "a newer tunnel of this process took its place",
+        Close::Limit => "it has as many tunnels as it allows",
+        Close::Other(code) => return format!("the peer closed the tunnel: code {code}, which this build does not know"),
+    };
+    format!("the peer closed the tunnel: {text}")
 }
 
 impl TunnelError {
     pub(crate) fn of(error: ConnectionError) -> Self {
         match close_reason(&error) {
-            Some((true, close)) => Self::Refused(Refused { close }),
+            Some((true, close)) => Self::Refused { close },
             _ => Self::Lost(closed(error).detail),
         }
     }
@@ -73,7 +68,7 @@ impl TunnelError {
     /// The code with which the peer closed, if it did.
     pub fn close(&self) -> Option<Close> {
         match self {
-            Self::Refused(refused) => Some(refused.close),
+            Self::Refused { close } => Some(*close),
             _ => None,
         }
     }
@@ -93,7 +88,7 @@ pub(crate) fn close_reason(error: &ConnectionError) -> Option<(bool, Close)> {
 
 pub(crate) fn closed(error: ConnectionError) -> Closed {
     if let Some((by_peer, close)) = close_reason(&error) {
-        let detail = if by_peer { Refused { close }.to_string() } else { "closed by this side".to_owned() };
+        let detail = if by_peer { said(close) } else { "closed by this side".to_owned() };
         // Which of our codes it was is known to the tunnel, not to quinn.
         return Closed { by_peer, close: by_peer.then_some(close), detail };
     }
