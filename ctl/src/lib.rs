@@ -39,11 +39,24 @@ pub struct Surroundings {
 impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Self {
-        let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+        let named = |name: &&str| std::env::var(name).ok().filter(|user| !user.is_empty());
+        let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(named).or_else(own_user);
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let operator = format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.trim());
         Self { hub: std::env::var("FIGSPAN_HUB").ok().filter(|hub| !hub.is_empty()), operator }
     }
+}
+
+/// The name of the process's own user, where the environment says none (a job, a container).
+fn own_user() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
 }
 
 /// Runs the command line whose first item is the program's own name.

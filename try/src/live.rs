@@ -75,7 +75,7 @@ fn commands(bridge: &Bridge) -> Vec<String> {
     let program = std::env::current_exe().unwrap_or_else(|_| "figspan-try".into());
     let here = std::env::current_dir().unwrap_or_default();
     let program = program.strip_prefix(&here).unwrap_or(&program);
-    let ctl = format!("{} ctl --hub {}", quoted(program), quoted(Path::new(&format!("unix:{}", bridge.socket.display()))));
+    let ctl = format!("{} ctl --hub {}", quoted(program), quoted(&bridge.socket));
     let mut commands = vec![format!("curl -i http://{}{}", bridge.listen, bridge.plan.path)];
     if let Some((uplink, _)) = bridge.plan.uplinks.first() {
         let weight = if bridge.plan.own { 10 } else { 25 };

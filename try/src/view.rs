@@ -8,7 +8,7 @@ use figspan_proto::control::plain;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
+use ratatui::widgets::{Block, BorderType, Borders, Paragraph, Sparkline};
 use ratatui::{DefaultTerminal, Frame};
 
 use crate::observe::{Backend, Picture};
@@ -61,6 +61,7 @@ impl Drop for Screen {
 const COLOURS: [Color; 6] = [Color::Blue, Color::Yellow, Color::Magenta, Color::Cyan, Color::LightBlue, Color::LightYellow];
 
 fn draw(frame: &mut Frame<'_>, picture: &Picture, still: &Still) {
+    let commands: Vec<Line<'_>> = still.commands.iter().flat_map(|command| fold(command, frame.area().width.into())).collect();
     let backends = 2 * picture.backends.len().clamp(1, 6) as u16 + 2;
     let agents = (picture.agents.len().clamp(1, 8) as u16) + 2;
     let areas = Layout::vertical([
@@ -69,7 +70,7 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture, still: &Still) {
         Constraint::Length(5),
         Constraint::Length(agents),
         Constraint::Min(3),
-        Constraint::Length(still.commands.len() as u16 + 2),
+        Constraint::Length(commands.len() as u16 + 1),
     ])
     .split(frame.area());
     let headline = Line::from(vec![
@@ -84,8 +85,29 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture, still: &Still) {
     frame.render_widget(Paragraph::new(agent_lines(picture)).block(block("agents")), areas[3]);
     let events: Vec<Line<'_>> = picture.events.iter().rev().map(event_line).collect();
     frame.render_widget(Paragraph::new(events).block(block("last events")), areas[4]);
-    let commands: Vec<Line<'_>> = still.commands.iter().map(|command| Line::from(command.as_str()).fg(Color::Cyan)).collect();
-    frame.render_widget(Paragraph::new(commands).block(block("try, in another terminal")), areas[5]);
+    // No borders at the sides: these lines are to be copied.
+    frame.render_widget(Paragraph::new(commands).block(block("try, in another terminal").borders(Borders::TOP)), areas[5]);
+}
+
+/// A command on as many lines as it needs, so that a shell reads the lines as one.
+fn fold(command: &str, width: usize) -> Vec<Line<'static>> {
+    let mut lines = vec![String::new()];
+    for word in command.split(' ') {
+        let line = lines.last_mut().map(|line| line.as_str()).unwrap_or_default();
+        // Room for a space, the word, and the mark at the end.
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() + 2 > width {
+            if let Some(line) = lines.last_mut() {
+                line.push_str(" \\");
+            }
+            lines.push(format!("  {word}"));
+        } else if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.into_iter().map(|line| Line::from(line).fg(Color::Cyan)).collect()
 }
 
 fn block(title: &str) -> Block<'_> {
@@ -254,6 +276,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_long_command_is_folded_so_that_a_shell_reads_it_as_one() {
+        let command = "figspan-try ctl --hub /tmp/x/admin.sock drain uplink monolith --reason trying --wait";
+        let lines: Vec<String> = fold(command, 40).iter().map(ToString::to_string).collect();
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= 40), "{lines:?}");
+        let read = lines.join("\n").replace(" \\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(read, command);
+        assert_eq!(fold(command, 200).len(), 1);
     }
 
     #[test]

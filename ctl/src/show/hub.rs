@@ -25,6 +25,7 @@ pub(crate) fn status(status: &Status) -> String {
         ("Uplinks", status.uplinks.to_string()),
         ("In flight", status.in_flight.to_string()),
         ("Tunnel address", status.tunnel_address.clone()),
+        ("Metrics", status.metrics_address.clone().unwrap_or_default()),
         ("Certificate ends", status.certificate_ends.clone()),
         ("Root pins", list(&status.roots)),
     ]);
@@ -65,16 +66,10 @@ pub(crate) fn events(events: &[Event]) -> String {
     if events.is_empty() { "no events".to_owned() } else { events.iter().map(event).collect::<Vec<_>>().join("\n") }
 }
 
-/// One event.
+/// One event. The message names the subject and the change, and often who did it.
 pub(crate) fn event(event: &Event) -> String {
-    let change = match (&event.old, &event.new) {
-        (Some(old), Some(new)) => format!(" {old} -> {new}"),
-        (None, Some(new)) => format!(" -> {new}"),
-        _ => String::new(),
-    };
-    let line =
-        format!("{:>5}  {}  {:<10}  {}{change}  {} ({})", event.number, event.at, event.kind, event.subject, event.message, event.who);
-    plain(&line)
+    let who = if event.message.contains(&event.who) { String::new() } else { format!("  ({})", event.who) };
+    plain(&format!("{:>5}  {}  {:<10}  {}{who}", event.number, event.at, event.kind, event.message))
 }
 
 fn findings(errors: &[String], warnings: &[String]) -> Vec<String> {
