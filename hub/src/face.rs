@@ -36,7 +36,14 @@ pub(crate) struct Face {
 }
 
 impl Face {
-    pub(crate) fn new(replica: String, version: String, trust_domain: String, shards: usize, tunnel_address: SocketAddr, metrics_address: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        replica: String,
+        version: String,
+        trust_domain: String,
+        shards: usize,
+        tunnel_address: SocketAddr,
+        metrics_address: Option<SocketAddr>,
+    ) -> Self {
         Self {
             replica,
             version,

@@ -417,3 +417,34 @@ fn advertise(settings: &HubSettings, bound: SocketAddr) -> Vec<String> {
     };
     settings.tunnel.advertise.iter().map(real).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_named_to_whoever_waits() {
+        let mut threads = Spawner::new();
+        let mut state = threads.state.subscribe();
+        let end = threads.end.clone();
+        threads
+            .spawn("control", move || {
+                while !end.is_cancelled() {
+                    std::thread::yield_now();
+                }
+            })
+            .unwrap();
+        threads.spawn("shard-1", || panic!("for the test")).unwrap();
+        let died = tokio::time::timeout(LAST_WORDS, state.wait_for(|threads| threads.died.is_some())).await.unwrap().unwrap().died.clone();
+        assert_eq!(died.as_deref(), Some("shard-1"));
+        drop(threads);
+        tokio::time::timeout(LAST_WORDS, state.wait_for(|threads| threads.alive == 0)).await.expect("the others are ended").unwrap();
+    }
+
+    #[test]
+    fn grants_name_the_port_that_the_kernel_chose() {
+        let mut settings = HubSettings::default();
+        settings.tunnel.advertise = vec!["hub.example:0".into(), "other.example:7443".into()];
+        assert_eq!(advertise(&settings, ([127, 0, 0, 1], 4321).into()), ["hub.example:4321", "other.example:7443"]);
+    }
+}

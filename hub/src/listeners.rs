@@ -12,7 +12,7 @@ use figspan_proto::admin::ListenerStatus;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::front_tls::{FrontTls, PemPair};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::certificates;
 
@@ -27,6 +27,8 @@ pub(crate) struct Opened {
     pub(crate) tls: Option<Arc<FrontTls>>,
     /// Stopped when the listener goes or the hub ends; owns the listener's connections on this shard.
     pub(crate) drain: Drain,
+    /// Dropped when the shard serves the socket.
+    pub(crate) taken: oneshot::Sender<()>,
 }
 
 /// The near ends to the shards, by which they are given sockets.
@@ -170,13 +172,19 @@ async fn start(planned: Planned, shards: &Shards) -> Open {
     tracing::info!(listener = %listener.name, %address, protocol = word(&listener.protocol), "listener opened");
     let tls = tls.map(|(pairs, server)| Tls { server, pairs });
     let mut drains = Vec::new();
+    let mut serving = Vec::new();
     for (socket, shard) in sockets.into_iter().zip(shards) {
         let drain = Drain::new();
         drains.push(drain.clone());
-        let opened = Opened { listener: Arc::clone(&listener), socket, tls: tls.as_ref().map(|tls| Arc::clone(&tls.server)), drain };
+        let (taken, served) = oneshot::channel();
+        serving.push(served);
+        let tls = tls.as_ref().map(|tls| Arc::clone(&tls.server));
+        let opened = Opened { listener: Arc::clone(&listener), socket, tls, drain, taken };
         // A shard that is gone takes the process with it; there is nobody to tell.
         let _ = shard.send(opened).await;
     }
+    // A drain that came between opening and serving would find nothing to wait for, and leave the socket's backlog behind.
+    futures_util::future::join_all(serving).await;
     Open { listener, address, tls, drains }
 }
 

@@ -51,11 +51,19 @@ impl Config {
         }
     }
 
-    /// The text and what it means.
-    pub(crate) fn read(&self) -> Result<Loaded, Vec<settings::Finding>> {
+    /// The text as it is now, where it can be read.
+    pub(crate) fn text(&self) -> Option<String> {
         match self {
-            Self::File(path) => settings::load(path),
-            Self::Text { name, text } => settings::parse(text, name),
+            Self::File(path) => std::fs::read_to_string(path).ok(),
+            Self::Text { text, .. } => Some(text.clone()),
+        }
+    }
+
+    /// What a text of this source means.
+    pub(crate) fn read(&self, text: Option<&str>) -> Result<Loaded, Vec<settings::Finding>> {
+        match (self, text) {
+            (Self::File(path), None) => settings::load(path),
+            (config, text) => settings::parse(text.unwrap_or_default(), &config.name()),
         }
     }
 }
@@ -117,12 +125,15 @@ pub(crate) struct ReloadTask {
     pub(crate) log: Option<LogHandle>,
     /// The file's text when it was last read, so that a touched file changes nothing.
     pub(crate) seen: Option<String>,
+    watch: Option<FileWatch>,
     asks: mpsc::Receiver<Ask>,
 }
 
 /// What the task starts with.
 pub(crate) struct Start {
     pub(crate) config: Config,
+    /// Its text as it was read.
+    pub(crate) seen: Option<String>,
     pub(crate) settings: HubSettings,
     pub(crate) control: Control,
     pub(crate) face: Arc<Face>,
@@ -141,36 +152,37 @@ pub(crate) struct Asks(mpsc::Receiver<Ask>);
 
 impl ReloadTask {
     pub(crate) fn new(start: Start, listeners: Listeners, asks: Asks) -> Self {
-        let Start { config, settings, control, face, book, shards, log } = start;
-        let seen = text_of(&config);
-        Self { config, started_with: settings, control, face, book, listeners, shards, log, seen, asks: asks.0 }
+        let Start { config, seen, settings, control, face, book, shards, log } = start;
+        Self { config, started_with: settings, control, face, book, listeners, shards, log, seen, watch: None, asks: asks.0 }
     }
 
-    /// Opens the first listeners.
+    /// Opens the first listeners, and begins to watch the files.
     pub(crate) async fn open(&mut self, plan: Plan) {
         self.listeners.carry_out(plan, &self.shards).await;
         self.face.set_listeners(self.listeners.status());
+        if let Config::File(_) = self.config {
+            self.watch = FileWatch::new()
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "changes of the configuration file are not noticed; reload by SIGHUP or `figspanctl reload`");
+                })
+                .ok();
+        }
+        self.watch_files();
     }
 
     /// Serves until the hub leaves.
     pub(crate) async fn run(mut self) {
-        let mut watch = match &self.config {
-            Config::File(_) => self.watch(),
-            Config::Text { .. } => None,
-        };
         loop {
             let ask = tokio::select! {
                 ask = self.asks.recv() => ask,
-                () = changed(&mut watch) => {
+                () = changed(&mut self.watch) => {
                     self.look().await;
-                    self.watch_files(&mut watch);
                     continue;
                 }
             };
             match ask {
                 Some(Ask::Load { text, who, reply }) => {
                     self.load(text, &who).await;
-                    self.watch_files(&mut watch);
                     // Whoever asked may have gone.
                     let _ = reply.send(self.face.config());
                 }
@@ -183,22 +195,8 @@ impl ReloadTask {
         }
     }
 
-    fn watch(&self) -> Option<FileWatch> {
-        match FileWatch::new() {
-            Ok(watch) => {
-                let mut watch = Some(watch);
-                self.watch_files(&mut watch);
-                watch
-            }
-            Err(error) => {
-                tracing::warn!(%error, "changes of the configuration file are not noticed; reload by SIGHUP or `figspanctl reload`");
-                None
-            }
-        }
-    }
-
-    fn watch_files(&self, watch: &mut Option<FileWatch>) {
-        if let (Some(watch), Config::File(path)) = (watch, &self.config) {
+    fn watch_files(&mut self) {
+        if let (Some(watch), Config::File(path)) = (&mut self.watch, &self.config) {
             let certificates = self.listeners.certificate_files();
             let pairs = certificates.iter().flat_map(|pair| [pair.certificate.as_path(), pair.key.as_path()]);
             watch.set_files(pairs.chain([path.as_path()]));
@@ -207,9 +205,8 @@ impl ReloadTask {
 
     /// Something beside the files has changed: looks whether it was the files.
     async fn look(&mut self) {
-        if text_of(&self.config) != self.seen {
-            self.load(None, "file").await;
-            return;
+        if self.config.text() != self.seen {
+            return self.load(None, "file").await;
         }
         let errors = self.listeners.renew_certificates();
         for error in &errors {
@@ -218,39 +215,46 @@ impl ReloadTask {
         if !errors.is_empty() {
             self.record("certificates", "file", format!("certificates not replaced: {}", errors.join("; ")));
         }
+        self.watch_files();
     }
 
-    async fn load(&mut self, text: Option<String>, who: &str) {
-        let config = match (text, &self.config) {
-            (Some(text), config) => Config::Text { name: config.name(), text },
-            (None, config) => config.clone(),
-        };
-        self.seen = text_of(&self.config);
-        match self.try_load(&config).await {
+    /// Loads the source, or a text in its place, which then is the source of hubs without a file.
+    async fn load(&mut self, replacement: Option<String>, who: &str) {
+        let replaced = replacement.is_some();
+        let text = replacement.or_else(|| self.config.text());
+        if !replaced {
+            self.seen.clone_from(&text);
+        }
+        match self.try_load(text.as_deref()).await {
             Ok((warnings, generation)) => {
                 for warning in &warnings {
                     tracing::warn!(warning, "configuration");
                 }
-                tracing::info!(file = config.name(), generation, who, "configuration loaded");
+                tracing::info!(file = self.config.name(), generation, who, "configuration loaded");
                 self.record("configuration", who, format!("loaded; in force from generation {generation}"));
-                self.face.config_loaded(config.name(), warnings);
-                if let Config::Text { .. } = self.config {
-                    self.config = config;
+                self.face.config_loaded(self.config.name(), warnings);
+                if let (Config::Text { text: own, .. }, Some(text)) = (&mut self.config, text) {
+                    *own = text;
                 }
             }
             Err(errors) => {
                 for error in &errors {
-                    tracing::error!(error, "configuration refused; the one before stays in force");
+                    tracing::error!(error, who, "configuration refused; the one before stays in force");
                 }
                 let first = errors.first().cloned().unwrap_or_default();
                 self.record("configuration", who, format!("refused ({} errors), the one before stays in force: {first}", errors.len()));
                 self.face.config_refused(errors);
             }
         }
+        self.watch_files();
     }
 
-    async fn try_load(&mut self, config: &Config) -> Result<(Vec<String>, u64), Vec<String>> {
-        let loaded = config.read().map_err(|errors| check::texts(&errors))?;
+    async fn try_load(&mut self, text: Option<&str>) -> Result<(Vec<String>, u64), Vec<String>> {
+        // Nothing at all is a good configuration, for a hub without listeners; but what is seen here is a file in the making.
+        if text.is_some_and(|text| text.trim().is_empty()) {
+            return Err(vec![format!("{}: is empty, which would close every listener; write it whole", self.config.name())]);
+        }
+        let loaded = self.config.read(text).map_err(|errors| check::texts(&errors))?;
         let mut warnings = check::texts(&loaded.warnings);
         warnings.extend(needs_restart(&self.started_with, &loaded.settings));
         let routing: Arc<Routing> = loaded.routing.build(&self.book);
@@ -287,13 +291,6 @@ async fn changed(watch: &mut Option<FileWatch>) {
     match watch {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-fn text_of(config: &Config) -> Option<String> {
-    match config {
-        Config::File(path) => std::fs::read_to_string(path).ok(),
-        Config::Text { text, .. } => Some(text.clone()),
     }
 }
 

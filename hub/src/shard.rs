@@ -123,8 +123,9 @@ async fn establish(incoming: Incoming, shard: usize, control: &Control) {
 /// Serves the sockets that control opens.
 async fn listen(context: &ShardRef, mut sockets: mpsc::Receiver<Opened>) {
     while let Some(opened) = sockets.recv().await {
-        let Opened { listener, socket, tls, drain } = opened;
+        let Opened { listener, socket, tls, drain, taken } = opened;
         figspan_data::listen::serve(Rc::clone(context), listener, socket, tls, drain);
+        drop(taken);
     }
     // Control has ended: what is open stays open until the shard is told to end.
     std::future::pending().await

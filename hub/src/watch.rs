@@ -25,9 +25,11 @@ pub(crate) struct FileWatch {
 }
 
 impl FileWatch {
-    /// Fails where the system has no more watches to give.
+    /// Begins with one change. Fails where the system has no more watches to give.
     pub(crate) fn new() -> notify::Result<Self> {
         let (changed, changes) = mpsc::channel(1);
+        // Files may have changed between being read and being watched.
+        let _ = changed.try_send(());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading is no change; an error may hide one.
             if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
@@ -103,6 +105,7 @@ mod tests {
         fs::write(&file, "a").unwrap();
         let mut watch = FileWatch::new().unwrap();
         watch.set_files([file.as_path()]);
+        watch.changed().await;
         notices(&mut watch, || fs::write(&file, "b").unwrap()).await;
         notices(&mut watch, || {
             fs::write(dir.path().join("new"), "c").unwrap();
@@ -123,6 +126,7 @@ mod tests {
         symlink("..data/hub.toml", at("hub.toml")).unwrap();
         let mut watch = FileWatch::new().unwrap();
         watch.set_files([at("hub.toml").as_path()]);
+        watch.changed().await;
         notices(&mut watch, || {
             symlink("..v2", at("..tmp")).unwrap();
             fs::rename(at("..tmp"), at("..data")).unwrap();

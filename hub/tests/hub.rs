@@ -1,4 +1,5 @@
 //! Whole hubs in this process, with scripted agents over real tunnels, and the real binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "hub/agent.rs"]
 mod agent;
@@ -12,6 +13,8 @@ mod drain;
 mod operate;
 #[path = "hub/reload.rs"]
 mod reload;
+#[path = "hub/tls.rs"]
+mod tls;
 #[path = "hub/traffic.rs"]
 mod traffic;
 

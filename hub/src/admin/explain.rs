@@ -4,16 +4,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use axum::body::Bytes;
+use figspan_data::admission::head::{self, HeadScan, RequestHead, Side};
 use figspan_data::admission::request::{Admitted, Asked, admit};
+use figspan_data::admission::{HeadLimits, Reject};
 use figspan_data::balance::{self, Chosen, NoChoice, ServiceEndpoint, ServiceEndpoints, Tried};
 use figspan_data::client::Client;
-use figspan_model::routing::{HttpRule, ListenerProtocol, ServiceAddress, ServiceName};
+use figspan_model::routing::{HttpRule, Limits, ListenerProtocol, ServiceAddress, ServiceName};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::Book;
 use figspan_proto::admin::{ExplainRequest, Explanation};
 use figspan_proto::control::plain;
-use http::header::{HOST, HeaderMap};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::header::HeaderMap;
+use http::{Method, StatusCode, Uri};
 
 use super::routes;
 use crate::problem::Refusal;
@@ -22,23 +25,21 @@ use crate::problem::Refusal;
 pub(super) fn explain(snapshot: &Snapshot, book: &Arc<Book>, asked: &ExplainRequest) -> Result<Explanation, Refusal> {
     let url = Url::read(&asked.url)?;
     let listener = listener(snapshot, asked.listener.as_deref(), url.scheme)?;
-    let method: Method = asked.method.parse().map_err(|_| wrong("the method", "write one token, as in GET"))?;
-    let mut headers = fields(&asked.headers)?;
-    if !headers.contains_key(HOST) {
-        headers.insert(
-            HOST,
-            HeaderValue::from_str(url.authority).map_err(|_| wrong("the URL", "its host holds a character that no host has"))?,
-        );
-    }
-    let client = client(&listener, &url);
-    let question = Asked { method: &method, target: url.target.as_bytes(), authority: None, headers: &mut headers };
-    let uri = match admit(question, &Rc::new(client), &snapshot.routing.proxies) {
+    let head = head_bytes(asked, &url)?;
+    let refuse =
+        |reject: Reject| Ok(refused(Some(reject.reason().to_owned()), url.target, reject.status(), "admission refuses it".to_owned()));
+    let mut request = match read(&head, &snapshot.routing.limits) {
+        Ok(request) => request,
+        Err(reject) => return refuse(reject),
+    };
+    let client = Rc::new(client(&listener, &url));
+    let question = Asked { method: &request.method, target: &request.target, authority: None, headers: &mut request.headers };
+    let uri = match admit(question, &client, &snapshot.routing.proxies) {
         Ok(Admitted::Forward { uri, .. }) => uri,
         Ok(Admitted::Ping) => return Ok(refused(None, "*", StatusCode::NO_CONTENT, "`OPTIONS *` asks the hub itself".to_owned())),
-        Err(reject) => {
-            return Ok(refused(Some(reject.reason().to_owned()), url.target, reject.status(), "admission refuses it".to_owned()));
-        }
+        Err(reject) => return refuse(reject),
     };
+    let RequestHead { method, headers, .. } = request;
     Ok(matched(snapshot, book, &listener, &method, &uri, &headers))
 }
 
@@ -140,14 +141,29 @@ fn listener(snapshot: &Snapshot, named: Option<&str>, scheme: &str) -> Result<Ar
     found.map(|listener| Arc::clone(&listener.name)).ok_or_else(missing)
 }
 
-fn fields(pairs: &[(String, String)]) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("a header's name", "write a token, as in accept"))?;
-        let value = HeaderValue::from_str(value).map_err(|_| wrong("a header's value", "control characters cannot be sent"))?;
-        headers.append(name, value);
+/// The request as a client would send it. What could end a line early is refused here; all else is admission's to judge.
+fn head_bytes(asked: &ExplainRequest, url: &Url<'_>) -> Result<Bytes, Refusal> {
+    let named = |name: &str| asked.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    let mut head = format!("{} {} HTTP/1.1\r\n", asked.method, url.target);
+    if !named("host") {
+        head.push_str(&format!("Host: {}\r\n", url.authority));
     }
-    Ok(headers)
+    for (name, value) in &asked.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let lines = 1 + asked.headers.len() + usize::from(!named("host"));
+    if head.matches(['\r', '\n']).count() != 2 * lines {
+        return Err(wrong("the request", "its method, URL and headers cannot hold line ends"));
+    }
+    head.push_str("\r\n");
+    Ok(head.into())
+}
+
+/// Reads it as a shard does.
+fn read(bytes: &Bytes, limits: &Limits) -> Result<RequestHead, Reject> {
+    let limits = HeadLimits { bytes: limits.header_bytes, count: limits.header_count };
+    HeadScan::new(Side::Request).scan(bytes, limits)?;
+    head::request(bytes)
 }
 
 /// A client on this machine, since the question says nothing of one.

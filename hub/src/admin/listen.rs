@@ -60,7 +60,7 @@ fn tls(settings: &settings::AdminTls) -> Result<Arc<FrontTls>, String> {
         key: certificates::file(&settings.key)?,
     };
     let client_ca = settings.client_ca.as_deref().map(certificates::file).transpose()?;
-    FrontTls::new(&[pair.clone()]).map_err(|errors| {
+    FrontTls::for_operators(&pair, client_ca.as_deref()).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         format!("admin.tls: {}", errors.join("; "))
     })

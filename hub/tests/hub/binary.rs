@@ -1,14 +1,13 @@
 //! The binary itself: exit codes, signals, what it prints.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::client::{Connection, admin};
-use crate::{SOON, WEB, preamble};
+use crate::{SOON, WEB, eventually, preamble};
 
 const BIN: &str = env!("CARGO_BIN_EXE_figspan-hub");
 
@@ -119,20 +118,41 @@ async fn sigterm_drains_and_exits_with_0() {
     assert!(hub.log().contains("leaving") && hub.log().contains("ended"), "{}", hub.log());
 }
 
+/// A service that takes a request and never answers it.
+const SILENT: &str = r#"
+[[listener]]
+name = "web"
+address = "127.0.0.1:0"
+protocol = "HTTP"
+[[service]]
+name = "silent"
+protocol = "http1"
+addresses = ["SERVICE"]
+[[http_route]]
+name = "everything"
+[[http_route.rules]]
+backend_refs = [{ service = "silent" }]
+"#;
+
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    // A raw connection that has begun a request keeps the drain waiting.
-    let routes = format!("{WEB}[limits]\nheader_time = \"60s\"\n");
-    let mut hub = Process::start(&routes).await;
-    let web = hub.web().await;
-    let mut client = std::net::TcpStream::connect(web).unwrap();
-    std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: shop.ex").unwrap();
+    let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut hub = Process::start(&SILENT.replace("SERVICE", &service.local_addr().unwrap().to_string())).await;
+    let mut client = Connection::tcp(hub.web().await).await;
+    let request = client.get("/");
+    let signals = async {
+        let _taken = service.accept().await.unwrap();
+        hub.signal(libc::SIGTERM);
+        eventually("the hub leaves", || async { hub.log().contains("leaving") }).await;
+        hub.signal(libc::SIGINT);
+        std::future::pending::<()>().await
+    };
     let begun = Instant::now();
-    hub.signal(libc::SIGTERM);
-    while !hub.log().contains("leaving") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    hub.signal(libc::SIGINT);
+    let answer = tokio::select! {
+        answer = request => answer,
+        () = signals => unreachable!("the signals wait for ever"),
+    };
+    assert!(answer.is_err(), "{answer:?}");
     assert_eq!(hub.ended().await, Some(1), "{}", hub.log());
     assert!(begun.elapsed() < Duration::from_secs(4), "before the drain timeout of 5 s: {:?}", begun.elapsed());
     assert!(hub.log().contains("second signal") && !hub.socket().exists(), "{}", hub.log());
@@ -142,22 +162,11 @@ async fn a_second_signal_ends_at_once() {
 async fn sighup_reloads() {
     let hub = Process::start(WEB).await;
     let file = hub.dir.path().join("hub.toml");
-    rewrite_without_notice(&file, &format!("{}nonsense = 1\n", fs::read_to_string(&file).unwrap()));
+    fs::write(&file, format!("{}nonsense = 1\n", fs::read_to_string(&file).unwrap())).unwrap();
     hub.signal(libc::SIGHUP);
-    let end = Instant::now() + SOON;
-    loop {
-        let (_, status) = admin(&hub.socket(), "GET", "/v1/status", None).await;
-        if status["config"]["errors"].as_array().is_some_and(|errors| !errors.is_empty()) {
-            break;
-        }
-        assert!(Instant::now() < end, "{}", hub.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(hub.log().contains("who=signal") || hub.log().contains("refused"), "{}", hub.log());
-}
-
-fn rewrite_without_notice(file: &Path, text: &str) {
-    fs::write(file, text).unwrap();
+    eventually("the signal is heard", || async { hub.log().contains("refused") && hub.log().contains("who=signal") }).await;
+    let (_, status) = admin(&hub.socket(), "GET", "/v1/status", None).await;
+    assert!(status["config"]["errors"][0].as_str().unwrap().contains("nonsense"), "{status}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Connection {
         Self::over(TcpStream::connect(address).await.unwrap()).await
     }
 
-    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub(crate) async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = handshake(TokioIo::new(io)).await.unwrap();
         let mut driver = JoinSet::new();
         driver.spawn(async move {
@@ -40,8 +40,19 @@ impl Connection {
 
     /// Status and body.
     pub(crate) async fn get(&mut self, path: &str) -> hyper::Result<(u16, String)> {
-        let request = Request::get(path).header("host", "shop.example").body(Full::default()).unwrap();
+        self.get_at("shop.example", path).await
+    }
+
+    /// The same of another host.
+    pub(crate) async fn get_at(&mut self, host: &str, path: &str) -> hyper::Result<(u16, String)> {
+        let request = Request::get(path).header("host", host).body(Full::default()).unwrap();
         whole(self.send(request).await?).await
+    }
+
+    /// With a bearer token.
+    pub(crate) async fn get_with_token(&mut self, path: &str, token: &str) -> hyper::Result<(u16, String)> {
+        let request = Request::get(path).header("host", "hub").header("authorization", format!("Bearer {token}"));
+        whole(self.send(request.body(Full::default()).unwrap()).await?).await
     }
 }
 

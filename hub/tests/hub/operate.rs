@@ -85,8 +85,12 @@ async fn explain_tells_rule_backend_and_reason_without_counting() {
     assert_eq!(told["backends"][0]["share_wanted"], 1.0);
     let (_, after) = admin(socket, "GET", "/v1/uplinks/monolith", None).await;
     assert_eq!(before["picked"], after["picked"]);
-    let (_, refused) = admin(socket, "POST", "/v1/explain", Some(json!({ "method": "CONNECT", "url": "http://x/" }))).await;
-    assert!(refused["refused"].is_string() || refused["status"].as_u64() >= Some(400), "{refused}");
+    for (method, url) in [("CONNECT", "http://x/"), ("GET", "http://x/%zz"), ("GET", "http://x y/")] {
+        let (code, told) = admin(socket, "POST", "/v1/explain", Some(json!({ "method": method, "url": url }))).await;
+        assert!(code == 200 && told["refused"].is_string() && told["status"].as_u64() >= Some(400), "{method} {url}: {told}");
+    }
+    let smuggled = json!({ "method": "GET", "url": "http://x/", "headers": [["a", "b\r\nc: d"]] });
+    assert_eq!(admin(socket, "POST", "/v1/explain", Some(smuggled)).await.0, 400);
 }
 
 #[tokio::test]

@@ -81,6 +81,15 @@ async fn an_address_that_cannot_be_bound_refuses_the_whole_reload() {
 }
 
 #[tokio::test]
+async fn a_file_in_the_making_closes_nothing() {
+    let hub = TestHub::start(WEB);
+    std::fs::write(hub.file(), "\n").unwrap();
+    let config = hub.running.reload("test").await.unwrap();
+    assert!(config.errors[0].contains("is empty"), "{:?}", config.errors);
+    assert_eq!(hub.running.listeners().len(), 1);
+}
+
+#[tokio::test]
 async fn settings_that_need_a_restart_are_warned_about() {
     let hub = TestHub::start(WEB);
     let text = std::fs::read_to_string(hub.file()).unwrap().replace("shards = 2", "shards = 3");
