@@ -122,6 +122,9 @@ pub struct Way {
     pub tunnel: Option<u64>,
 }
 
+/// Address of TLS settings, which the entry keeps alive, and what is offered by ALPN.
+type TlsKey = (usize, Option<bool>);
+
 /// Everything of a shard that leads to backends.
 pub struct Dialer {
     shard: Shard,
@@ -129,7 +132,7 @@ pub struct Dialer {
     multiplexed: h2::Multiplexed,
     services: Services,
     tasks: Drain,
-    tls: RefCell<HashMap<(usize, Option<bool>), (Arc<BackendTls>, BackendTlsClient)>>,
+    tls: RefCell<HashMap<TlsKey, (Arc<BackendTls>, BackendTlsClient)>>,
     /// Attempts that wait for a way, by endpoint.
     pending: RefCell<HashMap<usize, usize>>,
     /// Clients whose authentication is bound to their connection, and when they were last seen.

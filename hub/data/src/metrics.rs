@@ -11,6 +11,7 @@ pub mod series;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::admission::Reject;
 use crate::reply::Failure;
 use series::{RequestKey, Series};
 
@@ -103,6 +104,8 @@ pub struct Metrics {
     retries: [Cell; Retry::ALL.len()],
     /// Failures, by [`Failure`].
     failures: Failures,
+    /// Requests that admission refused, by [`Reject`].
+    refusals: Refusals,
     /// Bounds that were reached, by [`Limit`].
     limits: [Cell; Limit::ALL.len()],
     /// Requests and connections under way.
@@ -132,6 +135,15 @@ impl Default for Failures {
     }
 }
 
+#[derive(Debug)]
+struct Refusals([Cell; Reject::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
+}
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Arc<Self> {
@@ -146,6 +158,16 @@ impl Metrics {
     /// Counts a failure that a client was told of, or saw as a broken answer.
     pub fn failure(&self, failure: Failure) {
         self.failures.0[failure as usize].add(1);
+    }
+
+    /// Counts a request that admission refused.
+    pub fn refusal(&self, reject: Reject) {
+        self.refusals.0[reject as usize].add(1);
+    }
+
+    /// How often requests were refused for that reason.
+    pub fn refused(&self, reject: Reject) -> u64 {
+        self.refusals.0[reject as usize].value()
     }
 
     /// Counts a bound that was reached.

@@ -77,7 +77,7 @@ impl ShardContext {
         let mut tick = tokio::time::interval(GAUGES);
         loop {
             tick.tick().await;
-            self.metrics.pooled.set(self.dialer.pool().len() as u64);
+            self.metrics.pooled.set(self.dialer.pool().idle() as u64);
             self.metrics.stale_names.set(self.dialer.services().failing() as u64);
         }
     }

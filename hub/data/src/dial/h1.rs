@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use figspan_model::routing::Limits;
 use http::{Method, request};
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
@@ -27,6 +26,8 @@ use tokio_util::io::poll_read_buf;
 use super::io::{Io, Trace};
 use super::pool::IdleWake;
 use super::upload::{Part, Upload};
+use crate::admission::HeadLimits;
+use crate::admission::head::HeadScan;
 use crate::reply::Failure;
 use head::Head;
 
@@ -76,12 +77,14 @@ pub struct Wire {
     /// Set once pooled; wakes the pool.
     pub(super) idle_wake: Option<Arc<IdleWake>>,
     input: BytesMut,
-    scanned: usize,
+    scan: HeadScan,
     out: BytesMut,
     data: Bytes,
     framing: encode::Framing,
     /// Position of the present request's first byte.
     start: u64,
+    /// Bytes written so far.
+    written: u64,
     /// Whether the io took a byte of the present request.
     wrote: bool,
     /// The whole request is encoded.
@@ -107,11 +110,12 @@ impl Wire {
             progress: Instant::now(),
             idle_wake: None,
             input: BytesMut::new(),
-            scanned: 0,
+            scan: head::scan(),
             out: BytesMut::new(),
             data: Bytes::new(),
             framing: encode::Framing::None,
             start: 0,
+            written: 0,
             wrote: false,
             encoded: true,
             hold: false,
@@ -123,7 +127,7 @@ impl Wire {
 
     /// Begins a request: its head waits to be sent.
     pub fn begin(&mut self, parts: &request::Parts, length: Option<u64>, upgrade: bool) {
-        self.start = self.trace.position();
+        self.start = if self.trace.probe().is_some() { self.trace.position() } else { self.written };
         self.wrote = false;
         self.out.clear();
         self.framing = encode::head(&mut self.out, parts, length, upgrade);
@@ -134,6 +138,15 @@ impl Wire {
     /// Position of the present request's first byte behind the preamble.
     pub fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Whether a service that ended its side in good order had taken none of the present request: its FIN acknowledges what
+    /// it received, and bytes received but not read would have made it a reset.
+    pub fn ended_before(&self) -> bool {
+        match &self.io {
+            Io::Tcp(tcp) => figspan_tunnel::splice::bytes_acked(tcp).is_some_and(|acked| acked <= self.start),
+            Io::Tunnel(_) | Io::Tls(_) => false,
+        }
     }
 
     /// Whether any byte of the present request left.
@@ -213,6 +226,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.wrote = true;
+            self.written += n as u64;
             self.progress = Instant::now();
             if from_out {
                 self.out.advance(n);
@@ -227,10 +241,10 @@ impl Wire {
     }
 
     /// Reads the next response head, 1xx included.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, limits: &Limits) -> Poll<Result<Head, ReadError>> {
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, upgrade: bool, limits: HeadLimits) -> Poll<Result<Head, ReadError>> {
         loop {
             if !self.input.is_empty()
-                && let Some(head) = head::take(&mut self.input, &mut self.scanned, method, limits).map_err(ReadError::Protocol)?
+                && let Some(head) = head::take(&mut self.input, &mut self.scan, method, upgrade, limits).map_err(ReadError::Protocol)?
             {
                 return Poll::Ready(Ok(head));
             }
@@ -291,7 +305,7 @@ impl Wire {
         self.reused = true;
         self.input = BytesMut::new();
         self.out = BytesMut::new();
-        self.scanned = 0;
+        self.scan = head::scan();
     }
 
     /// Ends our side in good order, as far as that goes without waiting.

@@ -116,7 +116,7 @@ impl Pool {
     }
 
     /// How many are idle.
-    pub fn len(&self) -> usize {
+    pub fn idle(&self) -> usize {
         self.total.get()
     }
 

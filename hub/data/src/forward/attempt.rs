@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::Request;
 use super::answer::{Answer, Rest, Source};
 use super::websocket;
+use crate::admission::fields;
 use crate::client::Client;
 use crate::dial::h1::body::{Home, ResponseBody};
 use crate::dial::h1::decode::Decoder;
 use crate::dial::h1::exchange::{Begun, Terms};
-use crate::dial::h1::head::strip_hop_by_hop;
+use crate::dial::h1::head::{self, has};
 use crate::dial::h1::{self, Wire};
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
@@ -115,7 +116,8 @@ async fn over_h1(
         idle_time: call.limits.idle_stream_time,
     });
     let rest = if sent { Rest::Nothing } else { Rest::H1(Rc::clone(&wire), in_flight.clone()) };
-    let mut body = ResponseBody::new(wire, Decoder::from(head.framing), home, call.timeouts.idle, in_flight.clone());
+    let mut body =
+        ResponseBody::new(wire, Decoder::new(head.framing, head::limits(call.limits)), home, call.timeouts.idle, in_flight.clone());
     if sent && let Some(whole) = body.take_whole() {
         return Ok(Answer::Whole { head: response, body: whole, in_flight: in_flight.clone() });
     }
@@ -123,11 +125,7 @@ async fn over_h1(
 }
 
 fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key: Option<&HeaderValue>) -> Result<Answer, Fault> {
-    let says = |name: header::HeaderName, word: &[u8]| {
-        let values = head.headers().get_all(name);
-        values.iter().any(|value| value.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word)))
-    };
-    let websocket = says(header::UPGRADE, b"websocket") && says(header::CONNECTION, b"upgrade");
+    let websocket = has(head.headers(), header::UPGRADE, b"websocket") && has(head.headers(), header::CONNECTION, b"upgrade");
     let proved = |key: &HeaderValue| {
         let accept = head.headers().get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
         accept == Some(websocket::accept(key.as_bytes()).as_bytes())
@@ -136,7 +134,10 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
         wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
         return Err(Fault::seen(Failure::UpgradeFailed));
     }
-    strip_hop_by_hop(head.headers_mut());
+    if fields::remove_hop_by_hop(head.headers_mut()).is_err() {
+        wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
+        return Err(Fault::seen(Failure::Malformed));
+    }
     let Ok(wire) = Rc::try_unwrap(wire) else { return Err(Fault::seen(Failure::UpgradeFailed)) };
     let (io, first) = wire.into_inner().into_parts();
     Ok(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() })
@@ -155,7 +156,7 @@ async fn over_h2(
     let begun = h2::exchange::exchange(&lease, request.parts, upload, place.tls().is_some(), terms).await;
     let begun = begun.map_err(|fault| Failed { fault, stale })?;
     let (mut parts, stream) = begun.response.into_parts();
-    strip_hop_by_hop(&mut parts.headers);
+    fields::remove_hop_by_hop(&mut parts.headers).map_err(|_| Fault::seen(Failure::Malformed))?;
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;

@@ -71,6 +71,10 @@ impl<'c> Connecting<'c> {
         let limits = &self.snapshot.routing.limits;
         let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None };
         let _waiting = self.shard.dialer.wait_for(place, limits.pending)?;
+        if place.tls().is_some() {
+            // Bytes of a client never leave in the clear where TLS was asked for.
+            return Err(Failure::BackendTls);
+        }
         let wait = call.timeouts.connect;
         match place {
             Place::Uplink { uplink, endpoint, .. } => {

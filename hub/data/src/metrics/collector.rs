@@ -12,6 +12,7 @@ use prometheus_client::registry::Unit;
 use super::histogram::Total;
 use super::series::Labels;
 use super::{Limit, Metrics, Retry};
+use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
 /// All shards' counters as one set of metrics.
@@ -65,6 +66,11 @@ impl Collector for Shards {
             let labels = [("side", side_name(failure.side())), ("reason", failure.as_str())];
             failures.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let mut refusals = encoder.encode_descriptor("figspan_refusals", "Requests that admission refused.", None, MetricType::Counter)?;
+        for reject in Reject::ALL {
+            let count = self.sum(|metrics| metrics.refused(*reject));
+            refusals.encode_family(&[("reason", reject.reason())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let mut limits = encoder.encode_descriptor("figspan_limit_hits", "Bounds that were reached.", None, MetricType::Counter)?;
         for limit in Limit::ALL {
             let count = self.sum(|metrics| metrics.limit_hits(*limit));
@@ -112,6 +118,7 @@ mod tests {
             metrics.retry(Retry::Stale);
             metrics.failure(Failure::ConnectRefused);
             metrics.limit_hit(Limit::Pending);
+            metrics.refusal(Reject::Host);
             metrics.in_flight.add(2);
         }
         let mut registry = Registry::default();
@@ -128,6 +135,7 @@ mod tests {
             "figspan_retries_total{reason=\"stale\"} 2",
             "figspan_failures_total{side=\"workload\",reason=\"connect-refused\"} 2",
             "figspan_limit_hits_total{limit=\"pending\"} 2",
+            "figspan_refusals_total{reason=\"host\"} 2",
             "figspan_in_flight 4",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -47,7 +47,7 @@ impl Total {
 
     /// Upper bound and count of each bucket, as the encoder wants them (not yet cumulative).
     pub fn buckets(&self) -> Vec<(f64, u64)> {
-        BOUNDS.iter().copied().chain([f64::MAX]).zip(self.buckets).collect()
+        BOUNDS.iter().copied().chain([f64::INFINITY]).zip(self.buckets).collect()
     }
 }
 

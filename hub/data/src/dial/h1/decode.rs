@@ -1,19 +1,14 @@
-//! Hop: backend -> dial. Pure: takes a response's body out of the bytes behind its head (RFC 9112, sections 6 and 7).
+//! Hop: backend -> dial. Pure: takes a response's body out of the bytes behind its head, by the rules of `admission`.
 //!
-//! Strict about chunks: sizes are hexadecimal digits, every line ends with CRLF. Data is handed on without a copy.
+//! Data is handed on without a copy. A body that ends early is an error, whatever ended it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::head::{self, Framing};
+use super::head::refused;
+use crate::admission::chunked::{Chunked, Step};
+use crate::admission::{Framing, HeadLimits, fields};
 use crate::reply::Failure;
-
-/// Longest chunk-size line with its extensions, in bytes. Extensions are read over; nobody needs long ones.
-const MAX_CHUNK_LINE: usize = 256;
-
-/// Largest trailer section, in bytes and fields.
-const MAX_TRAILERS: usize = 8 * 1024;
-const MAX_TRAILER_FIELDS: usize = 64;
 
 /// What a decoder found.
 #[derive(Debug, PartialEq)]
@@ -29,36 +24,29 @@ pub enum Piece {
 }
 
 /// Where in a body the reader stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Decoder {
     /// That many bytes are still to come.
     Length(u64),
-    /// A chunk-size line comes next.
-    Size,
-    /// That many bytes of a chunk are still to come.
-    Chunk(u64),
-    /// The CRLF behind a chunk comes next.
-    ChunkEnd,
-    /// The trailer section comes next.
-    Trailer,
+    /// Chunks.
+    Chunked(Chunked),
     /// All bytes until the end of the connection.
     UntilClose,
     /// Nothing more.
     Ended,
 }
 
-impl From<Framing> for Decoder {
-    fn from(framing: Framing) -> Self {
+impl Decoder {
+    /// At a body's first byte; `limits` bound its trailer section.
+    pub fn new(framing: Framing, limits: HeadLimits) -> Self {
         match framing {
-            Framing::None | Framing::Length(0) => Self::Ended,
+            Framing::None | Framing::Upgrade | Framing::Length(0) => Self::Ended,
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Size,
+            Framing::Chunked => Self::Chunked(Chunked::new(limits)),
             Framing::UntilClose => Self::UntilClose,
         }
     }
-}
 
-impl Decoder {
     /// Whether the body has ended.
     pub fn ended(&self) -> bool {
         matches!(self, Self::Ended)
@@ -87,84 +75,37 @@ impl Decoder {
 
     /// Takes the next piece from the front of the buffer.
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, Failure> {
-        loop {
-            match *self {
-                Self::Ended => return Ok(Piece::End),
-                Self::UntilClose if input.is_empty() => return Ok(Piece::More),
-                Self::UntilClose => return Ok(Piece::Data(input.split().freeze())),
-                Self::Length(left) => return Ok(self.data(input, left, |left| if left == 0 { Self::Ended } else { Self::Length(left) })),
-                Self::Chunk(left) => return Ok(self.data(input, left, |left| if left == 0 { Self::ChunkEnd } else { Self::Chunk(left) })),
-                Self::ChunkEnd => match input.get(..2) {
-                    Some(b"\r\n") => {
-                        let _ = input.split_to(2);
-                        *self = Self::Size;
+        match self {
+            Self::Ended => Ok(Piece::End),
+            _ if input.is_empty() => Ok(Piece::More),
+            Self::UntilClose => Ok(Piece::Data(input.split().freeze())),
+            Self::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= n as u64;
+                if *left == 0 {
+                    *self = Self::Ended;
+                }
+                Ok(Piece::Data(input.split_to(n).freeze()))
+            }
+            Self::Chunked(chunked) => {
+                let (framing, step) = chunked.step(input).map_err(|reject| match refused(reject) {
+                    // Of a body, not of the head that the word speaks of.
+                    Failure::HeadTooLarge => Failure::Malformed,
+                    failure => failure,
+                })?;
+                input.advance(framing);
+                match step {
+                    Step::More => Ok(Piece::More),
+                    Step::Data(n) => Ok(Piece::Data(input.split_to(n).freeze())),
+                    Step::End(mut trailers) => {
+                        *self = Self::Ended;
+                        fields::filter_trailers(&mut trailers);
+                        Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) })
                     }
-                    Some(_) => return Err(Failure::Malformed),
-                    None if input.first().is_some_and(|byte| *byte != b'\r') => return Err(Failure::Malformed),
-                    None => return Ok(Piece::More),
-                },
-                Self::Size => match size_line(input)? {
-                    None => return Ok(Piece::More),
-                    Some(0) => *self = Self::Trailer,
-                    Some(size) => *self = Self::Chunk(size),
-                },
-                Self::Trailer => return self.trailers(input),
+                }
             }
         }
     }
-
-    fn data(&mut self, input: &mut BytesMut, left: u64, next: fn(u64) -> Self) -> Piece {
-        if input.is_empty() {
-            return Piece::More;
-        }
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-        *self = next(left - n as u64);
-        Piece::Data(input.split_to(n).freeze())
-    }
-
-    fn trailers(&mut self, input: &mut BytesMut) -> Result<Piece, Failure> {
-        if input.starts_with(b"\r\n") {
-            let _ = input.split_to(2);
-            *self = Self::Ended;
-            return Ok(Piece::End);
-        }
-        let Some(end) = memchr::memmem::find(&input[..], b"\r\n\r\n") else {
-            return if input.len() > MAX_TRAILERS { Err(Failure::Malformed) } else { Ok(Piece::More) };
-        };
-        let section = input.split_to(end + 4).freeze();
-        let mut trailers = head::fields(&section, 0, end, MAX_TRAILER_FIELDS).map_err(|_| Failure::Malformed)?;
-        head::strip_hop_by_hop(&mut trailers);
-        for framing in [http::header::CONTENT_LENGTH, http::header::HOST, http::header::SET_COOKIE, http::header::TRAILER] {
-            trailers.remove(framing);
-        }
-        *self = Self::Ended;
-        Ok(Piece::Trailers(trailers))
-    }
-}
-
-/// Takes `1*HEXDIG [chunk-ext] CRLF`; `None` while incomplete.
-fn size_line(input: &mut BytesMut) -> Result<Option<u64>, Failure> {
-    let scan = &input[..input.len().min(MAX_CHUNK_LINE)];
-    let Some(end) = memchr::memchr3(b'\r', b'\n', 0, scan) else {
-        return if input.len() >= MAX_CHUNK_LINE { Err(Failure::Malformed) } else { Ok(None) };
-    };
-    if input[end] != b'\r' {
-        return Err(Failure::Malformed);
-    }
-    match input.get(end + 1) {
-        None => return Ok(None),
-        Some(b'\n') => {}
-        Some(_) => return Err(Failure::Malformed),
-    }
-    let line = input.split_to(end + 2);
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    // Fifteen digits hold more than any disk; a sixteenth could overflow arithmetic elsewhere.
-    let rest = line[digits..end].trim_ascii_start();
-    if digits == 0 || digits > 15 || !(rest.is_empty() || rest[0] == b';') {
-        return Err(Failure::Malformed);
-    }
-    let text = std::str::from_utf8(&line[..digits]).map_err(|_| Failure::Malformed)?;
-    u64::from_str_radix(text, 16).map(Some).map_err(|_| Failure::Malformed)
 }
 
 #[cfg(test)]
@@ -172,7 +113,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(mut decoder: Decoder, wire: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, usize), Failure> {
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, count: 10 };
+
+    fn read(framing: Framing, wire: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, usize), Failure> {
+        let mut decoder = Decoder::new(framing, LIMITS);
         let (mut input, mut body, mut at) = (BytesMut::new(), Vec::new(), 0);
         loop {
             match decoder.take(&mut input)? {
@@ -193,7 +137,7 @@ mod tests {
     fn chunks_and_trailers_read_the_same_however_they_arrive() {
         let wire = b"5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nX-T: 1\r\nHost: evil\r\n\r\nrest";
         for step in 1..wire.len() {
-            let (body, trailers, left) = read(Decoder::Size, wire, step).unwrap();
+            let (body, trailers, left) = read(Framing::Chunked, wire, step).unwrap();
             assert_eq!((&body[..], left), (&b"hello world"[..], 4));
             let trailers = trailers.unwrap();
             assert_eq!((trailers.len(), &trailers["x-t"]), (1, &http::HeaderValue::from_static("1")));
@@ -202,25 +146,23 @@ mod tests {
 
     #[test]
     fn bad_chunk_framing_is_refused() {
-        for wire in
-            [&b"5\nhello"[..], b"\r\n", b"g\r\n", b"+5\r\nhello\r\n", b"5\r\nhelloXX", b"5 5\r\n", b"0x5\r\n", b"1000000000000000\r\n"]
-        {
-            assert_eq!(read(Decoder::Size, wire, 1), Err(Failure::Malformed), "{wire:?}");
+        for wire in [&b"5\nhello"[..], b"\r\n", b"g\r\n", b"+5\r\nhello\r\n", b"5\r\nhelloXX", b"5 5\r\n", b"0x5\r\n"] {
+            assert_eq!(read(Framing::Chunked, wire, 1), Err(Failure::Malformed), "{wire:?}");
         }
     }
 
     #[test]
     fn an_early_end_is_never_a_clean_one() {
-        assert_eq!(read(Decoder::Length(5), b"hell", 4), Err(Failure::Incomplete));
-        assert_eq!(read(Decoder::Size, b"5\r\nhello\r\n", 3), Err(Failure::Incomplete));
-        assert_eq!(read(Decoder::Size, b"0\r\n", 3), Err(Failure::Incomplete));
-        assert_eq!(read(Decoder::UntilClose, b"hello", 3).unwrap().0, b"hello");
+        assert_eq!(read(Framing::Length(5), b"hell", 4), Err(Failure::Incomplete));
+        assert_eq!(read(Framing::Chunked, b"5\r\nhello\r\n", 3), Err(Failure::Incomplete));
+        assert_eq!(read(Framing::Chunked, b"0\r\n", 3), Err(Failure::Incomplete));
+        assert_eq!(read(Framing::UntilClose, b"hello", 3).unwrap().0, b"hello");
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_decoder_panic(wire in proptest::collection::vec(any::<u8>(), 0..200), step in 1usize..20) {
-            let _ = read(Decoder::Size, &wire, step);
+            let _ = read(Framing::Chunked, &wire, step);
         }
     }
 }

@@ -55,6 +55,7 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
         wire.begin(parts, upload.length(), terms.upgrade);
         wire.hold = expects && !upload.is_done();
     }
+    let head_limits = super::head::limits(terms.limits);
     let begun = Instant::now();
     let mut sent_at = None;
     let mut broken_at = None;
@@ -72,7 +73,7 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
                     Poll::Ready(Err(SendError::Io(_))) => broken_at = Some(Instant::now()),
                 }
             }
-            match wire.poll_head(cx, &parts.method, terms.limits) {
+            match wire.poll_head(cx, &parts.method, terms.upgrade, head_limits) {
                 Poll::Ready(Ok(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS || !head.status.is_informational() => {
                     return Poll::Ready(Ok(head));
                 }
@@ -146,6 +147,7 @@ async fn fault(wire: &Shared, error: ReadError) -> Fault {
         ReadError::Protocol(Failure::WorkloadClosed) => judge(&trace, start, wrote, Failure::WorkloadClosed, FATE_WAIT).await,
         ReadError::Protocol(failure) if wrote => Fault::seen(failure),
         ReadError::Protocol(failure) => Fault::unseen(failure),
+        ReadError::Eof if wire.borrow().ended_before() => Fault::unseen(Failure::WorkloadClosed),
         ReadError::Eof => judge(&trace, start, wrote, Failure::WorkloadClosed, FATE_WAIT).await,
         ReadError::Io(error) => match StreamError::of(&error) {
             Some(StreamError::Lost(_)) => judge(&trace, start, wrote, Failure::TunnelLost, Duration::ZERO).await,

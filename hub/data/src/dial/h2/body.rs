@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Lease;
 use super::exchange::SharedSender;
+use crate::admission::fields;
 use crate::dial::inflight::InFlight;
 use crate::reply::Failure;
 
@@ -77,7 +78,11 @@ impl ResponseBody {
         match ready!(self.stream.poll_trailers(cx)) {
             Ok(trailers) => {
                 self.ended = true;
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                let trailers = trailers.map(|mut trailers| {
+                    fields::filter_trailers(&mut trailers);
+                    trailers
+                });
+                Poll::Ready(trailers.filter(|trailers| !trailers.is_empty()).map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Err(error) => Poll::Ready(Some(Err(self.broken(&error)))),
         }

@@ -16,7 +16,7 @@ use figspan_data::forward;
 use figspan_data::metrics::Metrics;
 use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::routing::{
-    Backend, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, Service, ServiceAddress, Target, Timeouts,
+    Backend, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, Service, ServiceAddress, Target, Timeouts,
 };
 use figspan_model::snapshot::{Endpoint, Publisher, TunnelAt, Uplink, publication};
 use figspan_model::state::{Board, Book, EndpointState};
@@ -154,6 +154,8 @@ pub struct Hub {
     pub timeouts: RefCell<Timeouts>,
     pub limits: RefCell<Limits>,
     pub services: RefCell<Vec<(String, Protocol, Vec<ServiceAddress>)>>,
+    /// TLS towards every service.
+    pub tls: RefCell<Option<Arc<BackendTls>>>,
     pub informed: Rc<RefCell<Vec<u16>>>,
     connection: Cell<u64>,
 }
@@ -178,6 +180,7 @@ impl Hub {
             timeouts: RefCell::default(),
             limits: RefCell::default(),
             services: RefCell::default(),
+            tls: RefCell::default(),
             informed: Rc::default(),
             connection: Cell::new(1),
         }
@@ -197,7 +200,15 @@ impl Hub {
             let name: Arc<str> = name.as_str().into();
             let addresses = addresses.clone();
             backends.push(Backend { target: Target::Service(Arc::clone(&name)), weight: None });
-            let service = Service { name: Arc::clone(&name), protocol: *protocol, addresses, weight: Weight::DEFAULT, tls: None };
+            let service = Service {
+                name: Arc::clone(&name),
+                protocol: *protocol,
+                addresses,
+                weight: Weight::DEFAULT,
+                tls: self.tls.borrow().clone(),
+            };
+            let state = self.book.rule(&format!("service/{name}"));
+            routing.service_states.insert(Arc::clone(&name), state);
             routing.services.insert(name, Arc::new(service));
         }
         let rule = HttpRule { matches: vec![], backends, timeouts: self.timeouts.borrow().clone(), state: self.book.rule("rule/shop/0") };

@@ -1,14 +1,12 @@
 //! From an admitted request to a scripted agent and back, through a real tunnel.
 
-mod harness;
-
 use std::sync::atomic::Ordering;
 
+use crate::harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use figspan_data::body::Body;
 use figspan_data::metrics::Retry;
 use figspan_data::reply::Failure;
 use figspan_proto::reset::Reason;
-use harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use http::Method;
 use http_body_util::BodyExt;
 

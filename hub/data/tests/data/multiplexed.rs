@@ -1,9 +1,8 @@
 //! HTTP/2 workloads (h2c) behind a tunnel: gRPC's shape, shared connections, refusals, WebSockets.
 
-mod harness;
-
 use std::rc::Rc;
 
+use crate::harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use bytes::Bytes;
 use figspan_data::body::Body;
 use figspan_data::exchange::WebSocket;
@@ -11,7 +10,6 @@ use figspan_data::metrics::Retry;
 use figspan_proto::control::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,0 +1,10 @@
+//! The data path against real tunnels and sockets, one file per behaviour.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod forward;
+mod harness;
+mod listeners;
+mod multiplexed;
+mod services;
+mod upgrade;
