@@ -236,11 +236,12 @@ impl Running {
             }
             let stop = CancellationToken::new();
             probes.insert(uplink.name.clone(), (uplink.clone(), stop.clone()));
-            let (uplink, uplinks, resolver) = (uplink.clone(), Arc::clone(&inner.uplinks), inner.resolver.clone());
+            let (uplink, file) = (uplink.clone(), settings.file.clone());
+            let (uplinks, resolver) = (Arc::clone(&inner.uplinks), inner.resolver.clone());
             let life = inner.life.clone();
             inner.life.spawn(async move {
                 tokio::select! {
-                    () = probe::watch(uplink, uplinks, resolver, stop) => {}
+                    () = probe::watch(uplink, file, uplinks, resolver, stop) => {}
                     () = life.stopping() => {}
                 }
             });

@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod judge;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,8 +79,8 @@ pub async fn check(uplink: &Uplink, resolver: &Resolver) -> Result<(), ProbeErro
     tokio::time::timeout(timeout, Box::pin(ask)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
 }
 
-/// Checks one uplink until `stop`.
-pub async fn watch(uplink: Uplink, uplinks: Arc<Uplinks>, resolver: Resolver, stop: CancellationToken) {
+/// Checks one uplink until `stop`; `file` is where its settings are mended.
+pub async fn watch(uplink: Uplink, file: PathBuf, uplinks: Arc<Uplinks>, resolver: Resolver, stop: CancellationToken) {
     let name = &uplink.name;
     if uplink.health.check == Check::None {
         uplinks.set_health(name, Health::Ready, "");
@@ -100,7 +101,7 @@ pub async fn watch(uplink: Uplink, uplinks: Arc<Uplinks>, resolver: Resolver, st
         // A down workload may find new reasons with every check; only a change of the verdict is worth a message.
         if let Some(health) = verdict {
             uplinks.set_health(name, health, &reason);
-            told(&uplink, health, &result);
+            told(&uplink, &file, health, &result);
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(uplink.health.interval, rand::random())) => {}
@@ -109,16 +110,16 @@ pub async fn watch(uplink: Uplink, uplinks: Arc<Uplinks>, resolver: Resolver, st
     }
 }
 
-fn told(uplink: &Uplink, health: Health, result: &Result<(), ProbeError>) {
-    let (name, address) = (&uplink.name, &uplink.address);
+fn told(uplink: &Uplink, file: &Path, health: Health, result: &Result<(), ProbeError>) {
+    let (name, address, file) = (&uplink.name, &uplink.address, file.display());
     match (health, result) {
         (Health::Down, Err(error @ ProbeError::Connect(why))) => {
             let mend = error.mend(uplink);
-            tracing::warn!(uplink = %name, %address, "cannot reach workload {name} at {address}: {why}; {mend} in agent.toml");
+            tracing::warn!(uplink = %name, %address, "cannot reach workload {name} at {address}: {why}; {mend} in {file}");
         }
         (Health::Down, Err(error)) => {
             let mend = error.mend(uplink);
-            tracing::warn!(uplink = %name, %address, "workload {name} at {address} is down: {error}; {mend} in agent.toml");
+            tracing::warn!(uplink = %name, %address, "workload {name} at {address} is down: {error}; {mend} in {file}");
         }
         (Health::Ready, _) => tracing::info!(uplink = %name, %address, "workload {name} at {address} is ready"),
         _ => {}

@@ -31,6 +31,8 @@ pub const DEFAULT_HUB_PORT: u16 = 7443;
 /// All of an agent's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The operator's file, for messages that say where to mend something.
+    pub file: PathBuf,
     /// The name that `join` asks for where the grant leaves it open; the host's name if absent.
     pub name: Option<AgentName>,
     /// Hubs to dial: `host:port`, or `host` for SRV records. May be empty before the agent has joined.
@@ -60,6 +62,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            file: DEFAULT_FILE.into(),
             name: None,
             hubs: Vec::new(),
             trust_domain: None,

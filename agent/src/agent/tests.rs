@@ -46,7 +46,7 @@ async fn a_workload_answers_through_a_real_tunnel() {
     eventually("no open connection", || (running.status().uplinks[0].open == 0).then_some(())).await;
     let status = running.status();
     assert_eq!((status.tunnels.len(), status.uplinks[0].streams, status.uplinks[0].bytes_to_workload), (1, 1, 10));
-    let metrics = crate::status::metrics::render(&status);
+    let metrics = status::metrics::render(&status);
     assert!(metrics.contains("figspan_agent_uplink_streams_total{uplink=\"echo\"} 1"), "{metrics}");
     assert!(metrics.contains("figspan_agent_tunnel_up{replica=\"hub-0\",shard=\"0\"} 1"), "{metrics}");
 }
@@ -251,11 +251,11 @@ async fn the_status_socket_answers_and_is_gone_with_the_agent() {
     let mut settings = hub.settings(vec![uplink("echo", nobody().await)]);
     settings.status_socket = Some(socket.clone());
     let running = Agent::start(settings, hub.holder(DAY)).await.unwrap();
-    let status = crate::status::ask::ask(&socket).await.unwrap();
+    let status = status::ask::ask(&socket).await.unwrap();
     assert_eq!((status.agent.as_str(), status.uplinks.len()), ("vm-1", 1));
-    assert!(crate::status::serve::bind(&socket).is_err(), "a socket that answers is not taken over");
+    assert!(status::serve::bind(&socket).is_err(), "a socket that answers is not taken over");
     running.drain(SOON).await;
     assert!(!socket.exists());
-    let error = crate::status::ask::ask(&socket).await.unwrap_err().to_string();
+    let error = status::ask::ask(&socket).await.unwrap_err().to_string();
     assert!(error.contains("no agent answers") && error.contains("systemctl start"), "{error}");
 }

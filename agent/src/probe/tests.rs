@@ -116,7 +116,7 @@ async fn the_first_check_is_at_once_and_verdicts_follow_the_workload() {
     uplinks.apply(std::slice::from_ref(&shop));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(watch(shop, Arc::clone(&uplinks), Resolver::system().unwrap(), stop.clone()));
+    tasks.spawn(watch(shop, "agent.toml".into(), Arc::clone(&uplinks), Resolver::system().unwrap(), stop.clone()));
     let state = || uplinks.advertised().entries.values().next().map(|entry| (entry.health, entry.reason.clone()));
     eventually("ready", || state().filter(|(health, _)| *health == Health::Ready)).await;
     drop(listener);
@@ -134,6 +134,6 @@ async fn a_workload_without_a_check_counts_as_ready() {
     let uplinks = Arc::new(Uplinks::default());
     let shop = checked(nobody().await, Check::None);
     uplinks.apply(std::slice::from_ref(&shop));
-    watch(shop, Arc::clone(&uplinks), Resolver::system().unwrap(), CancellationToken::new()).await;
+    watch(shop, "agent.toml".into(), Arc::clone(&uplinks), Resolver::system().unwrap(), CancellationToken::new()).await;
     assert_eq!(uplinks.advertised().entries.values().next().unwrap().health, Health::Ready);
 }

@@ -52,7 +52,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
         own.read(&file.display().to_string(), &text);
         read.push(file);
     }
-    own.finish().map(|(settings, warnings)| Loaded { settings, warnings, files: read })
+    own.finish().map(|(settings, warnings)| Loaded { settings: Settings { file: path.to_owned(), ..settings }, warnings, files: read })
 }
 
 fn text_of(path: &Path, reader: &mut Reader) -> Option<String> {

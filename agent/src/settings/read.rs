@@ -56,7 +56,7 @@ impl Reader {
 
     fn top(&mut self, top: &Section<'_>, file: &str) {
         let settings = &mut self.settings;
-        if let Some(name) = top.get("name").and_then(|item| item.parsed("use 1 to 63 of a-z, 0-9, '-' and '.'")) {
+        if let Some(name) = top.get("name").and_then(|item| item.parsed("choose another name")) {
             settings.name = Some(name);
         }
         if let Some(item) = top.get("hubs") {
@@ -94,7 +94,7 @@ impl Reader {
 
     fn uplink(&mut self, section: &Section<'_>, file: &str) {
         let name_item = section.required("name");
-        let name: Option<UplinkName> = name_item.as_ref().and_then(|item| item.parsed("use 1 to 63 of a-z, 0-9, '-' and '.'"));
+        let name: Option<UplinkName> = name_item.as_ref().and_then(|item| item.parsed("choose another name"));
         let address =
             section.required("address").and_then(|item| item.parsed("write where the workload listens, as in \"127.0.0.1:8080\""));
         let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("tcp", Protocol::Tcp)];
