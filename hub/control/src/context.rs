@@ -8,7 +8,7 @@ use figspan_proto::name::AgentName;
 use figspan_tunnel::drain::Drain;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::Core;
+use crate::core::{Core, Job};
 use crate::limiter::{Limiter, Pace};
 use crate::problem;
 use crate::shared::Shared;
@@ -42,8 +42,6 @@ impl Context {
         result.await.map_err(|_| problem::ending())
     }
 }
-
-type Job = Box<dyn FnOnce(&mut Core) + Send>;
 
 /// The way to the registry's one writer.
 #[derive(Debug, Clone)]

@@ -41,6 +41,9 @@ const SWEEP_EVERY: u64 = 600;
 /// Counts that may be waited for at once.
 const MAX_COUNTS: usize = 4096;
 
+/// Something for the writer to do.
+pub(crate) type Job = Box<dyn FnOnce(&mut Core) + Send>;
+
 /// What the writer owns.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -94,7 +97,7 @@ impl Core {
     }
 
     /// Does jobs until it is told to end.
-    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn FnOnce(&mut Self) + Send>>, drain: Drain) {
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, drain: Drain) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);

@@ -15,7 +15,7 @@ use figspan_proto::pb;
 use figspan_proto::reset::Close;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::hub::{HubConfig, HubEndpoint, bind_shards};
-use figspan_tunnel::{Credentials, Identity, KeyPair, Roots, Tunnel, TunnelError, agent, grpc};
+use figspan_tunnel::{Credentials, Identity, KeyPair, Roots, Tunnel, agent, grpc};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -191,8 +191,7 @@ pub(crate) async fn turned_away(hub: &Hub, credentials: &Arc<Credentials>) -> Op
     // The handshake is over before the hub looks at the registry: the word may come a moment later.
     match agent::dial(hub.address(), 0, credentials).await {
         Ok(tunnel) => tokio::time::timeout(SOON, tunnel.closed()).await.expect("the tunnel ends").close,
-        Err(TunnelError::Refused(refused)) => Some(refused.close),
-        Err(other) => panic!("{other}"),
+        Err(error) => Some(error.close().unwrap_or_else(|| panic!("{error}"))),
     }
 }
 
