@@ -253,6 +253,12 @@ impl Drop for Workload {
     }
 }
 
+/// The answer that accepts a WebSocket (RFC 6455, section 4.2.2).
+pub fn accept_websocket(request: &Message) -> String {
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(request.field("sec-websocket-key").as_bytes());
+    format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n")
+}
+
 /// A 200 with that text.
 pub fn ok(text: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use figspan_tests::bed::{Bed, http, rule};
 use figspan_tests::process::text;
-use figspan_tests::web::{Connection, Message, Workload, ok};
+use figspan_tests::web::{Connection, Message, Workload, accept_websocket, ok};
 
 /// Answers at once, but `/slow/MS` after that many milliseconds.
 fn patient(request: &Message) -> String {
@@ -65,7 +65,7 @@ fn an_open_websocket_keeps_an_uplink_from_being_drained() {
                 connection.send(&ok("plain"));
                 continue;
             }
-            connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n");
+            connection.send(&accept_websocket(&request));
             while let Ok(bytes) = connection.some(1024) {
                 if bytes.is_empty() {
                     return;

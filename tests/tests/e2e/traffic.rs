@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use figspan_tests::bed::{Bed, http, rule};
-use figspan_tests::web::{Connection, Workload, ok};
+use figspan_tests::web::{Connection, Workload, accept_websocket, ok};
 
 const NO_CHECK: &str = "health = { type = \"none\" }";
 
@@ -177,9 +177,12 @@ fn grpc_with_trailers_and_both_directions_at_once_reaches_an_h2c_workload() {
 fn a_websocket_over_http_2_reaches_an_http_1_workload() {
     let workload = Workload::raw(|mut connection| {
         let request = connection.message().unwrap().unwrap();
+        if request.target() == "/" {
+            return connection.send(&ok(""));
+        }
         assert_eq!((request.method(), request.field("upgrade")), ("GET", "websocket"), "{request:?}");
         assert!(!request.field("sec-websocket-key").is_empty());
-        connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n");
+        connection.send(&accept_websocket(&request));
         while let Ok(bytes) = connection.some(1024) {
             if bytes.is_empty() {
                 return;
