@@ -27,11 +27,14 @@ pub struct Inbound {
     pub websocket: Option<WebSocket>,
 }
 
+/// The client's bytes, once they are there.
+pub type ClientIo = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Raw>>>>>;
+
 /// A client's wish for a WebSocket. The request then is a GET with `Sec-WebSocket-*` fields, whatever the client spoke.
 pub struct WebSocket {
     /// Resolves to the client's bytes after the inbound half has sent 101 (h1) or 200 (h2), which it does when the answer to
     /// the request is `101 Switching Protocols`.
-    pub client_io: Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Raw>>>>>,
+    pub client_io: ClientIo,
 }
 
 /// What the outbound half answers: a final response. 101 only when [`Inbound::websocket`] was there; the outbound half then

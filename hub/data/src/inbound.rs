@@ -3,6 +3,7 @@
 //! Which version a client speaks is seen from its first bytes (HTTP/2 with prior knowledge) or was agreed by ALPN. Both halves
 //! end in [`Serve`], which the shard implements: an admitted request goes in, one final response comes out.
 
+pub(crate) mod date;
 pub mod h1;
 pub mod h2;
 pub mod socket;

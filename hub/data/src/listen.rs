@@ -61,6 +61,7 @@ impl Serve for Door {
 
     fn refused(&self, reject: Reject) {
         tracing::debug!(listener = %self.listener.name, reason = reject.reason(), "request refused");
+        self.shard.metrics.refusal(reject);
         let limit = match reject {
             Reject::HeadTooLarge | Reject::TargetTooLong => Limit::HeaderBytes,
             Reject::TooManyFields => Limit::HeaderCount,

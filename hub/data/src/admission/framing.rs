@@ -74,7 +74,9 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    type Lines<'l> = &'l [(&'static str, &'static str)];
+
+    fn headers(lines: Lines<'_>) -> HeaderMap {
         lines.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
     }
 
@@ -82,7 +84,7 @@ mod tests {
     fn a_request_body_is_said_in_one_way_or_refused() {
         use Reject::{ContentLength as Cl, LengthAndEncoding as Both, TransferEncoding as Te};
         let (cl, te) = ("content-length", "transfer-encoding");
-        let table: &[(&[(&'static str, &'static str)], Result<Framing, Reject>)] = &[
+        let table: &[(Lines<'_>, Result<Framing, Reject>)] = &[
             (&[], Ok(Framing::None)),
             (&[(cl, "0")], Ok(Framing::Length(0))),
             (&[(cl, "0012")], Ok(Framing::Length(12))),
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_response_body_depends_on_status_and_method() {
-        let of = |method: Method, status: u16, lines: &[(&'static str, &'static str)], upgrade| {
+        let of = |method: Method, status: u16, lines: Lines<'_>, upgrade| {
             of_response(&method, StatusCode::from_u16(status).unwrap(), Version::HTTP_11, &headers(lines), upgrade)
         };
         let length = &[("content-length", "5")][..];

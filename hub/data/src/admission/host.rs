@@ -22,8 +22,8 @@ impl Authority {
     /// Reads what a client wrote.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let text = std::str::from_utf8(bytes).map_err(|_| Reject::Host)?;
-        let (mut host, port) = if text.starts_with('[') {
-            let (address, rest) = text[1..].split_once(']').ok_or(Reject::Host)?;
+        let (mut host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+            let (address, rest) = bracketed.split_once(']').ok_or(Reject::Host)?;
             let address: Ipv6Addr = address.parse().map_err(|_| Reject::Host)?;
             let port = match rest {
                 "" => None,

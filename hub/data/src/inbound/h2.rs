@@ -102,7 +102,7 @@ where
                 load.begin();
                 let (client, service, load) = (Rc::clone(&client), Rc::clone(&service), Rc::clone(&load));
                 drain.spawn_local(async move {
-                    let reset = Box::pin(request::serve(request, respond, &client, service.as_ref())).await;
+                    let reset = Box::pin(request::serve(*request, respond, &client, service.as_ref())).await;
                     load.end(reset);
                 });
             }
@@ -119,7 +119,7 @@ where
 }
 
 enum Event {
-    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Request(Box<Request<RecvStream>>, SendResponse<Bytes>),
     /// Time to go: nothing new, the rest finishes.
     Leave,
     /// Too many resets.
@@ -183,7 +183,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         forced: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<Event> {
         match self.connection.poll_accept(cx) {
-            Poll::Ready(Some(Ok((request, respond)))) => return Poll::Ready(Event::Request(request, respond)),
+            Poll::Ready(Some(Ok((request, respond)))) => return Poll::Ready(Event::Request(Box::new(request), respond)),
             Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Gone),
             Poll::Pending => {}
         }

@@ -169,7 +169,7 @@ impl Raw {
     }
 
     /// Reads to the end of the connection: the text, and whether the end was clean.
-    pub(crate) async fn to_end(&mut self) -> (String, bool) {
+    pub(crate) async fn rest(&mut self) -> (String, bool) {
         let mut held = Vec::new();
         let ended = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut held)).await.expect("an end in time");
         (String::from_utf8_lossy(&held).into_owned(), ended.is_ok())
@@ -180,5 +180,5 @@ impl Raw {
 pub(crate) async fn ask(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut raw = Raw::connect(address).await;
     raw.send(bytes).await;
-    raw.to_end().await.0
+    raw.rest().await.0
 }

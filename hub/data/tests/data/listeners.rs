@@ -1,6 +1,5 @@
 //! From a client's socket through a listener to a scripted agent, and back.
 
-#[path = "data/harness.rs"]
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -31,11 +31,11 @@ fn responses_belong_to_requests() {
         b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
     );
     assert!(verdict.is_ok() && stream.is_idle() && stream.may_end());
-    let (verdict, _) = answers(&[get.clone()], b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+    let (verdict, _) = answers(std::slice::from_ref(&get), b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
     assert_eq!(verdict, Err(Reject::StartLine), "bytes that nobody asked for");
-    let (verdict, stream) = answers(&[get.clone()], b"HTTP/1.1 200 OK\r\n\r\nuntil close");
+    let (verdict, stream) = answers(std::slice::from_ref(&get), b"HTTP/1.1 200 OK\r\n\r\nuntil close");
     assert!(verdict.is_ok() && !stream.is_idle() && stream.may_end());
-    let (verdict, stream) = answers(&[get.clone()], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort");
+    let (verdict, stream) = answers(std::slice::from_ref(&get), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort");
     assert!(verdict.is_ok() && !stream.is_idle() && !stream.may_end());
     let (verdict, stream) = answers(&[(Method::GET, true)], b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello");
     assert!(verdict.is_ok() && !stream.is_idle());
@@ -53,7 +53,7 @@ fn responses_belong_to_requests() {
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
         b"<html>\n",
     ] {
-        assert!(answers(&[get.clone()], garbage).0.is_err(), "{garbage:?}");
+        assert!(answers(std::slice::from_ref(&get), garbage).0.is_err(), "{garbage:?}");
     }
 }
 

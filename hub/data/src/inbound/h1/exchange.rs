@@ -25,7 +25,7 @@ use crate::body::{Body, BodyError};
 use crate::client::Client;
 use crate::exchange::{Inbound, Raw, WebSocket};
 use crate::inbound::socket::Socket;
-use crate::inbound::{Serve, broken, head_limits, pong, refusal};
+use crate::inbound::{Serve, broken, date, head_limits, pong, refusal};
 
 /// Bytes that may wait to be written before the response's body is asked for more. One full window of a fast local client.
 const WRITE_AHEAD: usize = 64 * 1024;
@@ -177,7 +177,8 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
     version: Version,
     stays: bool,
 ) -> Next {
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    date::stamp(&mut parts.headers);
     let sending = encode::sending(&parts, &body, method, version);
     let connection = {
         let mut wire = wire.borrow_mut();

@@ -21,7 +21,7 @@ use crate::admission::{Reject, fields};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, WebSocket};
-use crate::inbound::{Serve, broken, pong, refusal};
+use crate::inbound::{Serve, broken, date, pong, refusal};
 
 /// The way to answer; taken once the final response begins, so that no 1xx follows it.
 pub(super) type Answer = Rc<RefCell<Option<SendResponse<Bytes>>>>;
@@ -168,6 +168,7 @@ fn strip(headers: &mut HeaderMap) {
 async fn send(mut respond: SendResponse<Bytes>, response: Response<Body>, method: &Method) -> Result<(), Gone> {
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers);
+    date::stamp(&mut parts.headers);
     let bodiless = *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let declared = declare(&mut parts, &body, bodiless);
     let ends = bodiless || (body.is_end_stream() && declared.unwrap_or(0) == 0);

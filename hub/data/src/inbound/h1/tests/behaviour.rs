@@ -28,7 +28,7 @@ async fn requests_are_answered_over_one_kept_connection() {
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && !answer.contains("connection:"), "{answer}");
         }
         raw.send("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await;
-        let (answer, clean) = raw.to_end().await;
+        let (answer, clean) = raw.rest().await;
         assert!(answer.contains("connection: close\r\n") && clean, "{answer}");
         assert_eq!(service.seen.borrow().len(), 4);
     })
@@ -55,7 +55,7 @@ async fn pipelined_requests_are_answered_in_order() {
             raw.send([byte]).await;
             tokio::task::yield_now().await;
         }
-        check(&raw.to_end().await.0);
+        check(&raw.rest().await.0);
     })
     .await;
 }
@@ -185,7 +185,7 @@ async fn interim_responses_leave_at_once() {
         raw.send("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await;
         assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 103 Early Hints\r\n\r\n");
         go.notify_one();
-        assert!(raw.to_end().await.0.ends_with("done"));
+        assert!(raw.rest().await.0.ends_with("done"));
     })
     .await;
 }
@@ -199,7 +199,7 @@ async fn a_client_that_waits_for_100_hears_it_once_and_only_when_its_body_is_wan
         raw.send(head).await;
         assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         raw.send("hi").await;
-        let (answer, _) = raw.to_end().await;
+        let (answer, _) = raw.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(" hi"), "{answer}");
 
         let passing = Fake::new(|inbound| async move {
@@ -213,7 +213,7 @@ async fn a_client_that_waits_for_100_hears_it_once_and_only_when_its_body_is_wan
         raw.send(head).await;
         assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         raw.send("hi").await;
-        assert!(raw.to_end().await.0.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(raw.rest().await.0.starts_with("HTTP/1.1 200 OK\r\n"));
 
         let (address, _) = Fake::new(|_| async { text("no") }).listen().await;
         let answer = ask(address, head.replace("Connection: close\r\n", "")).await;
@@ -232,7 +232,7 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
         for _ in 0..10 {
             raw.send([b'x'; 1000]).await;
         }
-        let (answer, clean) = raw.to_end().await;
+        let (answer, clean) = raw.rest().await;
         assert!(
             answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close\r\n") && answer.ends_with("too large"),
             "{answer}"
@@ -274,7 +274,7 @@ async fn a_response_that_ends_early_or_late_is_never_a_clean_end() {
         for (path, version) in [("/short", "1.1"), ("/long", "1.1"), ("/broken", "1.1"), ("/chunked", "1.1"), ("/until-close", "1.0")] {
             let mut raw = Raw::connect(address).await;
             raw.send(format!("GET {path} HTTP/{version}\r\nHost: a.example\r\nConnection: close\r\n\r\n")).await;
-            let (answer, clean) = raw.to_end().await;
+            let (answer, clean) = raw.rest().await;
             assert!(!clean, "{path}: {answer}");
             assert!(!answer.ends_with("0\r\n\r\n"), "{path}: {answer}");
         }
@@ -323,13 +323,13 @@ async fn a_client_that_ends_its_side_still_gets_its_answer() {
         let mut raw = Raw::connect(address).await;
         raw.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi").await;
         raw.0.shutdown().await.unwrap();
-        let (answer, clean) = raw.to_end().await;
+        let (answer, clean) = raw.rest().await;
         assert!(answer.ends_with(" hi") && clean, "{answer}");
         // Within a body it is no end of the body.
         let mut raw = Raw::connect(address).await;
         raw.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\nhi").await;
         raw.0.shutdown().await.unwrap();
-        assert!(raw.to_end().await.0.starts_with("HTTP/1.1 400 "));
+        assert!(raw.rest().await.0.starts_with("HTTP/1.1 400 "));
     })
     .await;
 }
@@ -390,7 +390,7 @@ async fn a_websocket_gets_the_bytes_of_the_connection() {
         let head = raw.until("\r\n\r\n").await;
         assert_eq!(head, "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
         raw.send("lo").await;
-        assert_eq!(raw.to_end().await, ("HELLO".to_owned(), true));
+        assert_eq!(raw.rest().await, ("HELLO".to_owned(), true));
     })
     .await;
 }
@@ -425,9 +425,9 @@ async fn a_drain_asks_busy_connections_to_close_and_closes_idle_ones() {
         }
         service.drain.stop();
         busy.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
-        let (answer, clean) = busy.to_end().await;
+        let (answer, clean) = busy.rest().await;
         assert!(answer.contains("connection: close\r\n") && answer.starts_with("HTTP/1.1 200 ") && clean, "{answer}");
-        assert_eq!(idle.to_end().await, (String::new(), true));
+        assert_eq!(idle.rest().await, (String::new(), true));
     })
     .await;
 }
@@ -442,7 +442,7 @@ async fn a_forced_drain_resets_what_is_under_way() {
             tokio::task::yield_now().await;
         }
         service.drain.force();
-        assert_eq!(raw.to_end().await, (String::new(), false));
+        assert_eq!(raw.rest().await, (String::new(), false));
     })
     .await;
 }

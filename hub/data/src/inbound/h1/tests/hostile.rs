@@ -215,7 +215,7 @@ async fn a_chunk_that_turns_bad_later_fails_the_body_and_closes() {
             tokio::task::yield_now().await;
         }
         raw.send("5\nhello").await;
-        let (answer, _) = raw.to_end().await;
+        let (answer, _) = raw.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("figspan-reason: chunk\r\n"), "{answer}");
         assert_eq!(*service.refused.borrow(), [Reject::Chunk]);
     })
@@ -243,7 +243,7 @@ async fn a_head_that_never_ends_is_timed_out() {
         let answer = ask(address, "GET / HTTP/1.1\r\nHost: a.ex").await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         let mut silent = Raw::connect(address).await;
-        assert_eq!(silent.to_end().await, (String::new(), true));
+        assert_eq!(silent.rest().await, (String::new(), true));
         // One byte now and then does not help.
         let mut slow = Raw::connect(address).await;
         slow.send("GET / HTTP/1.1\r\n").await;
