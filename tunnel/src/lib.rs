@@ -2,7 +2,12 @@
 //!
 //! quinn and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
 //! a [`Stream`] on it is one connection to a workload. Who may speak is decided by [`identity`] and [`ca`]; who carries, by
-//! [`hub`] and [`agent`] endpoints; what is copied, by [`splice`].
+//! [`hub`] and [`agent`] endpoints; what is copied, by [`splice`]. Control speaks by [`grpc`] and [`exchange`] over streams; the
+//! hub's other TLS is [`front_tls`] and [`backend_tls`]. Numbers and their reasons are in [`transport`]; [`testing`] makes real
+//! tunnels over loopback for the tests of all crates.
+//!
+//! Invariants: no switch turns verification off; a stream never ends silently; nobody says "not delivered" who has not counted;
+//! no task outlives its owner; nothing that a peer sends makes us panic or hold more than a named bound.
 #![warn(missing_docs)]
 
 pub mod agent;

@@ -49,6 +49,7 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 ///
 /// Bytes of the preamble must have been read from the stream before: counts begin here. Dropped, it resets both sides.
 pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &SpliceSettings) -> Spliced {
+    arm(&tcp);
     let probe = stream.probe();
     let (mut recv, mut send) = stream.split();
     let progress = Progress::new();
@@ -84,8 +85,12 @@ pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &Spli
     };
     let written = progress.out_count();
     let end = match end {
-        WorkloadEnd::Both => Ok(()),
+        WorkloadEnd::Both => {
+            disarm(&tcp);
+            Ok(())
+        }
         WorkloadEnd::Closed => {
+            disarm(&tcp);
             // What was acknowledged before its FIN is what it can have read; a close with unread bytes gives RST instead.
             let delivered = bytes_acked(&tcp).map_or(written, |acked| written.min(acked));
             let reset = Reset { reason: Reason::WorkloadClosed, delivered };
@@ -105,13 +110,11 @@ pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &Spli
             Err(reset)
         }
         WorkloadEnd::Peer(error) => {
-            abort(&tcp);
             let ours = Reset { reason: Reason::Cancelled, delivered: written };
             probe.reset(ours);
             Err(said(&error).unwrap_or(ours))
         }
         WorkloadEnd::Idle => {
-            abort(&tcp);
             let reset = Reset { reason: Reason::Idle, delivered: written };
             probe.reset(reset);
             Err(reset)
@@ -137,6 +140,7 @@ enum WorkloadEnd {
 /// Hub side: client connection <-> stream; `first` goes to the stream before anything read from the client (a ClientHello).
 /// When the peer resets, the client's connection is reset too (SO_LINGER 0), never ended cleanly.
 pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, settings: &SpliceSettings) -> Spliced {
+    arm(&tcp);
     let probe = stream.probe();
     let (mut recv, mut send) = stream.split();
     let progress = Progress::new();
@@ -147,7 +151,10 @@ pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, set
         both(inbound, outbound, &progress, settings.idle).await
     };
     let end = match end {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            disarm(&tcp);
+            Ok(())
+        }
         Err(end) => {
             let reset = match &end {
                 End::Idle => Reset::not_delivered(Reason::Idle),
@@ -156,7 +163,6 @@ pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, set
                 }
                 End::Flow(_) => Reset::not_delivered(Reason::ClientGone),
             };
-            abort(&tcp);
             probe.reset(reset);
             Err(reset)
         }
@@ -167,6 +173,8 @@ pub async fn splice_client(mut tcp: TcpStream, stream: Stream, first: Bytes, set
 /// Hub side: client connection <-> TCP connection to a service. A failure of one resets the other. `from_tcp` counts what came
 /// from the client, `to_tcp` what went to it.
 pub async fn splice_tcp(mut client: TcpStream, mut service: TcpStream, first: Bytes, settings: &SpliceSettings) -> Spliced {
+    arm(&client);
+    arm(&service);
     let progress = Progress::new();
     let end = {
         let (client_read, client_write) = client.split();
@@ -175,13 +183,13 @@ pub async fn splice_tcp(mut client: TcpStream, mut service: TcpStream, first: By
         let outbound = pin!(copy::tcp_to_tcp(service_read, client_write, Bytes::new(), &progress, false));
         both(inbound, outbound, &progress, settings.idle).await
     };
-    let end = end.map_err(|end| {
-        abort(&client);
-        abort(&service);
-        match end {
-            End::Idle => Reset::not_delivered(Reason::Idle),
-            End::Flow(_) => Reset { reason: Reason::Cancelled, delivered: progress.in_count() },
-        }
+    if end.is_ok() {
+        disarm(&client);
+        disarm(&service);
+    }
+    let end = end.map_err(|end| match end {
+        End::Idle => Reset::not_delivered(Reason::Idle),
+        End::Flow(_) => Reset { reason: Reason::Cancelled, delivered: progress.in_count() },
     });
     Spliced { from_tcp: progress.in_count(), to_tcp: progress.out_count(), end }
 }
@@ -225,10 +233,16 @@ fn said(error: &StreamError) -> Option<Reset> {
     }
 }
 
-/// Makes the coming close an RST, so that the other side sees an abort and not an end.
-fn abort(tcp: &TcpStream) {
+/// Makes a close an RST (SO_LINGER 0) from here on, so that whatever cuts the splice short, its owner's end included, looks
+/// like an abort to the other side and not like an end.
+fn arm(tcp: &TcpStream) {
     // Fails only for a socket that is gone already.
     let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+}
+
+/// Makes a close an ordinary one again: all is well, and what is still in the send buffer must go out.
+fn disarm(tcp: &TcpStream) {
+    let _ = socket2::SockRef::from(tcp).set_linger(None);
 }
 
 #[cfg(test)]

@@ -63,9 +63,10 @@ impl Authority {
     }
 }
 
-/// Accepts one tunnel on the endpoint.
+/// Accepts one tunnel on the endpoint, which must come within 10 s.
 pub async fn accept(endpoint: &HubEndpoint) -> Tunnel {
-    match endpoint.accept().await.expect("the endpoint is open").establish().await {
+    let incoming = tokio::time::timeout(Duration::from_secs(10), endpoint.accept()).await.expect("somebody dials this endpoint");
+    match incoming.expect("the endpoint is open").establish().await {
         Ok(Established::Tunnel(tunnel)) => tunnel,
         other => panic!("expected a tunnel, not {other:?}"),
     }

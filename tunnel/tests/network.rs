@@ -1,5 +1,7 @@
 //! Tunnels over networks that lose, delay and swallow: a relay on loopback stands in for them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail it by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};

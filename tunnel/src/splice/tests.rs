@@ -44,7 +44,7 @@ async fn bed() -> Bed {
 }
 
 fn rst(tcp: TcpStream) {
-    abort(&tcp);
+    arm(&tcp);
     drop(tcp);
 }
 
@@ -284,6 +284,25 @@ async fn a_hub_that_cancels_resets_the_workloads_connection() {
     let (spliced, kind, ()) = within(async { tokio::join!(splice_workload(dialled, agent, &HTTP), talk, cancel) }).await;
     assert_eq!(kind, std::io::ErrorKind::ConnectionReset);
     assert_eq!(spliced.end, Err(Reset::not_delivered(Reason::ClientGone)));
+}
+
+#[tokio::test]
+async fn a_splice_that_is_dropped_looks_like_an_abort_on_both_sides() {
+    let Bed { _tunnels, mut hub, agent, dialled, mut workload } = bed().await;
+    {
+        let splice = splice_workload(dialled, agent, &TCP);
+        let halfway = async {
+            hub.write_chunk(Bytes::from_static(b"half a")).await.unwrap();
+            workload.read_exact(&mut [0; 6]).await.unwrap();
+        };
+        tokio::select! {
+            spliced = splice => panic!("{spliced:?}"),
+            () = halfway => {}
+        }
+    }
+    assert_eq!(within(workload.read_u8()).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let error = within(hub.read_chunk(1)).await.unwrap_err();
+    assert!(matches!(error, StreamError::Reset(reset) if reset.may_have_seen(u64::MAX - 1)), "{error:?}");
 }
 
 #[tokio::test]

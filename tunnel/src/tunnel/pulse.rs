@@ -73,10 +73,16 @@ impl Sampler {
         let watched = Arc::clone(&tunnels);
         task.spawn(async move {
             let mut tick = tokio::time::interval(SILENCE_SAMPLE);
-            // After a stall of this thread, the peers' datagrams wait in the socket: look once, later, not many times at once.
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut before = Instant::now();
             loop {
                 tick.tick().await;
+                // After a stall of this thread it is we who were silent: what peers have sent waits in the socket.
+                let stalled = before.elapsed() > 3 * SILENCE_SAMPLE;
+                before = Instant::now();
+                if stalled {
+                    continue;
+                }
                 let mut tunnels = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 tunnels.retain(|tunnel| match tunnel.upgrade() {
                     Some(tunnel) if tunnel.connection.close_reason().is_none() => {
