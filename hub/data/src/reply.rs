@@ -78,6 +78,8 @@ failures! {
     QueueFull: Hub, 503, "connection_limit_reached", "queue-full", "too many requests wait for this backend";
     /// The route's whole-request time ran out.
     RequestTimeout: Hub, 504, "http_response_timeout", "request-timeout", "the request took longer than its route allows";
+    /// The hub ends, and its time to finish old work is over.
+    HubDeadline: Hub, 503, "connection_terminated", "hub-deadline", "the hub was stopped";
     /// TLS settings of a backend cannot be used.
     BackendTls: Hub, 502, "proxy_configuration_error", "backend-tls-settings", "the backend's TLS settings cannot be used";
     /// A WebSocket was asked of a backend that cannot carry one.
@@ -100,8 +102,6 @@ failures! {
     AgentIdle: Agent, 504, "connection_read_timeout", "agent-idle", "the backend was silent for too long";
     /// The agent's drain deadline passed.
     AgentDeadline: Agent, 502, "connection_terminated", "drain-deadline", "the backend's agent was stopped";
-    /// The backend's name has no address.
-    Dns: Workload, 502, "dns_error", "dns", "the backend's name cannot be resolved";
     /// The backend refused the connection.
     ConnectRefused: Workload, 502, "connection_refused", "connect-refused", "the backend refused the connection";
     /// The backend did not answer a connection attempt.

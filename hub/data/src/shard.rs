@@ -1,9 +1,11 @@
 //! What one shard owns and lends to every request on it, and the task that follows the snapshot.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Cache};
 use figspan_model::snapshot::{Reader, Snapshot};
 use figspan_model::state::{Board, Book, Shard};
 use figspan_tunnel::drain::Drain;
@@ -20,10 +22,10 @@ const GAUGES: Duration = Duration::from_secs(1);
 pub struct ShardContext {
     /// Its index.
     pub shard: Shard,
-    /// Where snapshots come from.
-    pub reader: Reader,
-    /// Where it says which of them it works with.
-    pub board: Arc<Board>,
+    reader: Reader,
+    cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    current: RefCell<Rc<Arc<Snapshot>>>,
+    board: Arc<Board>,
     /// Pools and ways to backends.
     pub dialer: Dialer,
     /// How many requests live, and how many may be retries at once.
@@ -44,12 +46,20 @@ impl ShardContext {
             .inspect_err(|error| tracing::warn!(%error, "DNS cannot be used; services are reached by fixed addresses only"))
             .ok();
         let dialer = Dialer::new(shard, book, resolver, drain.clone());
-        Self { shard, reader, board, dialer, budget: Budget::default(), metrics, drain }
+        let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(reader.load())));
+        Self { shard, reader, cache, current, board, dialer, budget: Budget::default(), metrics, drain }
     }
 
-    /// The snapshot for one request.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.reader.load()
+    /// The newest snapshot, to keep for one request. Costs one read of a shared pointer; its count of owners, which all shards
+    /// would write, is touched only after a publication.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut cache = self.cache.borrow_mut();
+        let newest = cache.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(newest, &current) {
+            *current = Rc::new(Arc::clone(newest));
+        }
+        Rc::clone(&current)
     }
 
     /// Takes over the newest snapshot: what drains or vanished is closed first, then the board hears of the generation.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use figspan_proto::reset::{Reason, Reset};
 use http::{Method, request};
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
@@ -70,8 +71,6 @@ pub struct Wire {
     pub tunnel: Option<u64>,
     /// The client whose authentication it is bound to (NTLM, Negotiate).
     pub bound: Option<u64>,
-    /// Whether an exchange ended on it before.
-    pub reused: bool,
     /// When a byte last moved.
     pub progress: Instant,
     /// Set once pooled; wakes the pool.
@@ -106,7 +105,6 @@ impl Wire {
             trace,
             tunnel,
             bound: None,
-            reused: false,
             progress: Instant::now(),
             idle_wake: None,
             input: BytesMut::new(),
@@ -302,7 +300,6 @@ impl Wire {
 
     /// Frees what an idle connection need not hold.
     pub fn rest(&mut self) {
-        self.reused = true;
         self.input = BytesMut::new();
         self.out = BytesMut::new();
         self.scan = head::scan();
@@ -314,9 +311,9 @@ impl Wire {
     }
 
     /// Gives the exchange up; the peer hears why.
-    pub fn abandon(&mut self, reason: figspan_proto::reset::Reason) {
+    pub fn abandon(&mut self, reason: Reason) {
         if let Some(probe) = self.trace.probe() {
-            probe.reset(figspan_proto::reset::Reset::not_delivered(reason));
+            probe.reset(Reset::not_delivered(reason));
         }
         self.abandoned = true;
         if let Some(waker) = self.uploader.take() {
@@ -335,13 +332,16 @@ pub async fn upload_rest(wire: Shared, mut upload: Upload) {
     let sent = std::future::poll_fn(|cx| {
         let mut wire = wire.borrow_mut();
         if wire.abandoned {
-            return Poll::Ready(false);
+            return Poll::Ready(None);
         }
         wire.uploader = Some(cx.waker().clone());
-        wire.poll_send(cx, &mut upload).map(|sent| sent.is_ok())
+        wire.poll_send(cx, &mut upload).map(Some)
     })
     .await;
-    if sent {
-        wire.borrow_mut().finish();
+    match sent {
+        Some(Ok(())) => wire.borrow_mut().finish(),
+        // Half a request must not look like a whole one.
+        Some(Err(SendError::Client(_))) => wire.borrow_mut().abandon(Reason::ClientGone),
+        Some(Err(SendError::Io(_))) | None => {}
     }
 }

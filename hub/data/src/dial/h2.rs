@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Multiplexed {
     shard: Shard,
     hosts: RefCell<HashMap<Key, Rc<Host>>>,
-    stopped: Cell<bool>,
+    stopped: Rc<Cell<bool>>,
 }
 
 /// One endpoint's connections.
@@ -71,6 +71,8 @@ pub struct Link {
     until: Cell<Instant>,
     /// Whether a request ended on it before.
     used: Cell<bool>,
+    /// Nothing is kept any more.
+    stopped: Rc<Cell<bool>>,
     /// Until the workload's settings are known.
     ping: RefCell<Option<PingPong>>,
 }
@@ -142,7 +144,7 @@ impl Drop for Lease {
         if active == 0 && self.link.is_open() {
             self.link.state.pooled.add(self.link.shard, 1);
             self.link.until.set(Instant::now() + self.idle_time);
-            if self.link.state.draining.load(Ordering::Acquire) {
+            if self.link.stopped.get() || self.link.state.draining.load(Ordering::Acquire) {
                 self.link.close();
             }
         }
@@ -153,7 +155,7 @@ impl Drop for Lease {
 impl Multiplexed {
     /// None yet.
     pub fn new(shard: Shard) -> Self {
-        Self { shard, hosts: RefCell::default(), stopped: Cell::new(false) }
+        Self { shard, hosts: RefCell::default(), stopped: Rc::default() }
     }
 
     fn host(&self, key: Key, state: &Arc<EndpointState>) -> Rc<Host> {
@@ -255,6 +257,7 @@ impl Dialer {
             active: Cell::new(0),
             until: Cell::new(Instant::now() + call.limits.idle_stream_time),
             used: Cell::new(false),
+            stopped: Rc::clone(&self.multiplexed().stopped),
             ping: RefCell::new(connection.ping_pong()),
         });
         let weak = Rc::downgrade(&link);

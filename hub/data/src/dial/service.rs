@@ -85,7 +85,8 @@ impl Services {
                     tokio::select! {
                         () = lookups => {}
                         () = cancel.cancelled() => {}
-                        () = stopping.forced() => {}
+                        // What is known then is enough for what still runs.
+                        () = stopping.stopping() => {}
                     }
                 });
             }

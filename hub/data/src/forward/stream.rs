@@ -3,6 +3,9 @@
 //! Nothing of the client is sent here but the preamble, so that failures are tried elsewhere. Whether the agent's own connect
 //! succeeds is known only later, from a reset; see [`Connecting::again`].
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use figspan_model::routing::StreamRoute;
 use figspan_model::snapshot::Snapshot;
@@ -30,7 +33,7 @@ pub enum Connected {
 /// A connection's search for a way; keeps what was tried, so that it can go on after an agent said "not delivered".
 pub struct Connecting<'c> {
     shard: &'c ShardRef,
-    snapshot: std::sync::Arc<Snapshot>,
+    snapshot: Rc<Arc<Snapshot>>,
     route: &'c StreamRoute,
     client: &'c Client,
     tried: Tried,

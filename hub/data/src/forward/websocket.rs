@@ -38,7 +38,7 @@ pub fn carry(
         let Ok(Ok(client)) = tokio::time::timeout(HAND_OVER, websocket.client_io).await else { return };
         let (end, up, down) = tokio::select! {
             end = splice(client, workload, idle) => end,
-            () = forced.forced() => (Err(Failure::AgentDeadline), 0, 0),
+            () = forced.forced() => (Err(Failure::HubDeadline), 0, 0),
         };
         record.received_more(up);
         record.sent(down);

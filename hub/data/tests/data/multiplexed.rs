@@ -213,3 +213,19 @@ fn a_websocket_reaches_an_h2c_workload_by_extended_connect() {
         eventually("the WebSocket is over", || agent.state.in_flight.sum() == 0).await;
     });
 }
+
+#[test]
+fn a_stopping_shard_lets_go_of_shared_connections_when_their_last_request_ends() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let streams = serve(&agent, h2::server::Builder::new(), |_, respond| answer(respond, "vm-1"));
+        hub.publish(&[&agent]);
+        hub.get().await;
+        assert_eq!(agent.state.pooled.sum(), 1);
+        hub.shard.drain.stop();
+        eventually("the idle connection is closed", || agent.state.pooled.sum() == 0).await;
+        assert_eq!(hub.get().await, (200, "vm-1".to_owned()));
+        assert_eq!((agent.state.pooled.sum(), streams.get()), (0, 2));
+    });
+}
