@@ -1,7 +1,7 @@
 //! The hub's end: sockets that shards share by connection id, and the endpoints on them.
 //!
 //! One [`HubEndpoint`] per shard, made and driven on the shard's runtime. Promises that nothing of a connection reaches the hub
-//! before its handshake is over and its identity is checked: a verified agent becomes a [`Tunnel`], a client without a
+//! before its handshake is over and its identity is checked: a verified agent becomes a [`Tunnel`](crate::Tunnel), a client without a
 //! certificate may only redeem a grant. Attempts are bounded; under load, addresses must first prove themselves (Retry).
 
 mod cid;
