@@ -26,7 +26,7 @@ fn result(loaded: Result<Loaded, Vec<Finding>>) -> CheckResult {
 }
 
 /// What is wrong with the files that good settings name: certificates that do not parse or do not fit their keys.
-fn files(loaded: &Loaded) -> Vec<String> {
+pub(crate) fn files(loaded: &Loaded) -> Vec<String> {
     let mut errors = Vec::new();
     for listener in &loaded.routing.listeners {
         if let ListenerProtocol::Https { certificates } = &listener.protocol

@@ -110,6 +110,10 @@ impl Hub {
         let Options { config, ca, log, clock } = options;
         let seen = config.text();
         let loaded = config.read(seen.as_deref()).map_err(|errors| StartError::Config(check::texts(&errors)))?;
+        let wrong_files = check::files(&loaded);
+        if !wrong_files.is_empty() {
+            return Err(StartError::Config(wrong_files));
+        }
         let settings = loaded.settings;
         let shards = settings.hub.shards;
         let book = Book::new(shards);
@@ -119,7 +123,7 @@ impl Hub {
 
         // What can fail for reasons outside the process comes first, while there is nothing to undo.
         let listeners = Listeners::new();
-        let plan = listeners.plan(&routing.listeners, shards).map_err(StartError::Config)?;
+        let plan = listeners.plan(&routing.listeners, shards).map_err(|errors| failed(errors.join("\n")))?;
         let udp = bind_shards(settings.tunnel.address, shards).map_err(|error| {
             failed(format!("tunnel.address {}: {error}; free the port, or use another address", settings.tunnel.address))
         })?;

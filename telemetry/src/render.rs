@@ -9,8 +9,10 @@ use crate::entry::{Entry, Value};
 
 /// `2026-11-21T04:05:06.123456Z INFO figspan_hub::shard listening listener=web address=0.0.0.0:8080`
 pub(crate) fn text(entry: &Entry, out: &mut String) {
-    let _ = write!(out, "{} {:>5} {} ", time(entry), entry.level, escaped(&entry.target));
-    out.push_str(&escaped(&entry.message));
+    let _ = write!(out, "{} {:>5} {}", time(entry), entry.level, escaped(&entry.target));
+    if !entry.message.is_empty() {
+        let _ = write!(out, " {}", escaped(&entry.message));
+    }
     for (name, value) in &entry.fields {
         let _ = write!(out, " {name}=");
         match value {

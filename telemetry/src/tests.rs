@@ -46,6 +46,12 @@ fn text_keeps_fields_and_quotes_what_could_be_misread() {
 }
 
 #[test]
+fn an_event_without_a_message_leaves_no_gap() {
+    let log = written(LogSettings::default(), |_| tracing::info!(target: ACCESS, status = 200));
+    assert!(log.ends_with("  INFO figspan::access status=200\n"), "{log}");
+}
+
+#[test]
 fn nothing_from_the_network_ends_a_line_or_steers_a_terminal() {
     let evil = "x\n2026 ERROR forged\u{1b}[2J\r\u{9b}31m\u{202e}";
     for format in [Format::Text, Format::Json] {
