@@ -28,7 +28,7 @@ use crate::identity::Holder;
 use crate::receive::Receiver;
 use crate::uplinks::Uplinks;
 use crate::workers::Workers;
-use plan::{Dial, Planner};
+use plan::{Dial, Planner, Said};
 
 /// Messages to the keeper that wait; senders wait too when it is full.
 const EVENTS: usize = 64;
@@ -296,7 +296,8 @@ impl Running {
         match heard {
             Heard::Hello(hello, keep) => {
                 let Some(known) = self.known.get_mut(&tunnel) else { return };
-                let keeps = self.planner.hello(&known.dial, tunnel, known.replica.clone(), hello.shard, hello.shards, now, rand::random());
+                let said = Said { replica: known.replica.clone(), shard: hello.shard, shards: hello.shards };
+                let keeps = self.planner.hello(&known.dial, tunnel, said, now, rand::random());
                 if keeps {
                     known.up = true;
                     let skew_ms = skew(unix_ms(SystemTime::now()), hello.time_ms);

@@ -114,18 +114,12 @@ pub struct Changes {
 }
 
 /// All uplinks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Uplinks {
     map: ArcSwap<HashMap<UplinkName, Arc<Uplink>>>,
     advertised: watch::Sender<Arc<Advertisement>>,
     counts: Mutex<HashMap<UplinkName, Arc<Counts>>>,
     verdicts: Mutex<BTreeMap<UplinkName, BTreeMap<ReplicaId, Verdict>>>,
-}
-
-impl Default for Uplinks {
-    fn default() -> Self {
-        Self { map: ArcSwap::default(), advertised: watch::Sender::default(), counts: Mutex::default(), verdicts: Mutex::default() }
-    }
 }
 
 impl Uplinks {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 fn agent(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_figspan-agent"));
     command.current_dir(folder).args(arguments).env_remove("CREDENTIALS_DIRECTORY").stdin(std::process::Stdio::null());
-    command.output().unwrap()
+    command.output().expect("the agent runs")
 }
 
 fn out(output: &Output) -> String {
@@ -18,9 +18,9 @@ fn err(output: &Output) -> String {
 }
 
 fn folder(settings: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be made");
     let state = format!("state_dir = {:?}\n[status]\nsocket = {:?}\n", folder.path().join("state"), folder.path().join("status.sock"));
-    std::fs::write(folder.path().join("agent.toml"), state + settings).unwrap();
+    std::fs::write(folder.path().join("agent.toml"), state + settings).expect("the folder can be written");
     folder
 }
 

@@ -45,6 +45,17 @@ pub struct Dial {
     pub shard: u8,
 }
 
+/// Who a hub said that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// The shard at the end of the tunnel.
+    pub shard: u8,
+    /// Its shards.
+    pub shards: u8,
+}
+
 #[derive(Debug)]
 struct Attempts {
     dialling: bool,
@@ -155,7 +166,8 @@ impl Planner {
     }
 
     /// The hub at the end of a new tunnel said who it is. Returns whether the tunnel shall be kept.
-    pub fn hello(&mut self, dial: &Dial, tunnel: u64, replica: ReplicaId, shard: u8, shards: u8, now: Instant, random: f64) -> bool {
+    pub fn hello(&mut self, dial: &Dial, tunnel: u64, said: Said, now: Instant, random: f64) -> bool {
+        let Said { replica, shard, shards } = said;
         self.answers.insert(dial.address, replica.clone());
         let keep = !self.is_redundant(&replica, shard);
         let granted = match &dial.wish {

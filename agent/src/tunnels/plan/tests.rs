@@ -35,7 +35,7 @@ impl Bench {
 
     fn answer(&mut self, dial: &Dial, id: &str, shard: u8, shards: u8) -> bool {
         self.tunnels += 1;
-        self.planner.hello(dial, self.tunnels, replica(id), shard, shards, self.now, 1.0)
+        self.planner.hello(dial, self.tunnels, Said { replica: replica(id), shard, shards }, self.now, 1.0)
     }
 
     /// Lets the hub `id` with `shards` answer all dials until none is left.
