@@ -24,7 +24,7 @@ use crate::dial::Fault;
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
 use crate::dial::upload::Upload;
-use crate::exchange::{Inbound, Outbound, WebSocket};
+use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
 use crate::metrics::{Limit, Retry};
 use crate::reply::Failure;
 use crate::retry::{MAX_ATTEMPTS, Verdict, verdict};
@@ -193,6 +193,7 @@ fn deliver(
             attempt::note_bound(shard, client, head.headers_mut());
             record.answered(head.status());
             rest.spawn(shard, upload);
+            head.extensions_mut().insert(Pause(rule.timeouts.idle));
             let body = answer::Tracked::new(body, deadline, record);
             head.map(|()| Body::stream(body))
         }

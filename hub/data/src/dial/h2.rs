@@ -10,7 +10,7 @@ pub mod exchange;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,6 +39,9 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a stream's request that may wait inside the connection.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// How long a workload may take to answer the first PING.
+const SETTLE_WAIT: Duration = Duration::from_secs(2);
+
 /// How often unused connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,13 @@ struct Host {
     freed: Notify,
 }
 
+impl Host {
+    /// Whether a connection is so new that it may yet turn out to have room.
+    fn unsettled(&self) -> bool {
+        self.links.borrow().iter().any(|link| link.is_open() && !link.settled.get())
+    }
+}
+
 /// One connection.
 pub struct Link {
     send: RefCell<Option<SendRequest<Bytes>>>,
@@ -73,22 +83,30 @@ pub struct Link {
     used: Cell<bool>,
     /// Nothing is kept any more.
     stopped: Rc<Cell<bool>>,
-    /// Until the workload's settings are known.
-    ping: RefCell<Option<PingPong>>,
+    /// Whether the workload's settings are known. Until then one stream at a time is asked of it: more could be refused.
+    settled: Cell<bool>,
+    settling: Notify,
 }
 
 impl Link {
-    /// Waits until the workload's settings are known: they come before its answer to a PING.
+    /// Waits until the workload's settings are known.
     pub async fn settled(&self, wait: Duration) {
-        let ping = self.ping.borrow_mut().take();
-        if let Some(mut ping) = ping {
+        let known = self.settling.notified();
+        if !self.settled.get() {
             // Without an answer the settings stay unknown, and what needs them is refused.
-            let _ = tokio::time::timeout(wait, ping.ping(Ping::opaque())).await;
+            let _ = tokio::time::timeout(wait, known).await;
         }
     }
 
+    /// The workload's settings are known.
+    fn settle(&self) {
+        self.settled.set(true);
+        self.settling.notify_waiters();
+    }
+
     fn has_room(&self) -> bool {
-        self.send.borrow().as_ref().is_some_and(|send| self.active.get() < send.current_max_send_streams().max(1))
+        let most = |send: &SendRequest<Bytes>| if self.settled.get() { send.current_max_send_streams() } else { 1 };
+        self.send.borrow().as_ref().is_some_and(|send| self.active.get() < most(send).max(1))
     }
 
     /// Takes the connection out of use; it ends with its last stream.
@@ -214,9 +232,9 @@ impl Dialer {
             if let Some(lease) = free {
                 return Ok(lease);
             }
-            if !host.dialling.get() && host.links.borrow().len() < MAX_LINKS {
+            if !host.dialling.get() && !host.unsettled() && host.links.borrow().len() < MAX_LINKS {
                 let dialling = Dialling::begin(&host);
-                let link = self.link(place, call).await?;
+                let link = self.link(place, call, &host).await?;
                 let lease = Lease::new(&link, &host, idle_time);
                 host.links.borrow_mut().push(link);
                 drop(dialling);
@@ -232,7 +250,7 @@ impl Dialer {
     }
 
     /// Dials a connection and starts the task that carries it.
-    async fn link(&self, place: &Place, call: &Call<'_>) -> Result<Rc<Link>, Failure> {
+    async fn link(&self, place: &Place, call: &Call<'_>, host: &Rc<Host>) -> Result<Rc<Link>, Failure> {
         let way = self.open(place, Kind::Http, call).await?;
         let mut builder = h2::client::Builder::new();
         builder
@@ -258,18 +276,37 @@ impl Dialer {
             until: Cell::new(Instant::now() + call.limits.idle_stream_time),
             used: Cell::new(false),
             stopped: Rc::clone(&self.multiplexed().stopped),
-            ping: RefCell::new(connection.ping_pong()),
+            settled: Cell::new(false),
+            settling: Notify::new(),
         });
+        let settled = settle(connection.ping_pong(), Rc::downgrade(&link), Rc::clone(host));
         let weak = Rc::downgrade(&link);
         self.tasks().spawn_local(async move {
             // How it ended is told to each of its streams by h2 itself.
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = settled => {}
+            }
             if let Some(link) = weak.upgrade() {
                 link.close();
             }
         });
         Ok(link)
     }
+}
+
+/// Learns the workload's settings, which come before its answer to a PING; then waits for ever.
+async fn settle(ping: Option<PingPong>, link: Weak<Link>, host: Rc<Host>) {
+    if let Some(mut ping) = ping {
+        // A workload that answers no PING has had time enough to say its settings.
+        let _ = tokio::time::timeout(SETTLE_WAIT, ping.ping(Ping::opaque())).await;
+    }
+    if let Some(link) = link.upgrade() {
+        link.settle();
+    }
+    host.freed.notify_waiters();
+    drop(host);
+    std::future::pending().await
 }
 
 /// Marks that somebody dials, until dropped.

@@ -1,6 +1,7 @@
 //! From an admitted request to a scripted agent and back, through a real tunnel.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use figspan_data::body::Body;
@@ -267,7 +268,7 @@ fn a_client_that_goes_away_resets_the_workloads_stream() {
         drop(request);
         assert_eq!(agent.state.in_flight.sum(), 0);
         taken.request().await;
-        let fate = taken.stream.probe().fate_within(std::time::Duration::from_secs(2)).await;
+        let fate = taken.stream.probe().fate_within(Duration::from_secs(2)).await;
         assert_eq!(fate.map(|reset| reset.reason), Some(Reason::ClientGone));
         assert_eq!(hub.metrics().failed(Failure::ClientGone), 1);
     });
@@ -414,7 +415,7 @@ fn retries_above_the_budget_are_answered_and_counted() {
 fn a_workload_that_says_nothing_is_a_504_and_its_stream_is_reset() {
     run(|| async {
         let hub = Hub::new();
-        hub.timeouts.borrow_mut().first_byte = Some(std::time::Duration::from_millis(50));
+        hub.timeouts.borrow_mut().first_byte = Some(Duration::from_millis(50));
         let agent = Agent::join("vm-1", &hub.book).await;
         hub.publish(&[&agent]);
         let (response, mut taken) = tokio::join!(hub.send(get()), agent.take());
@@ -423,7 +424,7 @@ fn a_workload_that_says_nothing_is_a_504_and_its_stream_is_reset() {
             (504, "figspan; error=http_response_timeout; details=\"first-byte-timeout\"")
         );
         taken.request().await;
-        let fate = taken.stream.probe().fate_within(std::time::Duration::from_secs(2)).await;
+        let fate = taken.stream.probe().fate_within(Duration::from_secs(2)).await;
         assert_eq!(fate.map(|reset| reset.reason), Some(Reason::Cancelled));
     });
 }
@@ -448,5 +449,95 @@ fn connections_bound_to_a_clients_authentication_are_not_shared() {
         assert_eq!(streams.get(), 1);
         text(hub.send_as(other, get())).await;
         assert_eq!(streams.get(), 2);
+    });
+}
+
+#[test]
+fn a_body_that_stalls_breaks_after_the_idle_time_and_not_before() {
+    run(|| async {
+        let hub = Hub::new();
+        hub.timeouts.borrow_mut().idle = Some(Duration::from_millis(150));
+        let agent = Agent::join("vm-1", &hub.book).await;
+        agent.script(|mut taken| async move {
+            taken.request().await;
+            taken.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n").await;
+            // Longer in all than the idle time, never silent for so long.
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                taken.say("x").await;
+            }
+            taken.request().await;
+        });
+        hub.publish(&[&agent]);
+        let mut body = hub.send(get()).await.into_body();
+        for _ in 0..4 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        }
+        assert!(body.frame().await.unwrap().is_err());
+        drop(body);
+        assert_eq!((hub.metrics().failed(Failure::WorkloadIdle), agent.state.in_flight.sum()), (1, 0));
+    });
+}
+
+#[test]
+fn the_time_of_a_whole_request_bounds_its_head_and_its_body() {
+    run(|| async {
+        let hub = Hub::new();
+        hub.timeouts.borrow_mut().request = Some(Duration::from_millis(80));
+        let agent = Agent::join("vm-1", &hub.book).await;
+        agent.script(|mut taken| async move {
+            if taken.request().await.is_some_and(|request| request.starts_with("GET")) {
+                taken.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx").await;
+            }
+            taken.request().await;
+        });
+        hub.publish(&[&agent]);
+        let response = hub.send(post("order")).await;
+        assert_eq!((response.status().as_u16(), response.headers()["figspan-reason"].to_str().unwrap()), (504, "request-timeout"));
+        assert!(hub.send(get()).await.into_body().collect().await.is_err());
+        assert_eq!((hub.metrics().failed(Failure::RequestTimeout), agent.state.in_flight.sum()), (2, 0));
+    });
+}
+
+#[test]
+fn a_stream_that_ends_its_work_after_the_drain_began_is_not_kept() {
+    run(|| async {
+        let hub = Hub::new();
+        let agent = Agent::join("vm-1", &hub.book).await;
+        hub.publish(&[&agent]);
+        let workload = async {
+            let mut taken = agent.take().await;
+            taken.request().await.unwrap();
+            agent.weight.set(0);
+            agent.state.draining.store(true, Ordering::Release);
+            hub.publish(&[&agent]);
+            taken.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            taken
+        };
+        let (answer, _taken) = tokio::join!(hub.get(), workload);
+        assert_eq!(answer, (200, "ok".to_owned()));
+        assert_eq!((agent.state.pooled.sum(), agent.state.in_flight.sum()), (0, 0));
+    });
+}
+
+#[test]
+fn half_an_upload_is_never_taken_for_a_whole_one() {
+    run(|| async {
+        let hub = Hub::new();
+        let agent = Agent::join("vm-1", &hub.book).await;
+        hub.publish(&[&agent]);
+        let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(4);
+        sender.send("hello").await.unwrap();
+        let mut order = request(Method::POST, tokio_stream(receiver));
+        order.headers_mut().insert("content-length", 10.into());
+        drop(sender);
+        let fate = async {
+            let stream = agent.tunnel.accept().await.unwrap();
+            stream.probe().fate_within(Duration::from_secs(2)).await
+        };
+        let (response, fate) = tokio::join!(hub.send(order), fate);
+        assert_eq!((response.status().as_u16(), response.headers()["figspan-reason"].to_str().unwrap()), (400, "client-body"));
+        assert_eq!(fate.map(|reset| reset.reason), Some(Reason::ClientGone));
+        assert_eq!(agent.state.failed.sum(), 0);
     });
 }

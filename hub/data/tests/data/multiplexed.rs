@@ -229,3 +229,50 @@ fn a_stopping_shard_lets_go_of_shared_connections_when_their_last_request_ends()
         assert_eq!((agent.state.pooled.sum(), streams.get()), (0, 2));
     });
 }
+
+#[test]
+fn requests_beyond_what_a_workload_allows_at_once_wait_and_are_answered() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(2);
+        let streams = serve(&agent, builder, |_, respond| {
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                answer(respond, "vm-1");
+            });
+        });
+        hub.publish(&[&agent]);
+        // The first teaches the hub the workload's limit.
+        hub.get().await;
+        let all = futures_util::future::join_all((0..40).map(|_| hub.get())).await;
+        assert!(all.iter().all(|answer| *answer == (200, "vm-1".to_owned())), "{all:?}");
+        assert!(streams.get() <= 4);
+        assert_eq!(agent.state.in_flight.sum(), 0);
+    });
+}
+
+#[test]
+fn a_workload_that_goes_away_finishes_what_it_took_and_the_rest_goes_elsewhere() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let streams = agent.script(|taken| async move {
+            let mut connection = h2::server::Builder::new().handshake::<_, Bytes>(taken.stream).await.unwrap();
+            let (_, respond) = connection.accept().await.unwrap().unwrap();
+            // GOAWAY first, then the answer to the request that was taken.
+            connection.graceful_shutdown();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                answer(respond, "last");
+            });
+            while connection.accept().await.is_some() {}
+        });
+        hub.publish(&[&agent]);
+        for _ in 0..3 {
+            assert_eq!(text(hub.send(post("order"))).await, (200, "last".to_owned()));
+        }
+        assert_eq!((streams.get(), agent.state.failed.sum()), (3, 0));
+    });
+}
