@@ -38,6 +38,12 @@ pub(crate) struct Global {
     /// PEM file with the roots that an https hub's certificate must chain to [default: the system's]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// PEM file with a certificate to show to an https hub that asks for one
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
     /// How the answer looks
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub(crate) output: Format,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use figspan_proto::admin::Problem;
 use figspan_proto::control::plain;
 use figspan_tunnel::backend_tls::BackendTlsClient;
+use figspan_tunnel::front_tls::PemPair;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -28,6 +29,17 @@ const ANSWER_TIME: Duration = Duration::from_secs(15);
 /// Largest answer read: ten thousand routes fit several times over.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// What a hub on TCP wants to see; on a Unix socket nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// The bearer token.
+    pub token: Option<String>,
+    /// Roots that an https hub's certificate must chain to; `None` is the system's store.
+    pub roots_pem: Option<String>,
+    /// Our own certificate.
+    pub certificate: Option<PemPair>,
+}
+
 /// A hub to ask.
 #[derive(Debug)]
 pub struct Client {
@@ -38,18 +50,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// `operator`: who asks, for the audit. `token`: for TCP. `roots_pem`: what an https hub's certificate must chain to; `None` is the system's store.
-    pub fn new(target: Target, operator: &str, token: Option<&str>, roots_pem: Option<&str>) -> Result<Self, CtlError> {
+    /// `operator`: who asks, for the audit. `proof`: what a hub on TCP wants to see.
+    pub fn new(target: Target, operator: &str, proof: &Proof) -> Result<Self, CtlError> {
         let operator = HeaderValue::try_from(plain(operator)).unwrap_or(HeaderValue::from_static("unknown"));
-        let token = token.map(|token| HeaderValue::try_from(format!("Bearer {}", token.trim()))).transpose();
+        let token = proof.token.as_ref().map(|token| HeaderValue::try_from(format!("Bearer {}", token.trim()))).transpose();
         let mut token = token.map_err(|_| CtlError::Usage("the token file holds characters that no token has".to_owned()))?;
         if let Some(token) = &mut token {
             token.set_sensitive(true);
         }
+        let roots = proof.roots_pem.as_deref();
         let tls = match &target {
             Target::Https { host, .. } => {
-                let client = BackendTlsClient::new(host, roots_pem, Some(false));
-                Some(client.map_err(|error| CtlError::Usage(format!("cannot set up TLS to {target}: {error}; see --ca")))?)
+                let client = match &proof.certificate {
+                    None => BackendTlsClient::new(host, roots, Some(false)),
+                    Some(pair) => BackendTlsClient::with_certificate(host, roots, Some(false), pair),
+                };
+                let mend = "see --ca, --certificate and --key";
+                Some(client.map_err(|error| CtlError::Usage(format!("cannot set up TLS to {target}: {error}; {mend}")))?)
             }
             _ => None,
         };

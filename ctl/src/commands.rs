@@ -8,8 +8,10 @@ mod weight;
 
 use std::path::Path;
 
+use figspan_tunnel::front_tls::PemPair;
+
 use crate::args::{Agent, Cli, Command, Drain, Undrain, Uplink};
-use crate::client::Client;
+use crate::client::{Client, Proof};
 use crate::error::{CtlError, Exit};
 use crate::terminal::Terminal;
 use crate::{Surroundings, args};
@@ -49,9 +51,16 @@ fn client(global: &args::Global, around: &Surroundings) -> Result<Client, CtlErr
         (None, Some(text)) => text.parse().map_err(|error| CtlError::Usage(format!("FIGSPAN_HUB: {error}")))?,
         (None, None) => Default::default(),
     };
+    let certificate = match (&global.certificate, &global.key) {
+        (Some(certificate), Some(key)) => {
+            let source = certificate.display().to_string();
+            Some(PemPair { source, certificate: read(certificate)?, key: read(key)? })
+        }
+        _ => None,
+    };
     let token = global.token_file.as_deref().map(read).transpose()?;
-    let roots = global.ca.as_deref().map(read).transpose()?;
-    Client::new(target, &around.operator, token.as_deref(), roots.as_deref())
+    let roots_pem = global.ca.as_deref().map(read).transpose()?;
+    Client::new(target, &around.operator, &Proof { token, roots_pem, certificate })
 }
 
 /// Reads a file; `-` is standard input.

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-pub use client::Client;
+pub use client::{Client, Proof};
 pub use error::{CtlError, Exit};
 pub use target::Target;
 pub use terminal::{Format, Terminal};

@@ -3,9 +3,11 @@
 mod answers;
 mod fake_hub;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use fake_hub::{FakeHub, Reply};
+use figspan_tunnel::front_tls::PemPair;
 use serde_json::json;
 
 use crate::{Exit, Surroundings, Terminal};
@@ -271,6 +273,45 @@ fn a_token_goes_to_a_hub_on_tcp() {
     assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
     assert_eq!(hub.only().authorization, "Bearer s3cret");
     assert!(ran.out.starts_with("Replica:           hub-0\nReady:             yes\n"), "{}", ran.out);
+}
+
+/// A certificate that is its own root, and the files of it.
+fn certificate(dir: &Path, name: &str) -> PemPair {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let pair = PemPair { source: name.to_owned(), certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() };
+    std::fs::write(dir.join(format!("{name}.pem")), &pair.certificate).unwrap();
+    std::fs::write(dir.join(format!("{name}.key")), &pair.key).unwrap();
+    pair
+}
+
+#[test]
+fn an_https_hub_is_believed_only_with_the_right_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pair, _) = (certificate(dir.path(), "localhost"), certificate(dir.path(), "other"));
+    let hub = FakeHub::start_tls(&pair, None, |_| Reply::ok(answers::status(1, 1)));
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let ran = ctl(&hub.address(), &["status", "--ca", &file("localhost.pem")]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let ran = ctl(&hub.address(), &["status", "--ca", &file("other.pem")]);
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.err.contains("TLS:") && ran.err.contains("--ca FILE"), "{}", ran.err);
+    assert_eq!(hub.asked().len(), 1, "nothing is asked of a hub that is not believed");
+}
+
+#[test]
+fn a_hub_that_asks_for_a_certificate_is_shown_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, operator) = (certificate(dir.path(), "localhost"), certificate(dir.path(), "operator"));
+    let hub = FakeHub::start_tls(&server, Some(&operator.certificate), |_| Reply::ok(answers::status(1, 1)));
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (ca, own, key) = (file("localhost.pem"), file("operator.pem"), file("operator.key"));
+    let ran = ctl(&hub.address(), &["status", "--ca", &ca, "--certificate", &own, "--key", &key]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let ran = ctl(&hub.address(), &["status", "--ca", &ca]);
+    assert_eq!(ran.exit, Exit::Failed, "{}", ran.out);
+    assert_eq!(ctl(&hub.address(), &["status", "--ca", &ca, "--certificate", &own]).exit, Exit::Usage);
+    assert_eq!(hub.asked().len(), 1);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use figspan_ctl::{Client, Target};
-use figspan_proto::admin::{ConfigStatus, CreateGrant, CreatedGrant, SetWeight, Status, Uplink, WeightChange};
+use figspan_ctl::{Client, Proof, Target};
+use figspan_proto::admin::{ConfigStatus, CreateGrant, CreatedGrant, ResetWeight, SetWeight, Status, Uplink, WeightChange};
 use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 use http::Method;
@@ -65,7 +65,7 @@ impl Bridge {
         write(&file, &config::hub(&plan, &dir, plan.listen, &services, written))?;
         let hub = Hub::start(&file).context("the hub did not start")?;
         let socket = dir.join("admin.sock");
-        let client = Client::new(Target::Unix(socket.clone()), "figspan-try", None, None)?;
+        let client = Client::new(Target::Unix(socket.clone()), "figspan-try", &Proof::default())?;
         let (listen, tunnel) = (hub.listener(config::LISTENER)?, hub.tunnel());
 
         let mut agents = Vec::new();
@@ -124,6 +124,16 @@ impl Bridge {
             }
             tokio::time::sleep(EVERY).await;
         }
+    }
+
+    /// Takes back what an operator said about weights in an earlier run with the same --state-dir.
+    pub(crate) async fn forget_overrides(&self) -> anyhow::Result<()> {
+        let uplinks: Vec<Uplink> = self.client.get("/v1/uplinks").await?;
+        for uplink in uplinks.iter().filter(|uplink| uplink.weight_override.is_some()) {
+            let reset = ResetWeight { agent: None, reason: "figspan-try: begins anew".to_owned(), dry_run: false };
+            let _: WeightChange = self.client.send(Method::DELETE, &format!("/v1/uplinks/{}/weight", uplink.name), &reset).await?;
+        }
+        Ok(())
     }
 
     /// Waits until every uplink is ready on every agent; says why not otherwise.

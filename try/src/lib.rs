@@ -83,7 +83,7 @@ async fn go(plan: Plan) -> anyhow::Result<ExitCode> {
     let exit = match &once {
         Some(once) => tokio::select! {
             exit = unattended(&mut bridge, once) => exit,
-            () = &mut ended => Ok(ExitCode::FAILURE),
+            () = &mut ended => Err(anyhow::anyhow!("interrupted; nothing is proven")),
             died = hub.died() => Err(died),
         },
         None => tokio::select! {
@@ -95,10 +95,12 @@ async fn go(plan: Plan) -> anyhow::Result<ExitCode> {
     for fault in &faults {
         tell::advice(&format!("figspan-try: {fault}"));
     }
-    Ok(if faults.is_empty() { exit? } else { ExitCode::FAILURE })
+    let exit = exit?;
+    Ok(if faults.is_empty() { exit } else { ExitCode::FAILURE })
 }
 
 async fn unattended(bridge: &mut Bridge, once: &Once) -> anyhow::Result<ExitCode> {
+    bridge.forget_overrides().await?;
     bridge.until_ready().await?;
     let report = journey::run(bridge, once.time, tell::answer).await?;
     tell::answer("");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
-use figspan_ctl::{Client, Target};
+use figspan_ctl::{Client, Proof, Target};
 use http::HeaderValue;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(bridge: &Bridge, mut ended: Pin<&mut impl Future<Output 
     } else {
         None
     };
-    let client = Client::new(Target::Unix(bridge.socket.clone()), "figspan-try", None, None)?;
+    let client = Client::new(Target::Unix(bridge.socket.clone()), "figspan-try", &Proof::default())?;
     let mut observer = Observer::new(client, bridge.hub.metrics());
     let mut screen = if std::io::stdout().is_terminal() && !plan.no_tui { Some(Screen::open()?) } else { None };
     let deadline = plan.duration.map(|duration| Instant::now() + duration);

@@ -1,5 +1,7 @@
 //! The open-ended run, without a terminal: what it prints works as printed, and nothing outlives it.
 
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -113,4 +115,18 @@ fn it_ends_by_itself_in_time_and_leaves_nothing() {
     live.until(|line| line.contains("agents 1/1"));
     assert!(live.child.wait().unwrap().success());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_kept_directory_serves_again_although_everything_was_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    for _ in 0..2 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_figspan-try"));
+        command.args(["--once", "--duration", "2s", "--rate", "300", "--state-dir"]).arg(&state).stdin(Stdio::null());
+        let ran = command.output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{said}");
+    }
+    assert!(state.join("agents/vm-1/state/identity/chain.pem").exists() && !state.join("agents/vm-1/token").exists());
 }

@@ -1,5 +1,7 @@
 //! The whole journey, unattended, with the real binary: hub, agents, grants, QUIC, load, drain.
 
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
 use std::process::{Command, Stdio};
 
 #[test]

@@ -7,11 +7,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use crate::front_tls::Duplex;
+use crate::front_tls::{Duplex, PemPair};
 use crate::{identity, tls};
 
 /// How long a handshake may take, first byte to last.
@@ -26,6 +27,9 @@ pub enum BackendTlsError {
     /// The roots cannot be read.
     #[error("cannot use the CA certificates: {0}")]
     Roots(String),
+    /// Our own certificate cannot be shown.
+    #[error("cannot use the certificate of {0}")]
+    Certificate(String),
     /// The system has none.
     #[error("the system has no CA certificates ({0}); install ca-certificates, or give tls.ca_certificate")]
     NoSystemRoots(String),
@@ -48,12 +52,34 @@ impl BackendTlsClient {
     /// Takes the name that the backend must prove and the roots to believe: PEM, or with `None` the system's. `alpn_h2`: offer
     /// h2, else http/1.1; `None` offers nothing (TCP).
     pub fn new(hostname: &str, roots_pem: Option<&str>, alpn_h2: Option<bool>) -> Result<Self, BackendTlsError> {
+        Self::build(hostname, roots_pem, alpn_h2, None)
+    }
+
+    /// The same for a server that asks who its client is; shows the pair's certificate.
+    pub fn with_certificate(
+        hostname: &str,
+        roots_pem: Option<&str>,
+        alpn_h2: Option<bool>,
+        pair: &PemPair,
+    ) -> Result<Self, BackendTlsError> {
+        Self::build(hostname, roots_pem, alpn_h2, Some(pair))
+    }
+
+    fn build(hostname: &str, roots_pem: Option<&str>, alpn_h2: Option<bool>, pair: Option<&PemPair>) -> Result<Self, BackendTlsError> {
         let name = ServerName::try_from(hostname.to_owned()).map_err(|_| BackendTlsError::Hostname(hostname.to_owned()))?;
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(tls::provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::clone(tls::provider()))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
-            .with_root_certificates(roots(roots_pem)?)
-            .with_no_client_auth();
+            .with_root_certificates(roots(roots_pem)?);
+        let mut config = match pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let unusable = |why: String| BackendTlsError::Certificate(format!("{}: {why}", pair.source));
+                let chain = identity::certificates("the client certificate", &pair.certificate).map_err(|error| unusable(error.to_string()))?;
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| unusable(error.to_string()))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| unusable(error.to_string()))?
+            }
+        };
         config.alpn_protocols = match alpn_h2 {
             Some(true) => vec![b"h2".to_vec()],
             Some(false) => vec![b"http/1.1".to_vec()],

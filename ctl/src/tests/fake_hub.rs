@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use figspan_tunnel::front_tls::{FrontTls, PemPair};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -77,6 +78,27 @@ impl FakeHub {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     serve(listener.accept().await.unwrap().0, &record, &answers).await;
+                }
+            });
+        });
+        Self { address, asked, _dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Over TLS, under the name `localhost`; with `client_roots` only for those who show a certificate.
+    pub(super) fn start_tls(pair: &PemPair, client_roots: Option<&str>, answers: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
+        let tls = FrontTls::for_operators(pair, client_roots).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let asked = Arc::default();
+        let (record, answers): (Arc<Mutex<Vec<Asked>>>, Answers) = (Arc::clone(&asked), Arc::new(Mutex::new(answers)));
+        std::thread::spawn(move || {
+            run(async move {
+                listener.set_nonblocking(true).unwrap();
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                loop {
+                    if let Ok(stream) = tls.accept(listener.accept().await.unwrap().0).await {
+                        serve(stream.io, &record, &answers).await;
+                    }
                 }
             });
         });

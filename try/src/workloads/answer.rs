@@ -77,7 +77,7 @@ pub(super) async fn answer(about: &About, request: Request<Incoming>) -> Respons
 fn echo(id: u64, received: u64) -> Response<Chunks> {
     let body = body_of(id);
     let wrote = format!("{} {:016x}", body.len(), sum(&body));
-    let chunked = id % 8 == 0;
+    let chunked = id.is_multiple_of(8);
     let mut response = Response::new(if chunked { Chunks::parts(body) } else { Chunks::whole(body) });
     let headers = response.headers_mut();
     headers.insert(ID, id_text(id));
