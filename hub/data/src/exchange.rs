@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
+use figspan_model::routing::Timeouts;
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -35,6 +37,18 @@ pub struct WebSocket {
     /// Resolves to the client's bytes after the inbound half has sent 101 (h1) or 200 (h2), which it does when the answer to
     /// the request is `101 Switching Protocols`.
     pub client_io: ClientIo,
+}
+
+/// In a response's extensions: how long the client may take nothing of the body (`None`: for ever). Without it, the default of
+/// [`figspan_model::routing::Timeouts::idle`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause(pub Option<Duration>);
+
+impl Pause {
+    /// What holds for this response.
+    pub fn of(extensions: &http::Extensions) -> Option<Duration> {
+        extensions.get::<Self>().map_or(Timeouts::default().idle, |pause| pause.0)
+    }
 }
 
 /// What the outbound half answers: a final response. 101 only when [`Inbound::websocket`] was there; the outbound half then

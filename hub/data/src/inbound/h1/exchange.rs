@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use figspan_model::routing::Routing;
@@ -14,6 +15,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
 
 use super::body::RequestBody;
 use super::encode::{self, Connection, Sending};
@@ -23,7 +25,7 @@ use crate::admission::syntax::list;
 use crate::admission::{Reject, fields, framing, head};
 use crate::body::{Body, BodyError};
 use crate::client::Client;
-use crate::exchange::{Inbound, Raw, WebSocket};
+use crate::exchange::{Inbound, Pause, Raw, WebSocket};
 use crate::inbound::socket::Socket;
 use crate::inbound::{Serve, broken, date, head_limits, pong, refusal};
 
@@ -191,10 +193,9 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         wire.out.write(|out| encode::head(out, &parts, sending, connection));
         connection
     };
-    let sent = match sending {
-        Sending::Nothing => flush(wire).await.map_err(|error| BodyError::Client(error.to_string())),
-        _ => send_body(wire, body, sending).await,
-    };
+    let stall = Stall::new(Pause::of(&parts.extensions));
+    let body = if sending == Sending::Nothing { Body::Empty } else { body };
+    let sent = send_body(wire, body, sending, stall).await;
     if let Err(error) = sent {
         tracing::debug!(%error, "response cut short; the client's connection is reset");
         return Next::Abort;
@@ -209,7 +210,12 @@ async fn flush<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>) -> io::Resul
 }
 
 /// Sends a body to its end; fails where it ends early or late, or the client is gone.
-async fn send_body<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>, body: Body, sending: Sending) -> Result<(), BodyError> {
+async fn send_body<T: AsyncRead + AsyncWrite + Unpin>(
+    wire: &Shared<T>,
+    body: Body,
+    sending: Sending,
+    mut stall: Stall,
+) -> Result<(), BodyError> {
     let mut body = std::pin::pin!(body);
     let mut sender = Sender { sending, sent: 0, ended: false };
     std::future::poll_fn(|cx| {
@@ -232,14 +238,41 @@ async fn send_body<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>, body: Bo
             match wire.poll_flush(cx).map_err(gone)? {
                 Poll::Ready(()) if sender.ended => return Poll::Ready(Ok(())),
                 Poll::Ready(()) if !pending => {}
-                Poll::Ready(()) | Poll::Pending => {
+                flushed => {
                     wire.poll_watch(cx).map_err(gone)?;
+                    if flushed.is_pending() && stall.poll(wire.out.written(), cx).is_ready() {
+                        return Poll::Ready(Err(BodyError::Client("takes nothing of the answer".to_owned())));
+                    }
                     return Poll::Pending;
                 }
             }
         }
     })
     .await
+}
+
+/// Watches a client that does not take what is written.
+struct Stall {
+    pause: Option<Duration>,
+    written: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    fn new(pause: Option<Duration>) -> Self {
+        Self { pause, written: u64::MAX, timer: None }
+    }
+
+    /// Ready when nothing more has been written for the whole pause. Asked only while something waits.
+    fn poll(&mut self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(pause) = self.pause else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        if self.written != written {
+            self.written = written;
+            timer.as_mut().reset(Instant::now() + pause);
+        }
+        timer.as_mut().poll(cx)
+    }
 }
 
 fn gone(error: io::Error) -> BodyError {

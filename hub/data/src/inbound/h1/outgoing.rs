@@ -20,11 +20,17 @@ pub(super) struct Outgoing {
     queue: VecDeque<Bytes>,
     tail: BytesMut,
     length: usize,
+    written: u64,
 }
 
 impl Outgoing {
     pub(super) fn len(&self) -> usize {
         self.length
+    }
+
+    /// Bytes that the client's kernel has taken so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -75,6 +81,7 @@ impl Outgoing {
 
     fn advance(&mut self, mut written: usize) {
         self.length -= written;
+        self.written += written as u64;
         while let Some(first) = self.queue.front_mut() {
             let take = written.min(first.len());
             first.advance(take);

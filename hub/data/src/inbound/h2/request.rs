@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -20,7 +21,7 @@ use crate::admission::request::{Admitted, Asked, admit, expects_continue};
 use crate::admission::{Reject, fields};
 use crate::body::Body;
 use crate::client::Client;
-use crate::exchange::{Inbound, WebSocket};
+use crate::exchange::{Inbound, Pause, WebSocket};
 use crate::inbound::{Serve, broken, date, pong, refusal};
 
 /// The way to answer; taken once the final response begins, so that no 1xx follows it.
@@ -172,8 +173,9 @@ async fn send(mut respond: SendResponse<Bytes>, response: Response<Body>, method
     let bodiless = *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let declared = declare(&mut parts, &body, bodiless);
     let ends = bodiless || (body.is_end_stream() && declared.unwrap_or(0) == 0);
+    let pause = Pause::of(&parts.extensions);
     let mut stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| Gone)?;
-    if ends { Ok(()) } else { send_body(&mut stream, body, declared).await }
+    if ends { Ok(()) } else { send_body(&mut stream, body, declared, pause).await }
 }
 
 /// One Content-Length or none; returns how many bytes the body must have.
@@ -192,7 +194,7 @@ fn declare(parts: &mut response::Parts, body: &Body, bodiless: bool) -> Option<u
     length
 }
 
-async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<u64>) -> Result<(), Gone> {
+async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<u64>, pause: Option<Duration>) -> Result<(), Gone> {
     let mut body = std::pin::pin!(body);
     let mut sent = 0;
     loop {
@@ -219,7 +221,7 @@ async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<
                 if last && declared.is_some_and(|length| sent < length) {
                     return fail(stream, "fewer bytes than declared");
                 }
-                send_data(stream, data, last).await?;
+                send_data(stream, data, last, pause).await?;
                 if last {
                     return Ok(());
                 }
@@ -243,10 +245,10 @@ fn fail(stream: &mut SendStream<Bytes>, error: &str) -> Result<(), Gone> {
     Ok(())
 }
 
-async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), Gone> {
+async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool, pause: Option<Duration>) -> Result<(), Gone> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let room = std::future::poll_fn(|cx| {
+        let room = std::future::poll_fn(|cx: &mut Context<'_>| {
             if stream.capacity() > 0 {
                 return Poll::Ready(Ok(stream.capacity()));
             }
@@ -262,8 +264,18 @@ async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) 
                 Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Err(Gone)),
                 Poll::Pending => Poll::Pending,
             }
-        })
-        .await?;
+        });
+        let room = match pause {
+            None => room.await?,
+            Some(pause) => match tokio::time::timeout(pause, room).await {
+                Ok(room) => room?,
+                Err(_) => {
+                    tracing::debug!("the client takes nothing of its answer; its stream is reset");
+                    stream.send_reset(Reason::CANCEL);
+                    return Err(Gone);
+                }
+            },
+        };
         let piece = data.split_to(room.min(data.len()));
         stream.send_data(piece, last && data.is_empty()).map_err(|_| Gone)?;
     }

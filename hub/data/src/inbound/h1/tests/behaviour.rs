@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::body::{Body, BodyError};
+use crate::exchange::Pause;
 use crate::inbound::testing::{Fake, Raw, ask, data, echo, frames, local};
 
 fn text(body: &str) -> Response<Body> {
@@ -516,6 +517,34 @@ async fn a_slow_reader_holds_the_body_back() {
         }
         // What the kernel buffers, and little more.
         assert!(before * 16 * 1024 < 64 * 1024 * 1024, "{before} pieces for a reader that does not read");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_too_long_is_reset() {
+    local(async {
+        let open = Rc::new(());
+        let watch = Rc::downgrade(&open);
+        let bodies = RefCell::new(vec![open]);
+        let fake = Fake::new(move |_| {
+            let open = bodies.borrow_mut().pop();
+            let stream = futures_util::stream::repeat_with(move || {
+                let _open = &open;
+                Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[0; 16 * 1024])))
+            });
+            let mut response = Response::new(Body::stream(http_body_util::StreamBody::new(stream)));
+            response.extensions_mut().insert(Pause(Some(Duration::from_millis(100))));
+            async { response }
+        });
+        let (address, _) = fake.listen().await;
+        let mut raw = Raw::connect(address).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        while watch.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Whoever reads on finds no end.
+        assert!(!raw.rest().await.1);
     })
     .await;
 }

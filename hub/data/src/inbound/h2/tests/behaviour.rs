@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::body::{Body, BodyError};
+use crate::exchange::Pause;
 use crate::inbound::testing::{Fake, data, echo, frames, local};
 
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
@@ -394,6 +395,25 @@ async fn a_slow_reader_holds_the_body_back() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(before < 1024 * 1024, "{before} bytes for a client whose window is 64 KiB");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_too_long_is_reset() {
+    local(async {
+        let fake = Fake::new(move |_| {
+            let stream = futures_util::stream::repeat_with(|| Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[0; 16 * 1024]))));
+            let mut response = Response::new(Body::stream(http_body_util::StreamBody::new(stream)));
+            response.extensions_mut().insert(Pause(Some(Duration::from_millis(100))));
+            async { response }
+        });
+        let (address, _) = fake.listen().await;
+        let mut send = connect(address).await;
+        let (answer, mut stream) = send.send_request(get("http://a.example/"), true).unwrap();
+        let _unread = answer.await.unwrap();
+        let reset = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.unwrap();
+        assert_eq!(reset, Reason::CANCEL);
     })
     .await;
 }
