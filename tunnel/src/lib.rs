@@ -14,6 +14,7 @@ pub mod agent;
 pub mod backend_tls;
 pub mod backoff;
 pub mod ca;
+pub mod digest;
 pub mod drain;
 pub mod exchange;
 pub mod front_tls;

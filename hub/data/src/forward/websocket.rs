@@ -62,10 +62,10 @@ pub fn answer_for(asked: &HeaderMap, response: &mut Response<()>) {
 
 /// The proof that a server has understood the handshake (RFC 6455, section 4.2.2). SHA-1 is the protocol's, and guards nothing.
 pub fn accept(key: &[u8]) -> String {
-    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
     use base64::Engine as _;
+    use figspan_tunnel::digest::sha1_of_websocket;
     let joined = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
-    base64::engine::general_purpose::STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &joined))
+    base64::engine::general_purpose::STANDARD.encode(sha1_of_websocket(&joined))
 }
 
 /// A way on which some bytes were read too early.
