@@ -16,10 +16,13 @@ mod metrics;
 mod problem;
 mod reload;
 pub mod run;
+mod running;
 mod serve;
 mod shard;
+mod threads;
 mod watch;
 
 pub use figspan_control::{CaFiles, Clock, Control};
-pub use hub::{Hub, Options, PartDied, Running, StartError};
+pub use hub::{Hub, Options, StartError};
 pub use reload::Config;
+pub use running::{PartDied, Running};

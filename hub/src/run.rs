@@ -10,8 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::check;
-use crate::hub::{Hub, Options, Running, StartError};
+use crate::hub::{Hub, Options, StartError};
 use crate::reload::Config;
+use crate::running::Running;
 
 /// How often the status line is renewed and the watchdog is told, unless the manager wants to hear more often.
 const EVERY: Duration = Duration::from_secs(5);
