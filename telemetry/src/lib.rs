@@ -8,6 +8,7 @@
 
 mod entry;
 mod journal;
+mod layer;
 mod limit;
 mod render;
 mod writer;
@@ -165,7 +166,7 @@ fn layers(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl
     let (filter, reload) = reload::Layer::new(filter(&settings.level, settings.access)?);
     let wanted = Arc::new(Mutex::new((settings.level.clone(), settings.access)));
     // The filter stands before everything else, not on the one layer: then a disabled event is not even built.
-    let layer = filter.and_then(entry::Entries::new(writer.clone()));
+    let layer = filter.and_then(layer::Entries::new(writer.clone()));
     Ok((LogHandle { filter: reload, wanted, writer }, layer))
 }
 

@@ -1,0 +1,142 @@
+//! From a `tracing` event to an owned [`Entry`], with the fields of the spans around it.
+//!
+//! Runs on the thread that logs, which may be a shard: it collects, and leaves all formatting to the writer's thread.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_log::NormalizeEvent;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::entry::{Entry, Fields, Value};
+use crate::writer::Writer;
+
+/// The layer.
+pub(crate) struct Entries {
+    writer: Writer,
+}
+
+impl Entries {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { writer }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Entries {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut collect = Collect::default();
+        attributes.record(&mut collect);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(collect.fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut collect = Collect::default();
+        record.record(&mut collect);
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            fields.retain(|(name, _)| collect.fields.iter().all(|(new, _)| new != name));
+            fields.append(&mut collect.fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut collect = Collect::default();
+        event.record(&mut collect);
+        if let Some(scope) = context.event_scope(event) {
+            for span in scope {
+                if let Some(fields) = span.extensions().get::<Fields>() {
+                    for (name, value) in fields {
+                        if collect.fields.iter().all(|(known, _)| known != name) {
+                            collect.fields.push((name, value.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        // Records of the `log` crate arrive with their true target in fields.
+        let own = event.metadata();
+        let (target, level) = match event.normalized_metadata() {
+            Some(metadata) => (Cow::Owned(metadata.target().to_owned()), *metadata.level()),
+            None => (Cow::Borrowed(own.target()), *own.level()),
+        };
+        self.writer.send(Entry {
+            at: SystemTime::now(),
+            level,
+            target,
+            file: own.file(),
+            line: own.line(),
+            message: collect.message,
+            fields: collect.fields,
+        });
+    }
+}
+
+#[derive(Default)]
+struct Collect {
+    message: String,
+    fields: Fields,
+}
+
+impl Collect {
+    fn text(&mut self, field: &Field, text: String) {
+        match field.name() {
+            "message" => self.message = text,
+            name if name.starts_with("log.") => {}
+            name => self.fields.push((name, Value::Text(text))),
+        }
+    }
+
+    fn value(&mut self, field: &Field, value: Value) {
+        if !field.name().starts_with("log.") {
+            self.fields.push((field.name(), value));
+        }
+    }
+}
+
+impl Visit for Collect {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value.to_owned());
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        self.text(field, text);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.value(field, Value::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.value(field, Value::Uint(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.value(field, Value::Float(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.value(field, Value::Bool(value));
+    }
+}
