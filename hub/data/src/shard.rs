@@ -1,6 +1,7 @@
 //! What one shard owns and lends to every request on it, and the task that follows the snapshot.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,24 @@ use crate::retry::Budget;
 /// How often gauges are brought up to date.
 const GAUGES: Duration = Duration::from_secs(1);
 
+/// A snapshot, owned once by a shard for all of its requests.
+pub struct Held(Arc<Snapshot>);
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// A shard's belongings; shared by `Rc` on its thread only.
 pub struct ShardContext {
     /// Its index.
     pub shard: Shard,
     reader: Reader,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<Rc<Held>>,
     board: Arc<Board>,
     /// Pools and ways to backends.
     pub dialer: Dialer,
@@ -46,18 +58,18 @@ impl ShardContext {
             .inspect_err(|error| tracing::warn!(%error, "DNS cannot be used; services are reached by fixed addresses only"))
             .ok();
         let dialer = Dialer::new(shard, book, resolver, drain.clone());
-        let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(reader.load())));
+        let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         Self { shard, reader, cache, current, board, dialer, budget: Budget::default(), metrics, drain }
     }
 
     /// The newest snapshot, to keep for one request. Costs one read of a shared pointer; its count of owners, which all shards
     /// would write, is touched only after a publication.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Rc<Held> {
         let mut cache = self.cache.borrow_mut();
         let newest = cache.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(newest, &current) {
-            *current = Rc::new(Arc::clone(newest));
+        if !Arc::ptr_eq(newest, &current.0) {
+            *current = Rc::new(Held(Arc::clone(newest)));
         }
         Rc::clone(&current)
     }

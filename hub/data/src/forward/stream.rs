@@ -4,11 +4,9 @@
 //! succeeds is known only later, from a reset; see [`Connecting::again`].
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use figspan_model::routing::StreamRoute;
-use figspan_model::snapshot::Snapshot;
 use figspan_proto::preamble::Kind;
 use figspan_tunnel::Stream;
 use tokio::net::TcpStream;
@@ -20,7 +18,7 @@ use crate::dial::place::Place;
 use crate::dial::{Call, service, tunnel};
 use crate::reply::Failure;
 use crate::retry::MAX_ATTEMPTS;
-use crate::shard::ShardRef;
+use crate::shard::{Held, ShardRef};
 
 /// An open way for a connection. The guard counts it on its endpoint until dropped.
 pub enum Connected {
@@ -33,7 +31,7 @@ pub enum Connected {
 /// A connection's search for a way; keeps what was tried, so that it can go on after an agent said "not delivered".
 pub struct Connecting<'c> {
     shard: &'c ShardRef,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Held>,
     route: &'c StreamRoute,
     client: &'c Client,
     tried: Tried,
