@@ -38,14 +38,10 @@ fn fields(entry: &Entry) -> Vec<(String, String)> {
     entry.fields.iter().map(|(name, value)| (field_name(name), escaped(&value.to_string()).into_owned())).collect()
 }
 
-/// A field named like one of the journal's own would give that a second value: such names get our prefix.
+/// Our own name space in the journal, whose other fields belong to systemd and to other programs.
 fn field_name(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
-    match upper.as_str() {
-        "MESSAGE" | "PRIORITY" | "TARGET" | "CODE_FILE" | "CODE_LINE" | "CODE_MODULE" | "SYSLOG_IDENTIFIER" | "SYSLOG_PID"
-        | "MESSAGE_ID" | "ERRNO" | "UNIT" => format!("FIGSPAN_{upper}"),
-        _ => upper,
-    }
+    if upper.starts_with("FIGSPAN_") { upper } else { format!("FIGSPAN_{upper}") }
 }
 
 const fn level(level: tracing::Level) -> log::Level {
@@ -63,9 +59,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_journal_itself_are_never_given_twice() {
+    fn fields_live_in_a_name_space_of_their_own() {
+        assert_eq!(field_name("uplink"), "FIGSPAN_UPLINK");
         assert_eq!(field_name("figspan_uplink"), "FIGSPAN_UPLINK");
-        assert_eq!(field_name("uplink"), "UPLINK");
         assert_eq!(field_name("priority"), "FIGSPAN_PRIORITY");
     }
 }

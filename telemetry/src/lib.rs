@@ -1,6 +1,6 @@
 //! How figspan's programs log.
 //!
-//! A `tracing` event becomes one [`entry`](mod@entry), which a bounded queue carries to one writer thread: journald with the fields
+//! A `tracing` event becomes one entry, which a bounded queue carries to one writer thread: journald with the fields
 //! kept, or text or JSON on standard error. Promises: logging never waits for whoever reads it (a full queue drops lines and
 //! says how many); what came from the network cannot forge a line, for control characters are escaped; the access log
 //! ([`ACCESS`]) costs nothing while it is off. Process-wide by nature: initialised once, by `main`.
@@ -33,7 +33,7 @@ pub enum Format {
     /// journald where standard error is connected to it (`$JOURNAL_STREAM`), else text.
     #[default]
     Auto,
-    /// journald, fields kept: `figspan_uplink` becomes `FIGSPAN_UPLINK`, `uplink` becomes `UPLINK`.
+    /// journald, fields kept: `uplink` becomes `FIGSPAN_UPLINK`.
     Journald,
     /// One line of text on standard error.
     Text,
