@@ -14,8 +14,8 @@ use crate::advertise::unix_ms;
 use crate::doctor;
 use crate::enrol;
 use crate::run;
-use crate::settings::load::{Loaded, load};
-use crate::settings::{DEFAULT_FILE, DEFAULT_STATUS_SOCKET};
+use crate::settings::DEFAULT_FILE;
+use crate::settings::load::{Loaded, load, status_socket};
 use crate::status::{ask, show};
 
 /// Mistakes in the settings (EX_CONFIG of sysexits).
@@ -188,8 +188,7 @@ fn checked(loaded: &Loaded) -> String {
 
 async fn status(config: &Path, socket: Option<PathBuf>, output: Output) -> ExitCode {
     // A broken file must not keep an operator from asking the agent that still runs with the old one.
-    let set = || load(config).map_or_else(|_| Some(DEFAULT_STATUS_SOCKET.into()), |loaded| loaded.settings.status_socket);
-    let Some(socket) = socket.or_else(set) else {
+    let Some(socket) = socket.or_else(|| status_socket(config)) else {
         return fail(1, "the agent has no status socket; set status.socket in agent.toml and restart it");
     };
     match ask::ask(&socket).await {

@@ -204,11 +204,15 @@ impl Daemon {
     }
 
     fn refuse(&self, findings: &[Finding]) {
+        let told: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        if self.running.status().reload.error.as_ref() == Some(&told) {
+            return;
+        }
         for finding in findings {
             tracing::error!("{finding}");
         }
         tracing::error!("the changed settings have {} mistakes; the old ones hold until they are mended", findings.len());
-        self.running.note_reload(Some(findings.iter().map(|finding| format!("{finding}\n")).collect()));
+        self.running.note_reload(Some(told));
     }
 
     fn paths(&self) -> watch::Paths {

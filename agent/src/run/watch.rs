@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::identity::files::Files;
 use crate::settings::load::{JOIN_DROP_IN, drop_in_dir};
@@ -39,7 +40,7 @@ pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     paths: Paths,
     watched: HashSet<PathBuf>,
-    settling: bool,
+    settled: Option<Instant>,
 }
 
 impl Watch {
@@ -47,8 +48,7 @@ impl Watch {
     pub(super) fn new(paths: Paths) -> Self {
         let (tell, changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is an event too, and reading is what a reload does.
-            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+            if event.is_ok_and(|event| matters(&event)) {
                 let _ = tell.try_send(());
             }
         });
@@ -56,22 +56,22 @@ impl Watch {
             tracing::warn!(%error, "changes of the settings are not noticed: {error}; reload with `systemctl reload figspan-agent`");
         };
         let watcher = watcher.inspect_err(told).ok();
-        let mut watch = Self { changes, watcher, paths, watched: HashSet::new(), settling: false };
+        let mut watch = Self { changes, watcher, paths, watched: HashSet::new(), settled: None };
         watch.look_again();
         watch
     }
 
     /// Waits until something has changed and settled. Cancel-safe.
     pub(super) async fn changed(&mut self) {
-        if !self.settling {
-            if self.changes.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            self.settling = true;
-        }
-        tokio::time::sleep(SETTLE).await;
+        let settled = match self.settled {
+            // Whoever waits is interrupted often; the time that has passed counts all the same.
+            Some(settled) => settled,
+            None if self.changes.recv().await.is_none() => return std::future::pending().await,
+            None => *self.settled.insert(Instant::now() + SETTLE),
+        };
+        tokio::time::sleep_until(settled).await;
         while self.changes.try_recv().is_ok() {}
-        self.settling = false;
+        self.settled = None;
         self.look_again();
     }
 
@@ -89,4 +89,10 @@ impl Watch {
             }
         }
     }
+}
+
+/// Whether an event may be news. Reading is one too, and what a reload does; other files in the directory are nothing to us.
+fn matters(event: &notify::Event) -> bool {
+    let ours = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "toml" || ext == "pem" || ext == "d");
+    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(ours)
 }

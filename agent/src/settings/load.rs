@@ -27,6 +27,17 @@ pub struct Loaded {
 
 /// Reads the file at `path` and its drop-ins; all mistakes at once.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
+    let (reader, files) = gather(path);
+    let (settings, warnings) = reader.finish()?;
+    Ok(Loaded { settings: Settings { file: path.to_owned(), ..settings }, warnings, files })
+}
+
+/// The status socket, as far as it can be read: mistakes elsewhere must not hide an agent that runs with older settings.
+pub fn status_socket(path: &Path) -> Option<PathBuf> {
+    gather(path).0.so_far().status_socket.clone()
+}
+
+fn gather(path: &Path) -> (Reader, Vec<PathBuf>) {
     // Which directory holds join's drop-in is itself a setting of the files that win over it.
     let mut own = Reader::default();
     let mut files = vec![path.to_owned()];
@@ -52,7 +63,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
         own.read(&file.display().to_string(), &text);
         read.push(file);
     }
-    own.finish().map(|(settings, warnings)| Loaded { settings: Settings { file: path.to_owned(), ..settings }, warnings, files: read })
+    (own, read)
 }
 
 fn text_of(path: &Path, reader: &mut Reader) -> Option<String> {
