@@ -1,5 +1,5 @@
-//! Hop `admission`: the bytes of a whole connection, message after message. Two readers of the same bytes must agree, so
-//! this is what guards a stream that another parser reads (responses of workloads), and what fuzzing drives.
+//! Hop `admission`: the bytes of a whole connection, message after message, without the connection: all rules at once, for
+//! fuzzing and for whoever must judge bytes that another parser will read.
 //!
 //! [`Requests`] and [`Responses`] are fed bytes in any pieces and say whether they may be passed on. After an error nothing more
 //! may pass.

@@ -11,6 +11,8 @@ mod body;
 mod encode;
 mod exchange;
 mod outgoing;
+mod send;
+mod upgrade;
 mod wire;
 
 use std::future::Future;
@@ -100,7 +102,7 @@ where
     S: Serve,
 {
     service.refused(reject);
-    exchange::answer_and_close(wire, refusal(reject)).await
+    send::answer_and_close(wire, refusal(reject)).await
 }
 
 enum HeadError {
