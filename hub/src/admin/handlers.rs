@@ -147,8 +147,9 @@ pub(super) async fn revoke_agent(
     Ok(Json(admin.control.revoke_agent(&name, revoke, &who).await?))
 }
 
-pub(super) async fn check(Text(text): Text) -> Json<admin::CheckResult> {
-    Json(crate::check::text("request", &text))
+/// Under the name of the hub's own file, in whose folder relative paths start.
+pub(super) async fn check(State(admin): State<Admin>, Text(text): Text) -> Json<admin::CheckResult> {
+    Json(crate::check::text(&admin.face.config().file, &text))
 }
 
 pub(super) async fn reload(State(admin): State<Admin>, Who(who): Who) -> Answer<admin::ConfigStatus> {
