@@ -335,7 +335,62 @@ fn events_are_told_once_each_and_in_order() {
     let hub = FakeHub::start(|_| Reply::ok(json!([answers::event(4), answers::event(5)])));
     let ran = ctl(&hub.address(), &["events", "--since", "4"]);
     assert_eq!(ran.out, "    5  2026-11-21T04:00:00Z  weight      trying  (ada@desk)\n", "{}", ran.err);
-    assert_eq!(hub.only().path, "/v1/events?since=4");
+    assert_eq!(hub.only().path, "/v1/events?since=4&limit=1000");
+}
+
+/// What a hub says when a test has seen enough of an endless command.
+fn enough() -> Reply {
+    Reply { status: 503, body: json!({"status": 503, "title": "enough", "detail": "the test ends here"}).to_string() }
+}
+
+#[test]
+fn a_watch_prints_again_only_what_has_changed() {
+    let hub = FakeHub::start({
+        let mut looks = 0;
+        move |_| {
+            looks += 1;
+            match looks {
+                1..=3 => Reply::ok(json!([answers::uplink(100, 0)])),
+                4 => Reply::ok(json!([answers::uplink(25, 0)])),
+                _ => enough(),
+            }
+        }
+    });
+    let ran = ctl(&hub.address(), &["get", "uplinks", "--watch", "-o", "json"]);
+    assert_eq!(ran.exit, Exit::Failed);
+    let weights: Vec<_> =
+        ran.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()[0]["weight"].clone()).collect();
+    assert_eq!(weights, [json!(100), json!(25)]);
+}
+
+#[test]
+fn following_events_tells_each_once_and_asks_only_for_newer_ones() {
+    let hub = FakeHub::start({
+        let mut looks = 0;
+        move |_| {
+            looks += 1;
+            match looks {
+                1 => Reply::ok(json!([answers::event(4), answers::event(5)])),
+                2 => Reply::ok(json!([])),
+                3 => Reply::ok(json!([answers::event(5), answers::event(6)])),
+                _ => enough(),
+            }
+        }
+    });
+    let ran = ctl(&hub.address(), &["events", "--follow"]);
+    let numbers: Vec<_> = ran.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(numbers, ["4", "5", "6"], "{}", ran.err);
+    assert!(ran.err.starts_with("3 older events are not shown"), "{}", ran.err);
+    let paths: Vec<_> = hub.asked().into_iter().map(|asked| asked.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "/v1/events?since=0&limit=1000",
+            "/v1/events?since=5&limit=1000",
+            "/v1/events?since=5&limit=1000",
+            "/v1/events?since=6&limit=1000"
+        ]
+    );
 }
 
 #[test]

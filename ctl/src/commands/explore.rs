@@ -14,7 +14,7 @@ use crate::show;
 use crate::terminal::{Format, Terminal};
 
 /// Time between two looks of `--watch`.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
 /// Puts the cursor to the top and clears the terminal.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";

@@ -15,7 +15,10 @@ use crate::show::hub;
 use crate::terminal::{Format, Terminal};
 
 /// Time between two looks of `events --follow`.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
+/// Most events asked for at once; the hub gives no more.
+const EVENTS: usize = 1000;
 
 /// Longest wait for the hub's version: `version` also serves where there is no hub.
 const VERSION_TIME: Duration = Duration::from_secs(2);
@@ -29,8 +32,12 @@ pub(super) async fn status(client: &Client, terminal: &mut Terminal) -> Result<E
 pub(super) async fn events(client: &Client, terminal: &mut Terminal, wanted: args::Events) -> Result<Exit, CtlError> {
     let mut since = wanted.since.unwrap_or(0);
     loop {
-        let mut events: Vec<Event> = client.get(&format!("/v1/events?since={since}")).await?;
+        let mut events: Vec<Event> = client.get(&format!("/v1/events?since={since}&limit={EVENTS}")).await?;
         events.retain(|event| event.number > since);
+        let missed = events.first().map_or(0, |first| first.number - since - 1);
+        if missed > 0 {
+            terminal.say(&format!("{missed} older events are not shown; the hub's audit file and log have them"));
+        }
         if !wanted.follow {
             terminal.show(&events, |events| hub::events(events))?;
             return Ok(Exit::Done);
