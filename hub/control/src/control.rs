@@ -8,6 +8,7 @@ use std::time::Duration;
 use figspan_model::routing::Routing;
 use figspan_model::state::Shard;
 use figspan_proto::admin::{self, Problem};
+use figspan_proto::control::plain;
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::reset::Close;
 use figspan_tunnel::Credentials;
@@ -268,7 +269,8 @@ impl Control {
         self.0.context.writer.ask(job).await
     }
 
-    async fn change(&self, change: Change) -> Result<admin::WeightChange, Problem> {
+    async fn change(&self, mut change: Change) -> Result<admin::WeightChange, Problem> {
+        change.who = plain(&change.who);
         let (operators, context) = (Arc::clone(&self.0.operators), Arc::clone(&self.0.context));
         self.0.context.to_the_end(async move { operators.change(&context, change).await }).await?
     }
@@ -308,7 +310,7 @@ impl Control {
     }
 
     fn parts(&self, who: &str) -> (Arc<Enrolment>, Arc<Context>, String) {
-        (Arc::clone(&self.0.enrolment), Arc::clone(&self.0.context), who.to_owned())
+        (Arc::clone(&self.0.enrolment), Arc::clone(&self.0.context), plain(who))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use figspan_model::routing::Routing;
 use figspan_model::snapshot::TunnelAt;
 use figspan_model::state::Shard;
-use figspan_proto::control::{FromHub, HubHello, Replica};
+use figspan_proto::control::{FromHub, HubHello, Replica, Uplink};
 use figspan_proto::name::{AgentName, NamePattern, UplinkName};
 use figspan_proto::reset::Close;
 use figspan_tunnel::Tunnel;
@@ -32,6 +32,9 @@ use crate::weights::Overrides;
 
 /// Shortest time between two publications that agents cause. Far below the 100 ms from advertising to serving.
 const SPACING: Duration = Duration::from_millis(5);
+/// Times that a publication may take before the next one, at the least, is so much later: when ten thousand agents come at
+/// once, the writer spends most of its time on what they say.
+const REST: u32 = 4;
 /// Jobs done between two looks at what they changed.
 const BATCH: usize = 256;
 /// Messages on their way to one agent. A peer that lets them pile up does not read.
@@ -57,7 +60,8 @@ pub(crate) struct Core {
     revoked: BTreeMap<AgentName, Revocation>,
     /// Events that one agent may cause.
     noise: Limiter<String>,
-    published: Instant,
+    /// Since when what agents cause may be published again.
+    next: Instant,
     ticks: u64,
 }
 
@@ -91,7 +95,7 @@ impl Core {
             nonce: 0,
             revoked,
             noise: Limiter::new(64, 2),
-            published: Instant::now(),
+            next: Instant::now(),
             ticks: 0,
         }
     }
@@ -102,7 +106,7 @@ impl Core {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let due = self.registry.is_dirty().then_some(self.published + SPACING);
+            let due = self.registry.is_dirty().then_some(self.next);
             tokio::select! {
                 () = drain.stopping() => return,
                 count = jobs.recv_many(&mut batch, BATCH) => {
@@ -112,11 +116,11 @@ impl Core {
                     for job in batch.drain(..) {
                         job(&mut self);
                     }
-                    if self.published.elapsed() >= SPACING {
+                    if Instant::now() >= self.next {
                         self.publish();
                     }
                 }
-                () = tokio::time::sleep_until(due.unwrap_or(self.published)), if due.is_some() => { self.publish(); }
+                () = tokio::time::sleep_until(due.unwrap_or(self.next)), if due.is_some() => { self.publish(); }
                 _ = seconds.tick() => self.tick(),
             }
         }
@@ -127,13 +131,15 @@ impl Core {
         if !self.registry.is_dirty() {
             return self.publication.generation();
         }
+        let start = Instant::now();
         let settled = self.registry.settle();
         if !settled.changed.is_empty() {
             let links = &self.links;
             self.publication
                 .publish(settled.changed, |id| links.get(&id).map(|link| TunnelAt { shard: link.shard, tunnel: link.tunnel.clone() }));
         }
-        self.published = Instant::now();
+        let end = Instant::now();
+        self.next = end + SPACING.max((end - start) * REST);
         for (id, verdicts) in settled.verdicts {
             self.say(id, FromHub::Verdicts(verdicts));
         }
@@ -201,8 +207,20 @@ impl Core {
             let from = self.links.get(&id).map(|link| link.tunnel.remote_address().to_string()).unwrap_or_default();
             self.note(Note::new("connect", &agent, &agent, format!("agent {agent} ({software}) connected from {from}")));
         }
-        self.shared.arrived(&agent);
         self.registry.hello(id, instance, software, skew);
+    }
+
+    /// The agent said all that it has on a tunnel.
+    pub(crate) fn listed(&mut self, id: TunnelId, uplinks: Vec<Uplink>) {
+        let closing = self.registry.list(id, uplinks, self.shared.clock.stamp());
+        // The newer tunnel is published before the older one goes.
+        if !closing.is_empty() {
+            self.publish();
+            self.close_all(closing);
+        }
+        if let Some(tunnel) = self.registry.tunnel(id) {
+            self.shared.arrived(&tunnel.agent);
+        }
     }
 
     /// Closes tunnels that the registry wants closed.

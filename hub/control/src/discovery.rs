@@ -27,6 +27,8 @@ use crate::registry::TunnelId;
 
 /// How long each of these may take: opening the control stream, the hello, the first list.
 const STEP: Duration = Duration::from_secs(5);
+/// How long a tunnel may live without its control stream.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// Most bytes of an instance's name.
 const MAX_INSTANCE: usize = 64;
 /// States that weigh as much as one uplink advertised: they change a number, not the snapshot.
@@ -60,22 +62,31 @@ pub(crate) async fn serve(context: Arc<Context>, shard: Shard, tunnel: Tunnel) {
     let detail = tokio::select! {
         closed = tunnel.closed() => closed.detail,
         Ending(close, why) = converse(Arc::clone(&context), agent.clone(), tunnel.clone(), outgoing) => {
-            if close == Close::Protocol || close == Close::Version {
-                context.writer.tell({
-                    let note = Note::new("refused", &agent, &agent, format!("a tunnel of agent {agent} was closed: {why}"));
-                    move |core| core.note(note)
-                }).await;
-            }
-            // Withdrawn first, so that no request is given to what is about to close.
-            let detail = why.clone();
-            context.writer.tell(move |core| { core.gone(id, detail); core.publish(); }).await;
-            tunnel.close(close);
-            why
+            end(&context, &agent, &tunnel, close, why).await
         }
         never = watch_silence(Arc::clone(&context), tunnel.clone()) => match never {},
         () = context.work.forced() => { tunnel.close(Close::Leaving); "the hub ends".to_owned() }
     };
     context.writer.tell(move |core| core.gone(id, detail)).await;
+}
+
+/// Ends a tunnel whose conversation is over; why, for people.
+async fn end(context: &Arc<Context>, agent: &AgentName, tunnel: &Tunnel, close: Close, why: String) -> String {
+    // Withdrawn first, so that no request is given to what is about to close.
+    let (id, detail) = (tunnel.id(), why.clone());
+    let withdraw = move |core: &mut Core| {
+        core.gone(id, detail);
+        core.publish();
+    };
+    context.writer.tell(withdraw).await;
+    // An agent that ends closes its control stream a moment before its tunnel: nothing is wrong with that.
+    if let Ok(closed) = timeout(GOODBYE, tunnel.closed()).await {
+        return closed.detail;
+    }
+    let note = Note::new("refused", agent, agent, format!("a tunnel of agent {agent} was closed: {why}"));
+    context.writer.tell(move |core| core.note(note)).await;
+    tunnel.close(close);
+    why
 }
 
 /// Tells the registry when the agent falls silent and when it speaks again. The writer looks by itself once a second, for what
@@ -163,15 +174,7 @@ async fn deliver(context: &Arc<Context>, id: TunnelId, message: FromAgent) -> Re
     match message {
         FromAgent::Hello(_) => return Err(protocol("a second hello".to_owned())),
         FromAgent::List { uplinks, .. } => {
-            let list = move |core: &mut Core| {
-                let closing = core.registry.list(id, uplinks, clock.stamp());
-                // The newer tunnel is published before the older one goes.
-                if !closing.is_empty() {
-                    core.publish();
-                    core.close_all(closing);
-                }
-            };
-            writer.tell(list).await;
+            writer.tell(move |core| core.listed(id, uplinks)).await;
         }
         FromAgent::Upsert { uplink, .. } => {
             let upsert = move |core: &mut Core| {
@@ -183,13 +186,7 @@ async fn deliver(context: &Arc<Context>, id: TunnelId, message: FromAgent) -> Re
         }
         FromAgent::Withdraw { uplink, .. } => writer.tell(move |core| core.registry.withdraw(id, &uplink, clock.stamp())).await,
         FromAgent::States(states) => writer.tell(move |core| core.registry.states(id, states, clock.stamp())).await,
-        FromAgent::Draining { .. } => {
-            let draining = move |core: &mut Core| {
-                core.registry.draining(id);
-                core.publish();
-            };
-            writer.tell(draining).await;
-        }
+        FromAgent::Draining { .. } => writer.tell(move |core| core.registry.draining(id)).await,
         FromAgent::Counted { nonce, uplink, open_connections } => {
             writer.tell(move |core| core.counted(id, nonce, &uplink, open_connections)).await;
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use figspan_proto::admin::{self, Problem};
+use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
 use figspan_tunnel::Tunnel;
@@ -272,7 +273,7 @@ impl Enrolment {
             return Ok(admin::Revoked { subject, tunnels_closed: open.unwrap_or(0), dry_run: true });
         }
         let mut next = ledger.clone();
-        next.revoke_agent(name, who, &revoke.reason, context.clock.stamp());
+        next.revoke_agent(name, who, &plain(&revoke.reason), context.clock.stamp());
         context.store.save(REVOKED, next.revoked.clone()).await.map_err(|error| problem::storage(&error))?;
         *ledger = next;
         let revocation = ledger.revoked.get(name).cloned();
@@ -340,7 +341,7 @@ fn check_hubs(hubs: &[String]) -> Result<(), String> {
             return Err(format!("`{hub}` is no address that an agent can dial; set tunnel.advertise in the hub's settings"));
         }
         if hub.len() > 300 || hub.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(format!("`{}` is not host:port", figspan_proto::control::plain(hub)));
+            return Err(format!("`{}` is not host:port", plain(hub)));
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use figspan_proto::admin::{self, Override, Problem};
+use figspan_proto::control::plain;
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::weight::Weight;
 use tokio::sync::Mutex;
@@ -108,7 +109,7 @@ fn plan(core: &mut crate::core::Core, change: &Change) -> Result<Planned, Proble
     let word = change.weight.map(|weight| Override {
         weight,
         who: change.who.clone(),
-        reason: change.reason.clone(),
+        reason: plain(&change.reason),
         at: core.shared.clock.text(),
     });
     let current = overrides.find(uplink, change.agent.as_ref());

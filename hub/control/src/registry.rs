@@ -43,6 +43,8 @@ pub(crate) struct Registry {
     overrides: Overrides,
     dirty: BTreeSet<UplinkName>,
     notes: Vec<Note>,
+    /// Agents with a tunnel.
+    connected: usize,
     /// Numbers what arrives, to tell newer from older words.
     arrivals: u64,
 }
@@ -83,13 +85,14 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(), Violation> {
         let connected = self.agents.get(agent).map_or(0, |record| record.tunnels.len());
-        if connected == 0 && self.connected() >= MAX_AGENTS {
+        if connected == 0 && self.connected >= MAX_AGENTS {
             return Err(Violation(format!("{MAX_AGENTS} agents are connected, which is the limit")));
         }
         if connected >= MAX_TUNNELS {
             return Err(Violation(format!("agent {agent} has {MAX_TUNNELS} tunnels, which is the limit")));
         }
         let record = self.agents.entry(agent.clone()).or_default();
+        self.connected += usize::from(record.tunnels.is_empty());
         record.tunnels.insert(id);
         record.last_seen = Some(now);
         self.tunnels.insert(id, TunnelRecord::new(agent.clone(), shard, ends));
@@ -212,6 +215,7 @@ impl Registry {
         self.seen(&agent, now);
         if let Some(record) = self.agents.get_mut(&agent) {
             record.tunnels.remove(&id);
+            self.connected -= usize::from(record.tunnels.is_empty());
             if record.tunnels.is_empty() && !record.joined {
                 self.agents.remove(&agent);
             }
@@ -247,7 +251,7 @@ impl Registry {
 
     /// Agents with a tunnel.
     pub(crate) fn connected(&self) -> usize {
-        self.agents.values().filter(|agent| !agent.tunnels.is_empty()).count()
+        self.connected
     }
 
     /// Agents by name: joined, or connected.

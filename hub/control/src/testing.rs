@@ -197,7 +197,11 @@ pub(crate) async fn turned_away(hub: &Hub, credentials: &Arc<Credentials>) -> Op
 
 impl Agent {
     pub(crate) async fn connect(hub: &Hub, credentials: &Arc<Credentials>, instance: &str, version: u32) -> Self {
-        let tunnel = agent::dial(hub.address(), 0, credentials).await.unwrap();
+        Self::dial(hub.address(), credentials, instance, version).await
+    }
+
+    pub(crate) async fn dial(address: std::net::SocketAddr, credentials: &Arc<Credentials>, instance: &str, version: u32) -> Self {
+        let tunnel = agent::dial(address, 0, credentials).await.unwrap();
         let (say, said) = mpsc::channel(4096);
         let (hear, heard) = mpsc::unbounded_channel();
         let (open_connections, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));

@@ -334,4 +334,20 @@ mod tests {
         assert!(open(dir.path(), &hours).unwrap_err().to_string().contains(FILE));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
+
+    #[test]
+    fn a_ca_given_as_files_is_used_and_never_changed_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::create(&domain(), SystemTime::now()).unwrap();
+        let files = CaFiles { certificate: dir.path().join("ca.crt"), key: dir.path().join("ca.key") };
+        let store = Store::open(&dir.path().join("state")).unwrap();
+        let open = || Trust::open(&domain(), &"hub-0".parse().unwrap(), Some(&files), &store, Clock::system());
+        assert!(open().unwrap_err().to_string().contains("ca.crt"));
+        std::fs::write(&files.certificate, ca.certificate_pem()).unwrap();
+        std::fs::write(&files.key, ca.key_pem()).unwrap();
+        let trust = open().unwrap();
+        assert_eq!(trust.pin(), ca.pin());
+        assert!(matches!(trust.begin_change(), Err(TrustError::Given)));
+        assert!(!store.path(FILE).exists());
+    }
 }

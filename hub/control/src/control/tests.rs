@@ -417,3 +417,102 @@ async fn after_the_end_every_question_is_answered_with_a_503() {
     let settings = HubConfig { shard: 0, shards: 1, credentials: control.credentials(), reset_key: control.reset_key() };
     assert!(HubEndpoint::new(socket, settings).is_ok(), "its credentials can still be read");
 }
+
+#[tokio::test]
+async fn an_agent_that_falls_silent_is_left_out_within_1500_ms_and_comes_back_on_the_same_tunnel() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path());
+    let credentials = hub.joined("vm-1", &["*"]).await;
+    let address = hub.address();
+    let (wake, asleep) = std::sync::mpsc::channel::<()>();
+    // A runtime of its own that stops turning is as silent as a killed process or a dead path.
+    let vm = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let agent = runtime.block_on(async {
+            let agent = Agent::dial(address, &credentials, "i", 1).await;
+            agent.list(vec![uplink("a")]).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            agent
+        });
+        asleep.recv().unwrap();
+        runtime.block_on(async {
+            let _ = tokio::time::timeout(Duration::from_secs(5), agent.tunnel.closed()).await;
+            drop(agent);
+        });
+    });
+    eventually("listed", async || hub.accepts("a", "vm-1")).await;
+    let took = eventually("left out", async || !hub.accepts("a", "vm-1")).await;
+    // Half a second of speaking comes first.
+    assert!(took < Duration::from_millis(2000), "{took:?}");
+    let seen = hub.control.uplink(&name("a")).await.unwrap();
+    assert_eq!(seen.endpoints[0].reason, "the agent is silent");
+    wake.send(()).unwrap();
+    eventually("back", async || hub.accepts("a", "vm-1")).await;
+    assert_eq!(hub.control.agent(&name("vm-1")).await.unwrap().tunnels.len(), 1);
+    hub.stop().await;
+    vm.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_weight_that_cannot_be_stored_is_refused_and_not_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path());
+    let agent = hub.agent("vm-1", &["*"]).await;
+    agent.list(vec![uplink("a")]).await;
+    eventually("listed", async || hub.accepts("a", "vm-1")).await;
+    // Nothing can be renamed over a folder that holds something, whoever runs the test.
+    std::fs::create_dir_all(dir.path().join("overrides.json/full")).unwrap();
+    let change = SetWeight { weight: Weight::ZERO, agent: None, reason: "x".into(), dry_run: false };
+    let refused = hub.control.set_weight(&name("a"), change.clone(), "ann").await.unwrap_err();
+    assert!(refused.status == 507 && refused.detail.contains("nothing was changed"), "{refused}");
+    assert!(hub.accepts("a", "vm-1"));
+    std::fs::remove_dir_all(dir.path().join("overrides.json")).unwrap();
+    assert_eq!(hub.control.set_weight(&name("a"), change, "ann").await.unwrap().confirmed, ["hub-0"]);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_in_good_order_is_not_noted_as_a_breach() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path());
+    let agent = hub.agent("vm-1", &["*"]).await;
+    agent.list(vec![uplink("a")]).await;
+    eventually("listed", async || hub.accepts("a", "vm-1")).await;
+    drop(agent);
+    let kinds = || hub.control.events(0, 100).into_iter().map(|event| event.kind).collect::<Vec<_>>();
+    eventually("gone", async || kinds().contains(&"disconnect".to_owned())).await;
+    assert!(!kinds().contains(&"refused".to_owned()), "{:?}", kinds());
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_agents_that_come_at_once_are_all_served_within_seconds() {
+    const AGENTS: usize = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path());
+    let context = &hub.control.0.context;
+    let start = Instant::now();
+    // The registry alone: handshakes are the tunnel's to measure.
+    for number in 0..AGENTS {
+        let agent: AgentName = name(&format!("vm-{number}"));
+        context
+            .writer
+            .ask(move |core| {
+                core.registry.joined(&agent, vec![name("*")]);
+                let now = core.shared.clock.stamp();
+                for shard in 0..8 {
+                    let id = 1_000_000 + (number * 8 + shard) as u64;
+                    core.registry.opened(id, &agent, shard, jiff::Timestamp::MAX, now).unwrap();
+                    core.registry.hello(id, "i".into(), String::new(), 0);
+                    assert!(core.registry.list(id, vec![uplink("shared")], now).is_empty());
+                }
+            })
+            .await
+            .unwrap();
+    }
+    eventually("all of them", async || hub.reader.load().uplinks.get("shared").is_some_and(|uplink| uplink.endpoints.len() == AGENTS))
+        .await;
+    println!("{AGENTS} agents with 8 tunnels and one uplink: {:?}, {} publications", start.elapsed(), hub.reader.load().generation);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    hub.stop().await;
+}

@@ -261,6 +261,7 @@ fn apply(registry: &mut Registry, live: &mut Vec<TunnelId>, next: &mut TunnelId,
 
 /// What must hold of everything published, whatever came before.
 fn check(registry: &Registry, published: &BTreeMap<UplinkName, UplinkParts>, live: &[TunnelId], publication: &Publication) {
+    assert_eq!(registry.connected(), registry.agents().values().filter(|agent| !agent.tunnels.is_empty()).count());
     for (uplink, parts) in published {
         assert!(!parts.endpoints.is_empty() && parts.endpoints.is_sorted_by(|a, b| a.agent < b.agent));
         assert_eq!(parts.draining, registry.overrides().drains(uplink));
