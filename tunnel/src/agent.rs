@@ -120,7 +120,7 @@ fn failure(address: SocketAddr, error: ConnectionError, identity: Option<&Arc<Id
             None if theirs.error_code == TransportErrorCode::CONNECTION_REFUSED => {
                 TunnelError::Lost(format!("hub at {address} is busy; try again"))
             }
-            None => TunnelError::Lost(crate::tunnel::closed(ConnectionError::ConnectionClosed(theirs)).detail),
+            None => TunnelError::Lost(crate::closed::closed(ConnectionError::ConnectionClosed(theirs)).detail),
         },
         other => TunnelError::of(other),
     }

@@ -13,7 +13,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::front_tls::{Duplex, PemPair};
-use crate::{identity, tls};
+use crate::identity;
+use crate::provider::provider;
 
 /// How long a handshake may take, first byte to last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ impl BackendTlsClient {
 
     fn build(hostname: &str, roots_pem: Option<&str>, alpn_h2: Option<bool>, pair: Option<&PemPair>) -> Result<Self, BackendTlsError> {
         let name = ServerName::try_from(hostname.to_owned()).map_err(|_| BackendTlsError::Hostname(hostname.to_owned()))?;
-        let builder = ClientConfig::builder_with_provider(Arc::clone(tls::provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
             .with_root_certificates(roots(roots_pem)?);
@@ -75,7 +76,8 @@ impl BackendTlsClient {
             None => builder.with_no_client_auth(),
             Some(pair) => {
                 let unusable = |why: String| BackendTlsError::Certificate(format!("{}: {why}", pair.source));
-                let chain = identity::certificates("the client certificate", &pair.certificate).map_err(|error| unusable(error.to_string()))?;
+                let chain =
+                    identity::certificates("the client certificate", &pair.certificate).map_err(|error| unusable(error.to_string()))?;
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| unusable(error.to_string()))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| unusable(error.to_string()))?
             }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls;
+use crate::provider::provider;
 use table::Table;
 
 /// Longest ClientHello, in bytes: one TLS record's worth; hybrid key shares need about 2 KiB.
@@ -117,7 +117,7 @@ impl FrontTls {
     fn build(pairs: &[PemPair], clients: Arc<dyn ClientCertVerifier>, alpn: &[&[u8]]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
         let names = Arc::new(Names(arc_swap::ArcSwap::from_pointee(Table::new(pairs)?)));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&names) as _;
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(tls::provider()))
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()
             // The provider is a constant and knows the default versions.
             .expect("aws-lc-rs serves TLS 1.2 and 1.3")
@@ -150,7 +150,7 @@ fn client_verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
         roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
     }
     // Without a root the builder fails, and says so.
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(tls::provider())).build();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider())).build();
     verifier.map_err(|error| error.to_string())
 }
 

@@ -21,7 +21,7 @@ pub use leaf::Leaf;
 pub use roots::Roots;
 pub(crate) use roots::pin;
 
-use crate::tls;
+use crate::provider::provider;
 
 /// Most certificates in a chain: a leaf and what an organisation may put between it and a root.
 pub const MAX_CHAIN: usize = 8;
@@ -148,7 +148,7 @@ impl Identity {
             return Err(IdentityError::TooMany { what: "certificate chain", len: chain.len(), max: MAX_CHAIN });
         }
         let leaf = Leaf::read(chain.first().ok_or(IdentityError::Empty("certificate chain"))?)?;
-        let certified = CertifiedKey::from_der(chain, key, tls::provider()).map_err(|error| match error {
+        let certified = CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => IdentityError::Mismatch,
             error => IdentityError::Key(error.to_string()),
         })?;

@@ -5,33 +5,23 @@
 
 mod verify;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use figspan_proto::{ALPN_JOIN, ALPN_TUNNEL};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::SignatureScheme;
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 
 use crate::identity::Credentials;
+use crate::provider::provider;
 use verify::{AgentsOnly, HubsOnly};
 pub(crate) use verify::{Pinned, plain};
 
 /// What an agent sends as SNI. Hubs are known by their SPIFFE id; the name only has to be one.
 pub(crate) const SERVER_NAME: &str = "hub.figspan";
-
-/// The one crypto provider: aws-lc-rs, with the hybrid post-quantum exchange first (X25519MLKEM768), so that what is recorded
-/// today stays closed later.
-pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| {
-        use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-        Arc::new(CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() })
-    })
-}
 
 /// Presents whatever identity the credentials hold at the moment of the handshake.
 #[derive(Debug)]

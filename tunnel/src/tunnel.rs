@@ -17,25 +17,14 @@ use figspan_proto::reset::Close;
 use quinn::{Connection, Endpoint};
 use tokio::sync::watch;
 
+use crate::closed::{Closed, closed};
 use crate::identity::Leaf;
 use crate::stream::Stream;
 use crate::transport;
 
 pub use error::TunnelError;
-pub(crate) use error::closed;
 use pulse::Pulse;
 pub(crate) use pulse::Sampler;
-
-/// How a tunnel ended.
-#[derive(Debug, Clone)]
-pub struct Closed {
-    /// Whether the peer closed it (else: we did, or it timed out).
-    pub by_peer: bool,
-    /// The application's word for it; `None` when the transport failed (idle timeout, reset, TLS).
-    pub close: Option<Close>,
-    /// For people.
-    pub detail: String,
-}
 
 /// Handle to a tunnel; clones share it. `Send + Sync`; may be used from another thread than its endpoint's.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use figspan_proto::reset::Close;
 use super::*;
 use crate::ca::{Ca, LEAF_LIFETIME};
 use crate::hub::{Established, HubConfig, HubEndpoint, bind_shards};
+use crate::provider::provider;
 use crate::testing::{Authority, accept, join_up};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -225,13 +226,13 @@ async fn without_a_certificate_no_tunnel_is_opened() {
         tokio::join!(async { endpoint.accept().await.unwrap().establish().await }, connect(address, 0, crypto, transport::MTU, None));
     assert!(matches!(hub, Err(TunnelError::Identity(_))), "{hub:?}");
     let (_endpoint, connection) = client.unwrap();
-    let closed = crate::tunnel::closed(connection.closed().await);
+    let closed = crate::closed::closed(connection.closed().await);
     assert_eq!(closed.close, Some(Close::Identity), "{closed:?}");
 }
 
 #[tokio::test]
 async fn handshakes_use_the_hybrid_exchange_and_leave_no_ticket() {
-    let (first, others) = tls::provider().kx_groups.split_first().unwrap();
+    let (first, others) = provider().kx_groups.split_first().unwrap();
     assert_eq!(first.name(), rustls::NamedGroup::X25519MLKEM768);
     assert!(!others.is_empty());
     let authority = Authority::new();

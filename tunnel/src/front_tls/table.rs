@@ -9,7 +9,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{FrontTlsError, PemPair};
-use crate::{identity, tls};
+use crate::identity;
+use crate::provider::provider;
 
 /// Certificates by name. Names are lower case; where two certificates carry a name, the first one listed has it.
 pub(super) struct Table {
@@ -67,7 +68,7 @@ fn certified(pair: &PemPair) -> Result<(Arc<CertifiedKey>, Vec<String>), FrontTl
     // The readers' own words may quote the input, and the input is a secret.
     let unreadable = |why: &str| FrontTlsError::Key { file: file(), why: why.to_owned() };
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|_| unreadable("it is not a private key in PEM"))?;
-    let certified = CertifiedKey::from_der(chain, key, tls::provider()).map_err(|error| match error {
+    let certified = CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => FrontTlsError::Mismatch(file()),
         _ => unreadable("it is of a kind that is not supported, or damaged"),
     })?;

@@ -155,7 +155,7 @@ async fn what_is_not_tls_too_short_or_too_long_is_an_error() {
 async fn operator(server: &FrontTls, ca: &WebCa, shown: Option<&PemPair>) -> io::Result<FrontStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(tls::provider())).with_safe_default_protocol_versions().unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider())).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
     let mut config = match shown {
         None => builder.with_no_client_auth(),

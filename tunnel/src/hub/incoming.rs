@@ -97,7 +97,7 @@ fn refused(remote: SocketAddr, error: quinn::ConnectionError) -> TunnelError {
         quinn::ConnectionError::TransportError(error) => {
             TunnelError::Identity(format!("{remote} is refused: {}", crate::tls::plain(&error.reason)))
         }
-        error => TunnelError::Lost(format!("handshake with {remote} failed: {}", crate::tunnel::closed(error).detail)),
+        error => TunnelError::Lost(format!("handshake with {remote} failed: {}", crate::closed::closed(error).detail)),
     }
 }
 

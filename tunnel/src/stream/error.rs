@@ -71,7 +71,7 @@ impl From<ReadError> for StreamError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Reset(code) => Self::Reset(reset(code)),
-            ReadError::ConnectionLost(error) => Self::Lost(crate::tunnel::closed(error).detail),
+            ReadError::ConnectionLost(error) => Self::Lost(crate::closed::closed(error).detail),
             ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => Self::Closed,
         }
     }
@@ -81,7 +81,7 @@ impl From<WriteError> for StreamError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stopped(code) => Self::Reset(reset(code)),
-            WriteError::ConnectionLost(error) => Self::Lost(crate::tunnel::closed(error).detail),
+            WriteError::ConnectionLost(error) => Self::Lost(crate::closed::closed(error).detail),
             WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::Closed,
         }
     }

@@ -15,8 +15,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::provider;
 use crate::identity::{Credentials, IdentityError, Leaf, MAX_CHAIN, Roots, pin};
+use crate::provider::provider;
 
 /// Why a verified chain still does not prove the right holder.
 #[derive(thiserror::Error)]
