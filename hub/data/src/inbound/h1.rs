@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use figspan_model::routing::Limits;
 use figspan_tunnel::drain::Drain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,8 +33,8 @@ use crate::admission::Reject;
 use crate::admission::head::{HeadScan, Side};
 use crate::client::Client;
 use crate::inbound::socket::Socket;
-use exchange::{Exchange, Next};
-use wire::{Shared, Wire};
+use exchange::Exchange;
+use wire::{Next, Shared, Wire};
 
 /// How long a drain leaves an idle connection open: a request that is on its way gets its answer and `Connection: close`
 /// instead of a closed door. Longer than any sane round trip, short beside the drain's deadline.
@@ -162,7 +162,13 @@ where
                 Poll::Ready(Ok(0)) if fresh => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Err(HeadError::Gone)),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => break fresh,
+                Poll::Pending => {
+                    if wire.held.is_empty() {
+                        // An idle connection holds no buffer.
+                        wire.held = BytesMut::new();
+                    }
+                    break fresh;
+                }
             }
         };
         if !waiting.stopping && stopping.as_mut().poll(cx).is_ready() {

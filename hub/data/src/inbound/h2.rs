@@ -4,6 +4,7 @@
 //! owned by the shard's drain. A backend's failure within a body ends as RST_STREAM, a client's reset cancels the request.
 //! Floods are bounded: streams, header bytes, windows, and resets beyond what finished requests pay for (CVE-2023-44487).
 
+mod answer;
 mod body;
 mod request;
 mod websocket;

@@ -17,7 +17,7 @@ use super::body::RequestBody;
 use super::encode::{self, Connection, Sending};
 use super::send::{flush, send};
 use super::upgrade::{Upgraded, client_io};
-use super::wire::{Continue, Progress, Shared};
+use super::wire::{Continue, Next, Progress, Shared};
 use crate::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
 use crate::admission::syntax::list;
 use crate::admission::{Reject, framing, head};
@@ -25,14 +25,6 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, WebSocket};
 use crate::inbound::{Serve, broken, head_limits, pong, refusal};
-
-/// What becomes of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    Keep,
-    Close,
-    Abort,
-}
 
 /// A request that was admitted.
 pub(super) struct Exchange<T: AsyncRead + AsyncWrite + Unpin> {

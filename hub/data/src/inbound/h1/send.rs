@@ -13,8 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::encode::{self, Connection, Sending};
-use super::exchange::Next;
-use super::wire::{Progress, Shared};
+use super::wire::{Next, Progress, Shared};
 use crate::admission::fields;
 use crate::body::{Body, BodyError};
 use crate::exchange::Pause;

@@ -30,6 +30,14 @@ const INTERIM: usize = 64 * 1024;
 
 pub(super) type Shared<T> = Rc<RefCell<Wire<T>>>;
 
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Keep,
+    Close,
+    Abort,
+}
+
 /// Whether the client waits for 100 (Continue).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Continue {

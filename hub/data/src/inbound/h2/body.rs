@@ -8,7 +8,7 @@ use h2::RecvStream;
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::request::{Answer, send_interim};
+use super::answer::{Answer, send_interim};
 use crate::admission::fields;
 use crate::body::BodyError;
 

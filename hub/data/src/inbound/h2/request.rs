@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
+use super::answer::{Answer, send_interim, strip};
 use super::body::RequestBody;
 use super::websocket::{self, Upgraded};
 use crate::admission::framing::content_length;
@@ -23,9 +24,6 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, Pause, WebSocket};
 use crate::inbound::{Serve, broken, date, pong, refusal};
-
-/// The way to answer; taken once the final response begins, so that no 1xx follows it.
-pub(super) type Answer = Rc<RefCell<Option<SendResponse<Bytes>>>>;
 
 /// The client reset the stream, or the connection is gone.
 struct Gone;
@@ -126,19 +124,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Sends a 1xx response while no final one has begun.
-pub(super) fn send_interim(answer: &Answer, response: Response<()>) {
-    let (mut parts, ()) = response.into_parts();
-    if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    strip(&mut parts.headers);
-    if let Some(respond) = answer.borrow_mut().as_mut() {
-        // Fails only where the stream is over, which the request's task hears by itself.
-        let _ = respond.send_informational(Response::from_parts(parts, ()));
-    }
-}
-
 async fn wait_for(answer: impl Future<Output = Response<Body>>, respond: &Answer) -> Result<Response<Body>, Gone> {
     let mut answer = Box::pin(answer);
     std::future::poll_fn(|cx| {
@@ -151,19 +136,6 @@ async fn wait_for(answer: impl Future<Output = Response<Body>>, respond: &Answer
         }
     })
     .await
-}
-
-/// What HTTP/2 has no place for (RFC 9113, section 8.2.2).
-fn strip(headers: &mut HeaderMap) {
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
-    }
 }
 
 async fn send(mut respond: SendResponse<Bytes>, response: Response<Body>, method: &Method) -> Result<(), Gone> {
