@@ -310,7 +310,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("workers", old.workers != new.workers),
         ("status.socket", old.status_socket != new.status_socket),
         ("metrics.address", old.metrics != new.metrics),
-        ("log", old.log != new.log),
+        ("log.format", old.log.format != new.log.format),
         ("trust_domain", old.trust_domain != new.trust_domain),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

@@ -128,7 +128,7 @@ impl Command {
                     Ok(joined) => {
                         let names: Vec<String> = joined.uplinks.iter().map(ToString::to_string).collect();
                         say(&format!(
-                            "joined {} as {}; it may offer: {}\nnext: systemctl enable --now figspan-agent (or restart it), then figspan-agent status",
+                            "joined {} as {}; it may offer: {}\nnext: systemctl enable figspan-agent && systemctl restart figspan-agent, then figspan-agent status",
                             joined.trust_domain,
                             joined.name,
                             names.join(", ")

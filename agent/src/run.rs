@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figspan_settings::Finding;
-use figspan_telemetry::LogSettings;
+use figspan_telemetry::{LogHandle, LogSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{Agent, Running};
@@ -49,12 +49,12 @@ pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
         Ok(log) => log,
         Err(error) => return End::Failed(error.to_string()),
     };
-    let end = joined(config, token_file, loaded).await;
+    let end = joined(config, token_file, loaded, log.clone()).await;
     log.flush();
     end.map_or_else(|end| end, |()| End::Done)
 }
 
-async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded) -> Result<(), End> {
+async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: LogHandle) -> Result<(), End> {
     let failed = |error: &dyn std::fmt::Display| End::Failed(error.to_string());
     let files = Files::new(&loaded.settings.state_dir);
     let mut loaded = loaded;
@@ -91,7 +91,7 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded) -> Res
     }
     tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {} uplinks", holder.name(), settings.uplinks.len());
     let running = Box::pin(Agent::start(settings, holder)).await.map_err(|error| failed(&error))?;
-    Box::pin(Daemon { config: config.to_owned(), loaded, running }.serve()).await.map_err(|error| failed(&error))
+    Box::pin(Daemon { config: config.to_owned(), loaded, running, log }.serve()).await.map_err(|error| failed(&error))
 }
 
 const NOT_JOINED: &str = "this VM has not joined a hub; run `figspanctl grant create NAME --uplinks NAMES` where the hub is operated, \
@@ -101,6 +101,7 @@ struct Daemon {
     config: PathBuf,
     loaded: Loaded,
     running: Running,
+    log: LogHandle,
 }
 
 struct Signals {
@@ -188,6 +189,9 @@ impl Daemon {
     fn take(&mut self, loaded: Loaded) {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
+        }
+        if let Err(error) = self.log.set_level(&loaded.settings.log.level) {
+            tracing::warn!(%error, "the log level stays: {error}");
         }
         let changes = self.running.reload(loaded.settings.clone());
         self.loaded = loaded;

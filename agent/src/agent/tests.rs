@@ -112,6 +112,22 @@ async fn what_still_runs_at_the_drain_deadline_is_cut_and_may_have_been_seen() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut tasks = JoinSet::new();
+    let (_hub, running, mut watching) = bridge(&mut tasks).await;
+    watching.list().await;
+    let mut stream = watching.open("echo", Kind::Tcp, b"old").await;
+    hear(&mut stream, "old").await;
+    let began = std::time::Instant::now();
+    tokio::select! {
+        _ = running.drain(DAY) => panic!("a stream is open"),
+        () = async { while !running.status().draining { tokio::task::yield_now().await } } => {}
+    }
+    tokio::join!(running.abort(), async { assert_eq!(watching.tunnel.closed().await.close, Some(Close::Leaving)) });
+    assert!(began.elapsed() < SOON);
+}
+
+#[tokio::test]
 async fn a_reload_changes_weights_and_withdraws_uplinks_without_touching_their_streams() {
     let mut tasks = JoinSet::new();
     let (hub, running, mut watching) = bridge(&mut tasks).await;

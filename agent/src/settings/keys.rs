@@ -53,9 +53,14 @@ pub static METRICS: Table = Table {
 /// `[log]`
 pub static LOG: Table = Table {
     path: "log",
-    doc: "Logging. A change needs a restart.",
+    doc: "Logging.",
     keys: &[
-        key("format", "auto, journald, text or json", "auto", "How to write. `auto` is journald under systemd, else text."),
+        key(
+            "format",
+            "auto, journald, text or json",
+            "auto",
+            "How to write. `auto` is journald under systemd, else text. A change needs a restart.",
+        ),
         key("level", "error, warn, info, debug, trace, or a filter", "info", "What to write."),
     ],
 };

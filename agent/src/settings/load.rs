@@ -79,7 +79,7 @@ fn text_of(path: &Path, reader: &mut Reader) -> Option<String> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Finding {
     let mend = match error.kind() {
-        io::ErrorKind::NotFound => "create it (there are samples in /usr/share/doc/figspan-agent/samples), or give another with --config",
+        io::ErrorKind::NotFound => "create it (there are samples in /usr/share/doc/figspan-agent/examples), or give another with --config",
         io::ErrorKind::PermissionDenied => "let the agent's user read it",
         io::ErrorKind::InvalidData => "save it as UTF-8",
         _ => "mend the file or its disk",

@@ -110,7 +110,7 @@ fn the_uplink_past_the_limit_is_a_mistake() {
 }
 
 /// The sample files. A new one is added here, so that none is ever left unread.
-const SAMPLES: [&str; 4] = ["every-key.toml", "grpc.toml", "minimal.toml", "tcp.toml"];
+const SAMPLES: [&str; 4] = ["full.toml", "grpc.toml", "minimal.toml", "tcp.toml"];
 
 #[test]
 fn every_sample_file_is_read_without_a_finding() {
@@ -151,4 +151,30 @@ fn a_file_that_is_not_there_is_one_clear_finding() {
     let errors = load(Path::new("/nonexistent/agent.toml")).unwrap_err();
     assert_eq!(errors.len(), 1);
     assert!(errors[0].to_string().starts_with("/nonexistent/agent.toml: file: cannot be read"), "{}", errors[0]);
+}
+
+/// `docs/reference/agent-toml.md` is written by this test where `FIGSPAN_WRITE` is set, and compared otherwise.
+#[test]
+fn the_reference_is_up_to_date() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/agent-toml.md");
+    let head = "# agent.toml\n\nEvery key of the agent's file, `/etc/figspan-agent/agent.toml`. Made from the reader's own tables (`agent/src/settings/keys.rs`). Files beside it (`agent.toml.d/*.toml`) are read\n\
+                after it, in the order of their names; single values of a later file win, uplinks add up. `figspan-agent check` says what is wrong.\nSamples are in `packaging/samples/agent`. After a change of the table: `FIGSPAN_WRITE=1 cargo test -p figspan-agent reference`.\n";
+    let text = format!("{head}{}", figspan_settings::reference(keys::TABLES));
+    if std::env::var_os("FIGSPAN_WRITE").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let there = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(there, text, "run this test once with FIGSPAN_WRITE=1, and commit {}", file.display());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_mangled_file_makes_the_reader_panic(line in 0usize..60, cut in 0usize..60, junk in "\\PC{0,8}|[\\[\\]{}=\"'.,\n\r\t#-]{0,8}") {
+        let text = include_str!("../../../../packaging/samples/agent/full.toml");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let line = line % lines.len();
+        let cut = lines[line].floor_char_boundary(cut);
+        lines[line].insert_str(cut, &junk);
+        let _ = read(&lines.join("\n"));
+    }
 }
