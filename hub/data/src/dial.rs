@@ -39,6 +39,9 @@ use place::Place;
 use pool::{Key, Live, Pool};
 use service::Services;
 
+/// How often a request that waits looks whether its tunnel is still heard of.
+pub const SILENCE_CHECK: Duration = Duration::from_millis(200);
+
 /// How long the agent's word about a failed stream is waited for. It travels with the reset that ended the stream, so that
 /// one round trip is plenty; without word a request counts as seen.
 pub const FATE_WAIT: Duration = Duration::from_millis(250);
@@ -256,8 +259,9 @@ impl Dialer {
         let (io, trace, tunnel) = match place {
             Place::Uplink { uplink, endpoint, .. } => {
                 let opened = tunnel::open(endpoint, self.shard, &uplink.name, kind, call.client, call.trace, wait).await?;
-                let trace = Trace::tunnel(opened.stream.probe(), opened.preamble.len());
-                (Io::Tunnel(Prefixed::new(opened.stream, opened.preamble)), trace, Some(opened.tunnel))
+                let id = opened.tunnel.id();
+                let trace = Trace::tunnel(opened.tunnel, opened.stream.probe(), opened.preamble.len());
+                (Io::Tunnel(Prefixed::new(opened.stream, opened.preamble)), trace, Some(id))
             }
             Place::Service { endpoint, .. } => (Io::Tcp(service::connect(endpoint.address, wait).await?), Trace::tcp(), None),
         };

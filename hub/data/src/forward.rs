@@ -17,7 +17,7 @@ use figspan_model::routing::{HttpRoute, HttpRule};
 use figspan_model::snapshot::Snapshot;
 use http::{Response, request};
 
-use crate::balance::{self, NoChoice, Tried};
+use crate::balance::{self, Choice, Chosen, NoChoice, Tried};
 use crate::body::Body;
 use crate::client::Client;
 use crate::dial::Fault;
@@ -27,7 +27,7 @@ use crate::dial::upload::Upload;
 use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
 use crate::metrics::{Limit, Retry};
 use crate::reply::Failure;
-use crate::retry::{MAX_ATTEMPTS, Verdict, verdict};
+use crate::retry::{MAX_ATTEMPTS, Verdict, idempotent, verdict};
 use crate::route;
 use crate::shard::ShardRef;
 use answer::Answer;
@@ -92,7 +92,9 @@ async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: 
             Err(none) => return Err(last.unwrap_or(none)),
         };
         record.picked(&picked.place);
-        let mut fault = attempt::attempt(request, &picked.place, &picked.in_flight, upload, upgrade, false).await;
+        let movable = idempotent(&request.parts.method) && upload.fits() && !upgrade;
+        let leave = || movable && request.has_other(&tried, true);
+        let mut fault = attempt::attempt(request, &picked.place, &picked.in_flight, upload, upgrade, false, &leave).await;
         if let Err(attempt::Failed { fault: Fault { seen: false, .. }, stale: true }) = &fault
             && upload.replayable()
             && !picked.in_flight.draining()
@@ -100,7 +102,7 @@ async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: 
             // A pooled connection had ended before the request got anywhere: the endpoint itself is not to blame.
             shard.metrics.retry(Retry::Stale);
             upload.rewind();
-            fault = attempt::attempt(request, &picked.place, &picked.in_flight, upload, upgrade, true).await;
+            fault = attempt::attempt(request, &picked.place, &picked.in_flight, upload, upgrade, true, &leave).await;
         }
         let fault = match fault {
             Ok(answer) => return Ok(answer),
@@ -121,7 +123,7 @@ async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: 
         };
         if why == Retry::Idempotent && retrying.is_none() {
             // Looked at first, so that nobody waits for leave to go nowhere.
-            if !request.has_other(&tried) {
+            if !request.has_other(&tried, false) {
                 return Err(fault.failure);
             }
             retrying = shard.budget.retry_soon(limits).await;
@@ -136,10 +138,16 @@ async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: 
 }
 
 impl Request<'_> {
-    /// Whether any endpoint is left that this request has not tried.
-    fn has_other(&self, tried: &Tried) -> bool {
+    /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
+    fn has_other(&self, tried: &Tried, heard: bool) -> bool {
         let services = self.shard.dialer.services();
-        balance::peek(self.snapshot, &self.rule.backends, &self.rule.state, tried, services).is_ok()
+        match balance::peek(self.snapshot, &self.rule.backends, &self.rule.state, tried, services) {
+            Err(_) => false,
+            Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
+                endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())
+            }
+            Ok(_) => true,
+        }
     }
 }
 

@@ -88,6 +88,8 @@ failures! {
     NoTunnel: Tunnel, 503, "destination_unavailable", "no-tunnel", "no tunnel to the backend's agent";
     /// The tunnel ended.
     TunnelLost: Tunnel, 502, "connection_terminated", "tunnel-lost", "the tunnel to the backend's agent was lost";
+    /// Nothing has come over the tunnel for so long that another endpoint was tried.
+    TunnelSilent: Tunnel, 504, "connection_read_timeout", "tunnel-silent", "the backend's agent does not answer";
     /// No stream within the connect time.
     StreamTimeout: Tunnel, 504, "connection_timeout", "stream-timeout", "no stream to the backend's agent in time";
     /// The agent takes nothing new.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use figspan_tunnel::{Stream, StreamProbe};
+use figspan_tunnel::{Stream, StreamProbe, Tunnel};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -121,22 +121,33 @@ pub struct Trace {
     probe: Option<StreamProbe>,
     /// Bytes of the preamble, which the agent does not count.
     preamble: u64,
+    tunnel: Option<Tunnel>,
 }
 
 impl Trace {
     /// For a stream of a tunnel.
-    pub fn tunnel(probe: StreamProbe, preamble: usize) -> Self {
-        Self { probe: Some(probe), preamble: preamble as u64 }
+    pub fn tunnel(tunnel: Tunnel, probe: StreamProbe, preamble: usize) -> Self {
+        Self { probe: Some(probe), preamble: preamble as u64, tunnel: Some(tunnel) }
     }
 
     /// For TCP: nobody tells what arrived.
     pub fn tcp() -> Self {
-        Self { probe: None, preamble: 0 }
+        Self { probe: None, preamble: 0, tunnel: None }
     }
 
     /// The tunnel stream's probe.
     pub fn probe(&self) -> Option<&StreamProbe> {
         self.probe.as_ref()
+    }
+
+    /// Whether it leads through a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// Whether the tunnel has been silent for so long that others are to be preferred.
+    pub fn is_suspect(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(Tunnel::suspect)
     }
 
     /// Number of the next byte behind the preamble: where a request that is about to be written starts.

@@ -21,8 +21,8 @@ pub struct Opened {
     pub stream: Stream,
     /// What must be written first.
     pub preamble: Bytes,
-    /// Id of the tunnel.
-    pub tunnel: u64,
+    /// The tunnel.
+    pub tunnel: Tunnel,
 }
 
 /// Opens a stream to a workload. Nothing is sent.
@@ -42,7 +42,7 @@ pub async fn open(
     let mut failure = Failure::NoTunnel;
     for tunnel in candidates(endpoint, shard) {
         match tokio::time::timeout(wait, tunnel.open()).await {
-            Ok(Ok(stream)) => return Ok(Opened { stream, preamble, tunnel: tunnel.id() }),
+            Ok(Ok(stream)) => return Ok(Opened { stream, preamble, tunnel: tunnel.clone() }),
             Ok(Err(_)) => failure = Failure::TunnelLost,
             Err(_) => return Err(Failure::StreamTimeout),
         }

@@ -66,6 +66,11 @@ impl Upload {
         !self.spilled
     }
 
+    /// Whether all of it will be replayable, however far it is read.
+    pub fn fits(&self) -> bool {
+        !self.spilled && self.length.is_some_and(|length| length <= self.limit as u64)
+    }
+
     /// Starts over for another try. Only while [`Upload::replayable`].
     pub fn rewind(&mut self) {
         self.next = 0;

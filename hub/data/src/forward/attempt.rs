@@ -46,6 +46,7 @@ pub async fn attempt(
     upload: &mut Upload,
     upgrade: bool,
     fresh: bool,
+    leave: &dyn Fn() -> bool,
 ) -> Result<Answer, Failed> {
     let routing = &request.snapshot.routing;
     let call = Call {
@@ -54,7 +55,7 @@ pub async fn attempt(
         limits: &routing.limits,
         trace: tunnel::trace_context(&request.parts.headers),
     };
-    let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, informational: request.informational };
+    let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, leave, informational: request.informational };
     match place.protocol() {
         Protocol::Http1 => Box::pin(over_h1(request, place, in_flight, upload, &call, &terms, fresh)).await,
         Protocol::H2c => Box::pin(over_h2(request, place, in_flight, upload, &call, &terms)).await,

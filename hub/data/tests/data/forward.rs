@@ -541,3 +541,18 @@ fn half_an_upload_is_never_taken_for_a_whole_one() {
         assert_eq!(agent.state.failed.sum(), 0);
     });
 }
+
+#[test]
+fn a_get_leaves_a_tunnel_that_went_silent_long_before_it_is_given_up() {
+    run(|| async {
+        let hub = Hub::new();
+        let (frozen, lively) = (Agent::join_and_freeze("vm-2", &hub.book).await, Agent::join("vm-1", &hub.book).await);
+        lively.answer();
+        hub.publish(&[&lively, &frozen]);
+        let begun = std::time::Instant::now();
+        assert_eq!(hub.get().await, (200, "vm-1".to_owned()));
+        assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+        assert!(!frozen.hub.is_closed());
+        assert_eq!((frozen.state.picked.sum(), frozen.state.in_flight.sum(), hub.metrics().retried(Retry::Idempotent)), (1, 0, 1));
+    });
+}

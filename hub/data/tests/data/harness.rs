@@ -100,6 +100,30 @@ impl Agent {
         Self { name, hub, tunnel, state, weight: Cell::new(100) }
     }
 
+    /// An agent whose whole process stops, without a word, when the first stream has come.
+    pub async fn join_and_freeze(name: &'static str, book: &Book) -> Self {
+        let authority = testing::Authority::new();
+        let endpoint = authority.endpoints(1).remove(0);
+        let (address, credentials) = (endpoint.local_address().unwrap(), authority.agent(name));
+        let (sender, tunnel) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let tunnel = figspan_tunnel::agent::dial(address, 0, &credentials).await.unwrap();
+                let _ = sender.send(tunnel.clone());
+                let _stream = tunnel.accept().await;
+                // Nothing of this runtime moves meanwhile. Longer than a dead tunnel takes to time out.
+                std::thread::sleep(Duration::from_secs(8));
+            });
+        });
+        let hub = testing::accept(&endpoint).await;
+        let tunnel = tunnel.await.unwrap();
+        let state = book.endpoint(&format!("uplink/monolith/{name}"));
+        // The endpoint must outlive its tunnel.
+        std::mem::forget(endpoint);
+        Self { name, hub, tunnel, state, weight: Cell::new(100) }
+    }
+
     /// The next stream that the hub opens.
     pub async fn take(&self) -> Taken {
         take(&self.tunnel).await

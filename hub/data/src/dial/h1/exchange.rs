@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::head::Head;
 use super::{ReadError, SendError, Shared};
 use crate::dial::upload::Upload;
-use crate::dial::{FATE_WAIT, Fault, judge};
+use crate::dial::{FATE_WAIT, Fault, SILENCE_CHECK, judge};
 use crate::reply::Failure;
 
 /// How long the body of `Expect: 100-continue` is held back for the workload's word (RFC 9110, section 10.1.1).
@@ -35,6 +35,8 @@ pub struct Terms<'a> {
     pub timeouts: &'a Timeouts,
     /// Whether the request asks for a WebSocket.
     pub upgrade: bool,
+    /// Whether another endpoint that is heard of could take over; asked when this one's tunnel has gone silent.
+    pub leave: &'a dyn Fn() -> bool,
     /// Hands on a 1xx.
     pub informational: &'a dyn Fn(Response<()>),
 }
@@ -62,6 +64,7 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
     let timer = sleep_until(begun + NEVER);
     tokio::pin!(timer);
     let mut armed = false;
+    let (tunnelled, mut looked) = (wire.borrow().trace.is_tunnel(), begun);
     let outcome = poll_fn(|cx| {
         let mut wire = wire.borrow_mut();
         loop {
@@ -98,15 +101,20 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
             } else {
                 wire.progress + terms.timeouts.idle.unwrap_or(NEVER)
             };
-            if !armed || timer.deadline() > due {
-                timer.as_mut().reset(due);
+            let wake = if tunnelled { due.min(looked + SILENCE_CHECK) } else { due };
+            if !armed || timer.deadline() > wake {
+                timer.as_mut().reset(wake);
                 armed = true;
             }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             armed = false;
-            if due > Instant::now() {
+            looked = Instant::now();
+            if due > looked {
+                if wire.trace.is_suspect() && (terms.leave)() {
+                    return Poll::Ready(Err(ReadError::Protocol(Failure::TunnelSilent)));
+                }
                 continue;
             }
             if std::mem::take(&mut wire.hold) {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Lease;
 use crate::dial::h1::exchange::Terms;
 use crate::dial::upload::{Part, Upload};
-use crate::dial::{FATE_WAIT, Fault, judge};
+use crate::dial::{FATE_WAIT, Fault, SILENCE_CHECK, judge};
 use crate::reply::Failure;
 
 /// A clock that never strikes.
@@ -151,7 +151,7 @@ fn convert(parts: &request::Parts, secure: bool, protocol: Option<h2::ext::Proto
 
 /// Sends the request and waits for the head of the final response.
 pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload, secure: bool, terms: &Terms<'_>) -> Result<Begun, Fault> {
-    let trace = lease.link().trace.clone();
+    let trace = &lease.link().trace;
     let Some(send) = lease.sender() else { return Err(Fault::unseen(Failure::GoingAway)) };
     let begun = Instant::now();
     let mut send = match tokio::time::timeout(terms.timeouts.connect, send.ready()).await {
@@ -195,6 +195,7 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
     let timer = sleep_until(begun + NEVER);
     tokio::pin!(timer);
     let mut armed = false;
+    let (tunnelled, mut looked) = (trace.is_tunnel(), begun);
     let outcome = poll_fn(|cx| {
         loop {
             if sent_at.is_none() && !broken {
@@ -217,15 +218,20 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
                 Some(at) => at + terms.timeouts.first_byte.unwrap_or(NEVER),
                 None => sender.borrow().progress + terms.timeouts.idle.unwrap_or(NEVER),
             };
-            if !armed || timer.deadline() > due {
-                timer.as_mut().reset(due);
+            let wake = if tunnelled { due.min(looked + SILENCE_CHECK) } else { due };
+            if !armed || timer.deadline() > wake {
+                timer.as_mut().reset(wake);
                 armed = true;
             }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             armed = false;
-            if due <= Instant::now() {
+            looked = Instant::now();
+            if trace.is_suspect() && (terms.leave)() {
+                return Poll::Ready(Err(Broken::Clock(Failure::TunnelSilent)));
+            }
+            if due <= looked {
                 return Poll::Ready(Err(Broken::Clock(match sent_at {
                     Some(_) => Failure::FirstByteTimeout,
                     None if sender.borrow().starved => Failure::ClientIdle,
@@ -245,7 +251,7 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
             if !error.is_reset() {
                 lease.retire();
             }
-            Err(fault(&error, &trace, start).await)
+            Err(fault(&error, trace, start).await)
         }
     }
 }
