@@ -59,16 +59,17 @@ async fn open_connections_are_told_and_counted_on_request() {
     let mut stream = watching.open("echo", Kind::Tcp, b"x").await;
     hear(&mut stream, "x").await;
     watching.say(FromHub::Count { nonce: 7, uplink: "echo".parse().unwrap() }).await;
-    let open = watching.hear_until(|message| match message {
-        FromAgent::Counted { nonce: 7, open_connections, .. } => Some(open_connections),
-        _ => None,
+    // In whichever order: the states come once a second, the count at once.
+    let (mut counted, mut told) = (None, None);
+    let both = watching.hear_until(|message| {
+        match message {
+            FromAgent::Counted { nonce: 7, open_connections, .. } => counted = Some(open_connections),
+            FromAgent::States(states) => told = Some(states[0].open_connections),
+            other => panic!("unexpected {other:?}"),
+        }
+        counted.zip(told)
     });
-    assert_eq!(open.await, 1);
-    let told = watching.hear_until(|message| match message {
-        FromAgent::States(states) => Some(states[0].open_connections),
-        _ => None,
-    });
-    assert_eq!(told.await, 1);
+    assert_eq!(both.await, (1, 1));
     drop(stream);
 }
 
