@@ -112,7 +112,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         }
     }
 
-    /// Looks at the reading side while a request is answered: reads ahead a little, and fails when the client has reset.
+    /// Looks at the reading side while a request is answered: reads ahead a little, and fails when the client has gone. A client
+    /// that has ended its side counts as gone: nearly always it is (a closed tab, a timeout), and its request would go on to
+    /// hold a workload, and a drain, for nobody. Other gateways do the same.
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.body == Progress::Done && !self.ended && self.held.len() < READ_AHEAD {
             match self.poll_fill(cx) {
@@ -120,7 +122,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
                 Poll::Pending => break,
             }
         }
-        Ok(())
+        if self.ended && self.held.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     pub(super) fn register(&mut self, cx: &Context<'_>) {
