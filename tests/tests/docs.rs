@@ -1,5 +1,6 @@
 //! Documentation that is checked does not rot: links lead somewhere, commands are the ones that CI runs, samples parse.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use figspan_tests::architecture::{files, read, root};
@@ -64,4 +65,143 @@ fn the_configuration_in_the_manifests_parses() {
     if let Err(findings) = figspan_model::settings::parse(toml, "hub.toml") {
         panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     }
+}
+
+/// The TOML blocks of a page that begin with a comment that has this word.
+fn toml_blocks<'p>(page: &'p str, word: &str) -> Vec<&'p str> {
+    let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.lines().next().is_some_and(|first| first.starts_with('#') && first.contains(word))).collect()
+}
+
+#[test]
+fn the_files_shown_in_the_pages_parse() {
+    let mut checked = 0;
+    for page in ["docs/02-hub.md", "docs/03-agent.md", "docs/05-tomcat.md"] {
+        let text = read(&root().join(page));
+        for block in toml_blocks(&text, "hub.toml") {
+            if let Err(findings) = figspan_model::settings::parse(block, page) {
+                panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+            }
+            checked += 1;
+        }
+        for block in toml_blocks(&text, "agent.toml") {
+            let mut reader = figspan_agent::settings::read::Reader::default();
+            reader.read(page, block);
+            if let Err(findings) = reader.finish() {
+                panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "only {checked} files found in the pages: is the search broken?");
+}
+
+/// The cells of a page's table rows, without backticks.
+fn rows(page: &str) -> impl Iterator<Item = Vec<String>> {
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
+    page.lines().filter(|line| line.starts_with("| `")).map(cells)
+}
+
+/// The texts between `before` and the next quote, wherever `before` occurs; blanks and line feeds count as nothing.
+fn quoted(source: &str, before: &str) -> Vec<String> {
+    let dense: String = source.split("#[cfg(test)]").next().unwrap_or_default().split_whitespace().collect();
+    let found = dense.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+    found.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_metric_is_in_the_reference_and_every_entry_there_is_a_metric() {
+    let mut code: BTreeSet<String> = BTreeSet::new();
+    for file in ["hub/src/metrics/hub.rs", "hub/src/metrics/process.rs", "hub/data/src/metrics/collector.rs"] {
+        let names = ["figspan_", "process_", "http_server_"].map(|prefix| {
+            let is_name = |name: &String| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            quoted(&read(&root().join(file)), &format!("\"{prefix}")).into_iter().filter(is_name).map(move |name| format!("{prefix}{name}"))
+        });
+        code.extend(names.into_iter().flatten());
+    }
+    let agent = read(&root().join("agent/src/status/metrics.rs"));
+    for before in ["(&mutregistry,\"", "registry.register(\""] {
+        code.extend(quoted(&agent, before).into_iter().map(|name| format!("figspan_agent_{name}")));
+    }
+    assert!(code.len() >= 50, "only {} metrics found in the code: is the search broken?", code.len());
+
+    let mut page: BTreeSet<String> = BTreeSet::new();
+    for row in rows(&read(&root().join("docs/reference/metrics.md"))) {
+        let suffix = match row[1].as_str() {
+            "counter" => "_total",
+            "info" => "_info",
+            "histogram" => "_seconds",
+            "gauge" => "",
+            other => panic!("{}: {other} is no kind of metric", row[0]),
+        };
+        let name = row[0].strip_suffix(suffix).unwrap_or_else(|| panic!("{}: a {} ends in {suffix}", row[0], row[1]));
+        assert!(page.insert(name.to_owned()), "{name} is in the page twice");
+    }
+    assert_eq!(code, page, "left: in the code; right: in docs/reference/metrics.md");
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist() {
+    let page = read(&root().join("docs/reference/metrics.md"));
+    let known: BTreeSet<String> = rows(&page).map(|row| row[0].clone()).collect();
+    let alerts = read(&root().join("deploy/monitoring/alerts.yaml"));
+    let mut checked = 0;
+    for expr in alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        for word in expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("figspan_")) {
+            assert!(known.contains(word), "{word} is no metric");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3, "only {checked} metrics found in the alerts: is the search broken?");
+}
+
+#[test]
+fn the_reference_of_the_admin_api_has_its_operations_and_no_others() {
+    let table = read(&root().join("hub/src/admin/operations.rs"));
+    let (methods, paths) = (quoted(&table, "method:\""), quoted(&table, "path:\""));
+    assert!(methods.len() >= 15 && methods.len() == paths.len(), "{methods:?} {paths:?}: is the search broken?");
+    let code: BTreeSet<String> = methods.iter().zip(&paths).map(|(method, path)| format!("{} {path}", method.to_uppercase())).collect();
+    let page: BTreeSet<String> = rows(&read(&root().join("docs/reference/admin-api.md"))).map(|row| row[0].clone()).collect();
+    assert_eq!(code, page, "left: in the code; right: in docs/reference/admin-api.md");
+}
+
+/// What the "restricted" Pod Security Standard asks of a pod, and a root file system that nobody writes.
+#[test]
+fn the_manifests_keep_the_restricted_pod_security_standard() {
+    let mut pods = 0;
+    for file in files(&root().join("deploy/manifests"), ".yaml") {
+        let text = read(&file);
+        for document in serde_yaml_ng::Deserializer::from_str(&text) {
+            let object = <serde_yaml_ng::Value as serde::Deserialize>::deserialize(document).expect("the manifest is YAML");
+            if object["kind"] == "Namespace" {
+                assert_eq!(object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+            }
+            let spec = &object["spec"]["template"]["spec"];
+            if spec.is_null() {
+                continue;
+            }
+            pods += 1;
+            let pod = &spec["securityContext"];
+            assert!(pod["runAsNonRoot"] == true && pod["seccompProfile"]["type"] == "RuntimeDefault", "{}: {pod:?}", file.display());
+            assert!(pod["runAsUser"].as_u64().is_some_and(|user| user > 0), "{}: runs as root", file.display());
+            for key in ["hostNetwork", "hostPID", "hostIPC"] {
+                assert!(spec[key].is_null(), "{}: {key}", file.display());
+            }
+            for volume in spec["volumes"].as_sequence().into_iter().flatten() {
+                assert!(volume["hostPath"].is_null(), "{}: a hostPath volume", file.display());
+            }
+            let containers = ["containers", "initContainers"].into_iter().filter_map(|key| spec[key].as_sequence()).flatten();
+            let mut checked = 0;
+            for container in containers {
+                let context = &container["securityContext"];
+                assert_eq!(context["allowPrivilegeEscalation"], false);
+                assert_eq!(context["readOnlyRootFilesystem"], true);
+                assert_eq!(context["capabilities"]["drop"][0], "ALL");
+                assert!(context["capabilities"]["add"].is_null() && context["privileged"].is_null(), "{}: {context:?}", file.display());
+                checked += 1;
+            }
+            assert!(checked > 0, "{}: a pod without containers", file.display());
+        }
+    }
+    assert!(pods > 0, "no pods found in deploy/manifests: is the search broken?");
 }
