@@ -4,7 +4,7 @@
 //! Bounded in everything that a hub decides: the preamble's size and time, streams at once, connections per uplink.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use figspan_proto::preamble::{MAX_LEN, Preamble, PreambleError};
@@ -87,20 +87,25 @@ impl Receiver {
         self.work.spawn(async move {
             let this = &place.0;
             let probe = stream.probe();
+            let given = AtomicBool::new(false);
             let cut = async {
                 this.work.forced().await;
-                // What the workload has seen by now is no longer known, so nobody may be told that it saw nothing. Said before
-                // the splice is dropped, which would say less.
-                probe.reset(Reset { reason: Reason::DrainDeadline, delivered: Reset::MAX_DELIVERED });
+                // What the workload has seen by now is no longer known, so nobody may be told that it saw nothing; unless the
+                // stream came so late that the workload was never asked. Said before the splice is dropped, which would say less.
+                probe.reset(match given.load(Ordering::Relaxed) {
+                    true => Reset { reason: Reason::DrainDeadline, delivered: Reset::MAX_DELIVERED },
+                    false => Reset::not_delivered(Reason::Draining),
+                });
             };
             tokio::select! {
-                () = this.carry(stream) => {}
+                () = this.carry(stream, &given) => {}
                 () = cut => {}
             }
         });
     }
 
-    async fn carry(&self, mut stream: Stream) {
+    /// Reads the preamble and gives the stream to its workload; `given` is set before the workload is asked.
+    async fn carry(&self, mut stream: Stream, given: &AtomicBool) {
         let preamble = match tokio::time::timeout(PREAMBLE_TIME, read_preamble(&mut stream)).await {
             Ok(Ok(preamble)) => preamble,
             Ok(Err(Unread::Malformed(error))) => {
@@ -123,6 +128,7 @@ impl Receiver {
             return stream.reset(Reset::not_delivered(Reason::Limit));
         };
         uplink.counts.streams.fetch_add(1, Ordering::Relaxed);
+        given.store(true, Ordering::Relaxed);
         forward::forward(&uplink, &preamble, stream, &self.resolver).await;
     }
 

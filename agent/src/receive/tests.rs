@@ -60,6 +60,18 @@ async fn what_cannot_be_delivered_is_refused_with_the_reason_and_nothing_seen() 
 }
 
 #[tokio::test]
+async fn a_stream_that_comes_after_the_drain_is_told_that_nobody_saw_it() {
+    let mut tasks = JoinSet::new();
+    let bench = bench(vec![uplink("echo", echo(&mut tasks).await)], 100).await;
+    // Nothing runs, so the drain ends at once; hubs have not all heard of it yet.
+    assert!(bench.work.run(SOON).await);
+    for _ in 0..50 {
+        let late = open(&bench.hub, "echo", Kind::Http, b"POST / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(fate(&late).await, Reset::not_delivered(Reason::Draining));
+    }
+}
+
+#[tokio::test]
 async fn streams_above_the_limit_are_refused_until_one_ends() {
     let mut tasks = JoinSet::new();
     let bench = bench(vec![uplink("echo", echo(&mut tasks).await)], 1).await;
