@@ -83,6 +83,11 @@ impl Tunnel {
         &self.0.peer.id
     }
 
+    /// The peer's certificate (as of the handshake); its chain has been verified.
+    pub fn peer_leaf(&self) -> &Leaf {
+        &self.0.peer
+    }
+
     /// When the peer's certificate ends (as of the handshake).
     pub fn peer_not_after(&self) -> SystemTime {
         self.0.peer.not_after

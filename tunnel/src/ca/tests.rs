@@ -121,3 +121,20 @@ fn a_ca_read_back_from_pem_issues_under_the_same_pin() {
     let other = Ca::create(&domain(), SystemTime::now()).unwrap();
     assert!(Ca::from_pem(&domain(), &ca.certificate_pem(), &other.key_pem()).is_err());
 }
+
+#[test]
+fn short_lives_begin_little_before_now_and_every_leaf_tells_when_it_was_signed() {
+    let ca = ca();
+    let csr = KeyPair::generate().unwrap().csr().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for seconds in [10, 15, 19, 60, 601, 2999, 3000, 3001, 3600, 24 * 3600, 30 * 24 * 3600] {
+        let life = Duration::from_secs(seconds);
+        // The root is older than the leaf.
+        let ca = Ca::create(ca.trust_domain(), now - Duration::from_secs(3600)).unwrap();
+        let leaf = Leaf::read(&ca.issue(&id(VM), &csr, now, life).unwrap()[0]).unwrap();
+        assert_eq!((leaf.issued(), leaf.not_after), (now, now + life), "{seconds} s");
+        assert_eq!(leaf.not_before, now - Duration::from_secs((seconds / 10).min(300)), "{seconds} s");
+        assert_eq!(leaf.root(&ca.roots()), Some(ca.pin()));
+        assert_eq!(leaf.root(&Ca::create(ca.trust_domain(), now).unwrap().roots()), None);
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use figspan_proto::join::Pin;
 use figspan_proto::name::SpiffeId;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::IdentityError;
+use super::{IdentityError, Roots};
 
 /// What a leaf certificate says about its holder. Whether to believe it is decided by the chain, not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Leaf {
     pub not_before: SystemTime,
     /// When it ends to be valid.
     pub not_after: SystemTime,
+    /// The name of the CA that signed it, in DER.
+    issuer: Vec<u8>,
 }
 
 impl Leaf {
@@ -36,7 +39,18 @@ impl Leaf {
             names => return Err(IdentityError::Names(names.len())),
         };
         let validity = certificate.validity();
-        Ok(Self { id, not_before: time(validity.not_before.timestamp()), not_after: time(validity.not_after.timestamp()) })
+        let (not_before, not_after) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
+        Ok(Self { id, not_before, not_after, issuer: certificate.issuer().as_raw().to_vec() })
+    }
+
+    /// When a figspan CA signed it.
+    pub fn issued(&self) -> SystemTime {
+        crate::ca::issued_at(self.not_before, self.not_after)
+    }
+
+    /// The pin of the root that signed it; `None` when none of these did. Goes by names: only for leafs whose chain holds.
+    pub fn root(&self, roots: &Roots) -> Option<Pin> {
+        roots.named(&self.issuer)
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Roots {
     certificates: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     pins: Vec<Pin>,
+    /// Their names in DER.
+    names: Vec<Vec<u8>>,
 }
 
 impl PartialEq for Roots {
@@ -44,6 +46,7 @@ impl Roots {
         }
         let mut anchors = Vec::new();
         let mut pins = Vec::new();
+        let mut names = Vec::new();
         for certificate in &certificates {
             let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|error| IdentityError::Certificate(error.to_string()))?;
             if !rest.is_empty() {
@@ -53,10 +56,11 @@ impl Roots {
                 return Err(IdentityError::NotCa);
             }
             pins.push(pin(parsed.public_key().raw));
+            names.push(parsed.subject().as_raw().to_vec());
             let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|error| IdentityError::Certificate(error.to_string()))?;
             anchors.push(anchor.to_owned());
         }
-        Ok(Self { certificates, anchors, pins })
+        Ok(Self { certificates, anchors, pins, names })
     }
 
     /// The certificates in PEM.
@@ -79,6 +83,10 @@ impl Roots {
         let mut all = self.certificates.clone();
         all.extend(others.certificates.iter().filter(|other| !self.certificates.contains(other)).cloned());
         Self::new(all)
+    }
+
+    pub(super) fn named(&self, name: &[u8]) -> Option<Pin> {
+        self.names.iter().position(|known| known == name).map(|index| self.pins[index])
     }
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
