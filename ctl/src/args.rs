@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Takes an operator's weight back: agents' own weights hold again
     #[command(subcommand)]
     Undrain(Undrain),
+    /// The CA of hub and agents: show, and change it in two steps
+    #[command(subcommand)]
+    Ca(Ca),
     /// Says which rule and which backend a request would get, and why, without sending it
     Explain(Explain),
     /// What happened, newest last; holds the audit of every change
@@ -278,6 +281,25 @@ pub(crate) struct UndrainUplink {
     /// How long --wait waits
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ca {
+    /// Shows the roots, which of them issues, and how a change stands
+    Show,
+    /// Begins a change: makes a second root and tells it to all agents; the first still issues
+    Begin {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Finishes a change: the second root issues from now on, the first is trusted until its last certificates have ended
+    Finish {
+        /// Finishes although agents may not know the new root; those have to join again
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! What each command does: one call to the hub, or a few, and an answer.
 
+mod ca;
 mod explore;
 mod grant;
 mod hub;
@@ -36,6 +37,9 @@ pub(crate) async fn run(name: &'static str, cli: Cli, around: &Surroundings, ter
         Command::Uplink(Uplink::Weight(wanted)) => weight::set(&client, terminal, wanted).await,
         Command::Drain(Drain::Uplink(wanted)) => weight::drain(&client, terminal, wanted).await,
         Command::Undrain(Undrain::Uplink(wanted)) => weight::undrain(&client, terminal, wanted).await,
+        Command::Ca(args::Ca::Show) => ca::show(&client, terminal).await,
+        Command::Ca(args::Ca::Begin { change }) => ca::begin(&client, terminal, change).await,
+        Command::Ca(args::Ca::Finish { force, change }) => ca::finish(&client, terminal, force, change).await,
         Command::Events(events) => hub::events(&client, terminal, events).await,
         Command::Check(check) => hub::check(&client, terminal, &check.file).await,
         Command::Reload(reload) => hub::reload(&client, terminal, reload.dry_run).await,

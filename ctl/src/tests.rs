@@ -108,6 +108,36 @@ Agents:
 }
 
 #[test]
+fn a_ca_change_is_two_commands_that_say_where_it_stands() {
+    let ca = |states: &[&str], changing, safe, untold: &[&str]| {
+        let root = |state: &&str| json!({"pin": format!("sha256:{state}"), "state": state, "since": null, "until": null});
+        let roots: Vec<_> = states.iter().map(root).collect();
+        json!({"given": false, "changing": changing, "roots": roots, "certificate_lifetime": 86400, "safe_to_finish": safe,
+               "untold": untold, "on_old_root": []})
+    };
+    let hub = FakeHub::start(move |asked| match asked.path.as_str() {
+        "/v1/ca" => Reply::ok(ca(&["issues", "next"], true, false, &["vm-1"])),
+        _ => Reply::ok(json!({"ca": ca(&["issues", "old"], false, false, &[]), "left_behind": ["vm-1"], "dry_run": false})),
+    });
+    let shown = ctl(&hub.address(), &["ca", "show"]);
+    let wanted = "\
+STATE   SINCE  TRUSTED UNTIL  PIN
+issues  -      -              sha256:issues
+next    -      -              sha256:next
+Certificates live:      86400 s
+Change:                 begun; wait until every agent has been told the new root
+Agents not told:        vm-1
+Agents on an old root:  none
+";
+    assert_eq!(shown.out, wanted, "{}", shown.err);
+    assert_eq!(hub.only().path, "/v1/ca");
+    let hub_address = hub.address();
+    assert_eq!(ctl(&hub_address, &["ca", "begin"]).exit, Exit::Usage, "a change has a reason");
+    let finished = ctl(&hub_address, &["ca", "finish", "--force", "--reason", "drill"]);
+    assert!(finished.out.contains("runs out by itself") && finished.out.contains("Left behind, to join again: vm-1"), "{}", finished.out);
+}
+
+#[test]
 fn a_weight_waits_until_every_shard_works_with_it() {
     let hub = FakeHub::start({
         let mut looks = 0;

@@ -33,7 +33,7 @@ use crate::threads::Spawner;
 pub struct Options {
     /// Its configuration.
     pub config: Config,
-    /// A CA that somebody else looks after; else one in the state directory.
+    /// A CA that somebody else looks after; else the one of the configuration, else one in the state directory.
     pub ca: Option<CaFiles>,
     /// The process's log, whose level a reload may change.
     pub log: Option<LogHandle>,
@@ -107,7 +107,8 @@ impl Hub {
             trust_domain: settings.hub.trust_domain.clone(),
             replica: settings.hub.replica.clone(),
             state_dir: settings.hub.state_dir.clone(),
-            ca,
+            ca: ca.or_else(|| given_ca(&settings)),
+            certificate_lifetime: settings.hub.certificate_lifetime,
             advertise: advertise(&settings, tunnel_address),
             direct: Vec::new(),
             software: format!("figspan-hub {}", env!("CARGO_PKG_VERSION")),
@@ -207,6 +208,11 @@ fn metrics_socket(address: SocketAddr) -> Result<TcpListener, StartError> {
     bind(address).map_err(|error| {
         failed(format!("metrics.address {address}: cannot listen: {error}; free the port, use another address, or \"off\""))
     })
+}
+
+fn given_ca(settings: &HubSettings) -> Option<CaFiles> {
+    let ca = settings.ca.as_ref()?;
+    Some(CaFiles { certificate: ca.certificate.clone(), key: ca.key.clone() })
 }
 
 /// What grants tell agents: a port that the kernel chose takes the place of port 0.

@@ -298,6 +298,7 @@ async fn changed(watch: &mut Option<FileWatch>) {
 fn needs_restart(now: &HubSettings, new: &HubSettings) -> Vec<String> {
     let sections = [
         ("hub", now.hub != new.hub),
+        ("ca", now.ca != new.ca),
         ("tunnel", now.tunnel != new.tunnel),
         ("admin", now.admin != new.admin),
         ("metrics", now.metrics != new.metrics),

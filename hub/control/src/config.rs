@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use figspan_model::routing::Routing;
 use figspan_model::snapshot::Publisher;
@@ -22,6 +22,8 @@ pub struct ControlConfig {
     pub state_dir: PathBuf,
     /// A CA given as files; `None` keeps one in the state directory.
     pub ca: Option<CaFiles>,
+    /// How long certificates of the hub and of agents live.
+    pub certificate_lifetime: Duration,
     /// Where agents shall dial, as grants tell them: `host:port` each.
     pub advertise: Vec<String>,
     /// Addresses that reach this replica and no other; often none.

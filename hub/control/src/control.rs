@@ -1,5 +1,6 @@
 //! The handle to the control path: what the hub binary, its shards and its admin API hold.
 
+mod ca;
 mod start;
 
 use std::sync::Arc;
@@ -21,11 +22,9 @@ use crate::config::{ControlConfig, text};
 use crate::context::Context;
 use crate::core::Core;
 use crate::enrol::Enrolment;
-use crate::events::Note;
 use crate::limiter::Pace;
 use crate::operate::{Change, Operators, wait_effective};
 use crate::shared::Ready;
-use crate::trust::TrustError;
 use crate::{drain_proof, problem};
 
 /// How long tasks have to end once all tunnels are closed.
@@ -210,28 +209,6 @@ impl Control {
         self.0.context.events.record(event);
     }
 
-    /// Starts a change of the CA: a second root is made, pushed to all agents and trusted from now on. Returns the pins of all
-    /// roots; the first is that of the CA that issues.
-    pub async fn begin_ca_change(&self, who: &str) -> Result<Vec<String>, Problem> {
-        self.change_ca(who, "began a change of the CA", crate::trust::Trust::begin_change).await
-    }
-
-    /// Issues from the new CA from now on; the old root stays trusted until its last leaf has ended. Refused while agents have
-    /// not yet been told the new root, unless forced: those would have to join again.
-    pub async fn finish_ca_change(&self, force: bool, who: &str) -> Result<Vec<String>, Problem> {
-        let untold = if self.0.context.trust.changing() { self.ask(|core| core.without_roots()).await? } else { Vec::new() };
-        if !untold.is_empty() && !force {
-            let names: Vec<&str> = untold.iter().take(10).map(AgentName::as_str).collect();
-            let detail = format!(
-                "{} agents are away and do not know the new root, and would have to join again: {}; wait for them, revoke them, or force it",
-                untold.len(),
-                names.join(", ")
-            );
-            return Err(problem::conflict("cannot finish the CA change", detail));
-        }
-        self.change_ca(who, "finished the change of the CA", crate::trust::Trust::finish_change).await
-    }
-
     /// Whether control is ready for traffic: the agents that joined are back, or 10 s have passed.
     pub fn ready(&self) -> Ready {
         self.0.context.ready()
@@ -273,26 +250,6 @@ impl Control {
         change.who = plain(&change.who);
         let (operators, context) = (Arc::clone(&self.0.operators), Arc::clone(&self.0.context));
         self.0.context.to_the_end(async move { operators.change(&context, change).await }).await?
-    }
-
-    async fn change_ca(
-        &self,
-        who: &str,
-        did: &'static str,
-        step: fn(&crate::trust::Trust) -> Result<(), TrustError>,
-    ) -> Result<Vec<String>, Problem> {
-        let (context, who) = (Arc::clone(&self.0.context), who.to_owned());
-        let work = async move {
-            let trusted = Arc::clone(&context);
-            let stepped = tokio::task::spawn_blocking(move || step(&trusted.trust)).await.map_err(|_| problem::ending())?;
-            stepped.map_err(|error| problem::conflict("cannot change the CA", error))?;
-            let pins = context.trust.pins();
-            context.writer.ask(Core::tell_roots_to_all).await?;
-            let note = Note::new("ca", &context.trust_domain, &who, format!("{who} {did}; roots: {}", pins.join(", ")));
-            context.events.record_on_disk(note).await;
-            Ok(pins)
-        };
-        self.0.context.to_the_end(work).await?
     }
 
     /// Redeems a grant as a VM would, without a connection.

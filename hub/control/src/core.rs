@@ -3,6 +3,7 @@
 //! Everybody else sends it small jobs. What agents cause is published at most every [`SPACING`], so that a flood of changes
 //! wakes the shards a bounded number of times; what operators cause is published at once.
 
+mod ca;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     counts: HashMap<u64, Count>,
     nonce: u64,
     revoked: BTreeMap<AgentName, Revocation>,
+    /// The newest leafs of agents.
+    leafs: BTreeMap<AgentName, ca::Seen>,
     /// Events that one agent may cause.
     noise: Limiter<String>,
     /// Since when what agents cause may be published again.
@@ -72,8 +75,7 @@ struct Link {
     shard: Shard,
     since: Timestamp,
     out: mpsc::Sender<FromHub>,
-    /// Whether the agent was told all roots of a CA change that is under way.
-    roots: usize,
+    told: Option<ca::Told>,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,7 @@ impl Core {
             counts: HashMap::new(),
             nonce: 0,
             revoked,
+            leafs: BTreeMap::new(),
             noise: Limiter::new(64, 2),
             next: Instant::now(),
             ticks: 0,
@@ -171,7 +174,7 @@ impl Core {
             return Err((Close::Leaving, "this replica ends".to_owned()));
         }
         let ends = stamp(tunnel.peer_not_after());
-        if self.revoked.get(&agent).is_some_and(|revocation| revocation.refuses(ends)) {
+        if self.revoked.get(&agent).is_some_and(|revocation| revocation.refuses(stamp(tunnel.peer_leaf().issued()))) {
             let why = format!("agent {agent} was revoked; join again with a new grant");
             self.note(Note::new("refused", &agent, &agent, why.clone()));
             return Err((Close::Revoked, why));
@@ -179,7 +182,8 @@ impl Core {
         let id = tunnel.id();
         self.registry.opened(id, &agent, shard, ends, now).map_err(|Violation(why)| (Close::Limit, why))?;
         let (out, outgoing) = mpsc::channel(OUTGOING);
-        self.links.insert(id, Link { tunnel, shard, since: now, out, roots: 0 });
+        self.showed(&agent, tunnel.peer_leaf());
+        self.links.insert(id, Link { tunnel, shard, since: now, out, told: None });
         let shared = Arc::clone(&self.shared);
         self.say(
             id,
@@ -234,7 +238,7 @@ impl Core {
     pub(crate) fn close(&mut self, id: TunnelId, why: Close, detail: &str) {
         if let Some(link) = self.links.get(&id) {
             let tunnel = link.tunnel.clone();
-            self.gone(id, if detail.is_empty() { format!("{why:?}") } else { detail.to_owned() });
+            self.gone(id, if detail.is_empty() { said(why).to_owned() } else { detail.to_owned() });
             tunnel.close(why);
         }
     }
@@ -243,7 +247,8 @@ impl Core {
     pub(crate) fn gone(&mut self, id: TunnelId, detail: String) {
         self.links.remove(&id);
         self.counts.retain(|_, count| count.tunnel != id);
-        let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
+        let Some((agent, draining)) = self.registry.tunnel(id).map(|tunnel| (tunnel.agent.clone(), tunnel.draining)) else { return };
+        let detail = if draining { "it drained and stopped".to_owned() } else { detail };
         self.registry.closed(id, self.shared.clock.stamp());
         if self.registry.agents().get(&agent).is_none_or(|record| record.tunnels.is_empty()) {
             self.note(Note::new("disconnect", &agent, &agent, format!("agent {agent} has no tunnel left: {detail}")));
@@ -304,21 +309,6 @@ impl Core {
         self.revoked.get(agent).is_some_and(|revocation| revocation.lifted.is_none())
     }
 
-    /// Tells all agents the roots as they are now.
-    pub(crate) fn tell_roots_to_all(&mut self) {
-        for id in self.links.keys().copied().collect::<Vec<_>>() {
-            self.tell_roots(id);
-        }
-    }
-
-    /// Agents that joined and have no tunnel on which the present roots were told.
-    pub(crate) fn without_roots(&self) -> Vec<AgentName> {
-        let count = self.shared.trust.roots_der().len();
-        let told = |id: &TunnelId| self.links.get(id).is_some_and(|link| link.roots == count);
-        let agents = self.registry.agents().iter().filter(|(name, _)| !self.is_revoked(name));
-        agents.filter(|(_, record)| !record.tunnels.iter().any(told)).map(|(name, _)| name.clone()).collect()
-    }
-
     /// Says to all agents that this replica ends, and takes no new tunnel.
     pub(crate) fn leave(&mut self, deadline: Duration) {
         self.leaving = true;
@@ -367,15 +357,6 @@ impl Core {
         }])
     }
 
-    fn tell_roots(&mut self, id: TunnelId) {
-        let roots = self.shared.trust.roots_der();
-        let count = roots.len();
-        self.say(id, FromHub::Trust(roots));
-        if let Some(link) = self.links.get_mut(&id) {
-            link.roots = count;
-        }
-    }
-
     fn say(&mut self, id: TunnelId, message: FromHub) {
         let full = self.links.get(&id).is_some_and(|link| matches!(link.out.try_send(message), Err(mpsc::error::TrySendError::Full(_))));
         if full {
@@ -396,6 +377,20 @@ impl Core {
         if self.ticks.is_multiple_of(SWEEP_EVERY) {
             let registry = &self.registry;
             self.publication.sweep(|name| registry.uplinks().contains_key(name));
+            self.leafs.retain(|name, _| registry.agents().contains_key(name));
         }
+    }
+}
+
+/// Why this hub closes a tunnel, for people.
+fn said(why: Close) -> &'static str {
+    match why {
+        Close::Identity => "its certificate has ended and was not renewed",
+        Close::Revoked => "its identity was revoked",
+        Close::Replaced => "a newer tunnel of the same process took its place",
+        Close::Leaving => "this hub ends",
+        Close::Limit => "it has as many tunnels as it may have",
+        Close::Version => "no version of the control protocol is known to both",
+        Close::Done | Close::Protocol | Close::Other(_) => "this hub closed it",
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use figspan_model::state::Shard;
-use figspan_proto::control::{FromAgent, FromHub};
+use figspan_proto::control::{FromAgent, FromHub, plain};
 use figspan_proto::name::AgentName;
 use figspan_proto::pb;
 use figspan_proto::reset::Close;
@@ -35,7 +35,12 @@ const MAX_INSTANCE: usize = 64;
 const STATES_PER_ENTRY: usize = 8;
 
 /// Why a conversation ended, when it was not the tunnel's own end.
-struct Ending(Close, String);
+enum Ending {
+    /// The rules were broken: the tunnel is closed for it.
+    Refused(Close, String),
+    /// The control stream ended or broke off, as it does when an agent stops or a network fails.
+    Over(String),
+}
 
 type FromAgentStream = BoxStream<'static, Result<pb::AgentMessage, tonic::Status>>;
 
@@ -61,9 +66,7 @@ pub(crate) async fn serve(context: Arc<Context>, shard: Shard, tunnel: Tunnel) {
     };
     let detail = tokio::select! {
         closed = tunnel.closed() => closed.detail,
-        Ending(close, why) = converse(Arc::clone(&context), agent.clone(), tunnel.clone(), outgoing) => {
-            end(&context, &agent, &tunnel, close, why).await
-        }
+        ending = converse(Arc::clone(&context), agent.clone(), tunnel.clone(), outgoing) => end(&context, &agent, &tunnel, ending).await,
         never = watch_silence(Arc::clone(&context), tunnel.clone()) => match never {},
         () = context.work.forced() => { tunnel.close(Close::Leaving); "the hub ends".to_owned() }
     };
@@ -71,7 +74,11 @@ pub(crate) async fn serve(context: Arc<Context>, shard: Shard, tunnel: Tunnel) {
 }
 
 /// Ends a tunnel whose conversation is over; why, for people.
-async fn end(context: &Arc<Context>, agent: &AgentName, tunnel: &Tunnel, close: Close, why: String) -> String {
+async fn end(context: &Arc<Context>, agent: &AgentName, tunnel: &Tunnel, ending: Ending) -> String {
+    let (close, why, refused) = match ending {
+        Ending::Refused(close, why) => (close, why, true),
+        Ending::Over(why) => (Close::Protocol, why, false),
+    };
     // Withdrawn first, so that no request is given to what is about to close.
     let (id, detail) = (tunnel.id(), why.clone());
     let withdraw = move |core: &mut Core| {
@@ -83,8 +90,10 @@ async fn end(context: &Arc<Context>, agent: &AgentName, tunnel: &Tunnel, close: 
     if let Ok(closed) = timeout(GOODBYE, tunnel.closed()).await {
         return closed.detail;
     }
-    let note = Note::new("refused", agent, agent, format!("a tunnel of agent {agent} was closed: {why}"));
-    context.writer.tell(move |core| core.note(note)).await;
+    if refused {
+        let note = Note::new("refused", agent, agent, format!("a tunnel of agent {agent} was closed: {why}"));
+        context.writer.tell(move |core| core.note(note)).await;
+    }
     tunnel.close(close);
     why
 }
@@ -118,7 +127,7 @@ async fn talk(context: &Arc<Context>, agent: &AgentName, tunnel: Tunnel, outgoin
         let ours = figspan_proto::VERSIONS;
         let why =
             format!("the agent speaks version {} of the control protocol, this hub {} to {}", hello.version, ours.start(), ours.end());
-        return Err(Ending(Close::Version, why));
+        return Err(Ending::Refused(Close::Version, why));
     }
     if hello.instance.len() > MAX_INSTANCE {
         return Err(protocol(format!("the instance's name has more than {MAX_INSTANCE} bytes")));
@@ -140,7 +149,7 @@ async fn talk(context: &Arc<Context>, agent: &AgentName, tunnel: Tunnel, outgoin
 }
 
 fn protocol(why: String) -> Ending {
-    Ending(Close::Protocol, why)
+    Ending::Refused(Close::Protocol, why)
 }
 
 fn late(what: &str) -> Ending {
@@ -148,16 +157,26 @@ fn late(what: &str) -> Ending {
 }
 
 async fn open(tunnel: Tunnel, outgoing: BoxStream<'static, pb::HubMessage>) -> Result<FromAgentStream, Ending> {
-    let stream = tunnel.open().await.map_err(|error| protocol(error.to_string()))?;
-    grpc::watch(stream, outgoing).await.map_err(|status| protocol(format!("Discovery.Watch failed: {status}")))
+    let stream = tunnel.open().await.map_err(|error| Ending::Over(error.to_string()))?;
+    grpc::watch(stream, outgoing).await.map_err(|status| broken(&status))
+}
+
+/// What a failed control stream means. gRPC's own texts of a stream that broke off are for developers, and logged as such; an
+/// agent that says something itself is quoted.
+fn broken(status: &tonic::Status) -> Ending {
+    if std::error::Error::source(status).is_none() && !status.message().is_empty() {
+        return protocol(format!("the agent ended its control stream: {}", plain(status.message())));
+    }
+    tracing::debug!(%status, "a control stream broke off");
+    Ending::Over("its control stream broke off".to_owned())
 }
 
 /// The next message that this build knows.
 async fn next(incoming: &mut FromAgentStream) -> Result<FromAgent, Ending> {
     loop {
         let message = match incoming.next().await {
-            None => return Err(protocol("the agent ended its control stream".to_owned())),
-            Some(Err(status)) => return Err(protocol(format!("the control stream failed: {status}"))),
+            None => return Err(Ending::Over("it ended its control stream".to_owned())),
+            Some(Err(status)) => return Err(broken(&status)),
             Some(Ok(message)) => message,
         };
         if let Some(message) = FromAgent::check(message).map_err(|error| protocol(error.to_string()))? {

@@ -13,13 +13,13 @@ use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
 use figspan_tunnel::Tunnel;
-use figspan_tunnel::ca::{CaError, LEAF_LIFETIME};
+use figspan_tunnel::ca::{CaError, clock_tolerance};
 use figspan_tunnel::exchange;
 use figspan_tunnel::hub::Joining;
+use figspan_tunnel::identity::Leaf;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use crate::config::stamp;
 use crate::context::Context;
 use crate::events::Note;
 use crate::ledger::{Denial, Joined, Ledger, Revocation};
@@ -32,10 +32,11 @@ const GRANTS: &str = "grants.json";
 const AGENTS: &str = "agents.json";
 const REVOKED: &str = "revoked.json";
 
-/// How far the clock of a VM may be off when it joins: certificates begin this long before now.
-const JOIN_SKEW: Duration = Duration::from_secs(5 * 60);
-/// The same for a renewal: the agent works already, and its clock may be on its way to right.
-const RENEW_SKEW: Duration = Duration::from_secs(10 * 60);
+/// How far the clock of a VM may be off at a renewal, in times of what it may be when it joins, which is how long before now
+/// certificates begin: the agent works already, and its clock may be on its way to right.
+const RENEW_SKEW: u32 = 2;
+/// Least of these, however short certificates live.
+const MIN_SKEW: Duration = Duration::from_secs(1);
 /// How long each step of a question may take: opening a stream, asking, reading the answer.
 const QUESTION: Duration = Duration::from_secs(10);
 /// Strangers served at once.
@@ -127,7 +128,7 @@ impl Enrolment {
             tracing::warn!(%remote, grant, reason = ?denial.0, "a VM was not let in: {}", denial.1);
             denied(denial)
         })?;
-        clock_check(context, time_ms, JOIN_SKEW)?;
+        clock_check(context, time_ms, join_skew(context))?;
         let id = SpiffeId { trust_domain: context.trust_domain.clone(), role: Role::Agent(ticket.name.clone()) };
         let chain = context.trust.issue(&id, csr).map_err(|error| ca_refusal(context, &error))?;
 
@@ -185,11 +186,12 @@ impl Enrolment {
         }
         let denied = |Denial(reason, message)| refused(context, reason, message);
         let allowed = self.ledger.lock().await.renewable(&name).map_err(denied)?;
-        clock_check(context, time_ms, RENEW_SKEW)?;
+        clock_check(context, time_ms, join_skew(context) * RENEW_SKEW)?;
         let chain = context.trust.issue(&id, csr).map_err(|error| ca_refusal(context, &error))?;
-        let ends = stamp(context.clock.now() + LEAF_LIFETIME);
-        let tunnel = tunnel.id();
-        context.writer.tell(move |core| core.registry.renewed(tunnel, ends)).await;
+        if let Some(leaf) = chain.first().and_then(|leaf| Leaf::read(leaf).ok()) {
+            let tunnel = tunnel.id();
+            context.writer.tell(move |core| core.renewed(tunnel, &leaf)).await;
+        }
         context.events.record(Note::new("renew", &name, &name, format!("agent {name} renewed its certificate")));
         Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: allowed })
     }
@@ -305,6 +307,10 @@ fn ca_refusal(context: &Shared, error: &CaError) -> Refused {
             refused(context, RefusedReason::Busy, "the hub's CA cannot sign; see the hub's log".to_owned())
         }
     }
+}
+
+fn join_skew(context: &Shared) -> Duration {
+    clock_tolerance(context.trust.lifetime()).max(MIN_SKEW)
 }
 
 fn clock_check(context: &Shared, time_ms: u64, allowed: Duration) -> Result<(), Refused> {

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use figspan_proto::admin::{self, CreateGrant};
 use figspan_proto::join::{RefusedReason, Secret};
 use figspan_proto::name::{AgentName, NamePattern};
-use figspan_tunnel::ca::LEAF_LIFETIME;
+use figspan_tunnel::ca::MAX_LEAF_LIFETIME;
 use figspan_tunnel::digest::{same, sha256};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,10 +67,10 @@ pub(crate) struct Revocation {
 }
 
 impl Revocation {
-    /// Whether a certificate with that end is refused.
-    pub(crate) fn refuses(&self, ends: Timestamp) -> bool {
-        // The end says when it was issued: all leafs live equally long. Certificates count whole seconds.
-        self.lifted.is_none_or(|lifted| ends.as_second() < lifted.as_second() + LEAF_LIFETIME.as_secs() as i64)
+    /// Whether a certificate of that moment is refused.
+    pub(crate) fn refuses(&self, issued: Timestamp) -> bool {
+        // Certificates count whole seconds.
+        self.lifted.is_none_or(|lifted| issued.as_second() < lifted.as_second())
     }
 }
 
@@ -189,7 +189,7 @@ impl Ledger {
         }
         self.agents.insert(ticket.name.clone(), Joined { allowed: ticket.allowed.clone(), grant: ticket.grant.clone(), at: now });
         // Once all certificates from before have ended, the entry has done its work.
-        self.revoked.retain(|_, revocation| revocation.lifted.is_none_or(|lifted| older(now, lifted) < 2 * LEAF_LIFETIME));
+        self.revoked.retain(|_, revocation| revocation.lifted.is_none_or(|lifted| older(now, lifted) < 2 * MAX_LEAF_LIFETIME));
         match self.revoked.get_mut(&ticket.name) {
             Some(revocation) => revocation.lifted.replace(now).is_none(),
             None => false,

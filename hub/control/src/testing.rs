@@ -58,6 +58,7 @@ pub(crate) fn config(dir: &Path, ahead: &Ahead) -> (ControlConfig, Reader) {
         replica: "hub-0".parse().unwrap(),
         state_dir: dir.to_owned(),
         ca: None,
+        certificate_lifetime: figspan_tunnel::ca::LEAF_LIFETIME,
         advertise: vec!["hub.example:7443".into()],
         direct: Vec::new(),
         software: "test 1".into(),

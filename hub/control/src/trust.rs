@@ -5,22 +5,26 @@
 //! A CA changes in two steps, so that no agent ever meets a root that it was not told: `begin` adds a second root beside the
 //! one that issues, `finish` lets the new one issue and keeps the old root until its last leaf has ended.
 
+mod kept;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use figspan_proto::admin::CaRoot;
 use figspan_proto::join::Pin;
 use figspan_proto::name::{ReplicaId, Role, SpiffeId, TrustDomain};
-use figspan_tunnel::ca::{Ca, CaError, LEAF_LIFETIME};
-use figspan_tunnel::identity::{Credentials, Identity, IdentityError, KeyPair, Roots};
+use figspan_tunnel::ca::{Ca, CaError};
+use figspan_tunnel::identity::{Credentials, Identity, IdentityError, KeyPair};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::config::{CaFiles, Clock};
+use crate::config::{CaFiles, Clock, text};
 use crate::store::{Store, StoreError};
+use kept::{Cas, Kept, Next, Previous, keep, restore, roots};
 
 const FILE: &str = "ca.json";
-/// How long an old root stays trusted after the last leaf that it could have signed has ended: room for skewed clocks.
+/// How long an old root stays trusted after the last leaf that it could have signed has ended, but no longer than a leaf lives:
+/// room for skewed clocks.
 const ROOT_MARGIN: Duration = Duration::from_secs(3600);
 
 /// Why the CA or the hub's own certificate cannot be had.
@@ -53,36 +57,7 @@ pub(crate) enum TrustError {
     Given,
     /// A change is under way, or none is.
     #[error("{0}")]
-    Order(&'static str),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    current: Pem,
-    next: Option<Pem>,
-    previous: Option<Previous>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pem {
-    certificate: String,
-    key: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Previous {
-    certificate: String,
-    until: Timestamp,
-}
-
-#[derive(Debug, Clone)]
-struct Cas {
-    current: Arc<Ca>,
-    next: Option<Arc<Ca>>,
-    previous: Option<Previous>,
+    Order(String),
 }
 
 /// The CA and what is made of it.
@@ -90,6 +65,8 @@ struct Cas {
 pub(crate) struct Trust {
     id: SpiffeId,
     clock: Clock,
+    /// How long leafs live.
+    lifetime: Duration,
     /// `None` for a CA given as files.
     store: Option<Arc<Store>>,
     cas: Mutex<Cas>,
@@ -104,14 +81,22 @@ impl Trust {
         given: Option<&CaFiles>,
         store: &Arc<Store>,
         clock: Clock,
+        lifetime: Duration,
     ) -> Result<Self, TrustError> {
+        let now = clock.stamp();
         let cas = match given {
-            Some(files) => Cas { current: Arc::new(read_given(domain, files)?), next: None, previous: None },
+            Some(files) => Cas::alone(read_given(domain, files)?, lifetime, None),
             None => match store.read::<Kept>(FILE)? {
-                Some(kept) => restore(domain, kept, &store.path(FILE))?,
+                Some(kept) => {
+                    let mut cas = restore(domain, kept, &store.path(FILE))?;
+                    if cas.live(lifetime, now) {
+                        store.write(FILE, &keep(&cas))?;
+                    }
+                    cas
+                }
                 None => {
                     let current = Ca::create(domain, clock.now()).map_err(|source| TrustError::Ca { place: "memory".into(), source })?;
-                    let cas = Cas { current: Arc::new(current), next: None, previous: None };
+                    let cas = Cas::alone(current, lifetime, Some(now));
                     store.write(FILE, &keep(&cas))?;
                     tracing::info!(pin = %cas.current.pin(), "made a CA for trust domain {domain}");
                     cas
@@ -119,9 +104,9 @@ impl Trust {
             },
         };
         let id = SpiffeId { trust_domain: domain.clone(), role: Role::Hub(replica.clone()) };
-        let identity = leaf(&cas.current, &id, clock.now())?;
+        let identity = leaf(&cas.current, &id, clock.now(), lifetime)?;
         let credentials = Credentials::new(identity, roots(&cas)?);
-        Ok(Self { id, clock, store: given.is_none().then(|| Arc::clone(store)), cas: Mutex::new(cas), credentials })
+        Ok(Self { id, clock, lifetime, store: given.is_none().then(|| Arc::clone(store)), cas: Mutex::new(cas), credentials })
     }
 
     /// What endpoints present and trust.
@@ -144,25 +129,60 @@ impl Trust {
         self.credentials.roots().pins().iter().map(ToString::to_string).collect()
     }
 
+    /// The roots for people, in the order of `pins`.
+    pub(crate) fn roots_view(&self) -> Vec<CaRoot> {
+        self.cas().view()
+    }
+
+    /// How long leafs live.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Whether every leaf from before that moment has ended by now.
+    pub(crate) fn all_ended(&self, before: Timestamp) -> bool {
+        let now = self.clock.stamp();
+        let last = before.checked_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        now > last && self.cas().longest.is_none_or(|longest| now > longest)
+    }
+
     /// Signs a leaf for an identity; the public key is all that the request is used for.
     pub(crate) fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
         let ca = Arc::clone(&self.cas().current);
-        ca.issue(id, csr, self.clock.now(), LEAF_LIFETIME)
+        ca.issue(id, csr, self.clock.now(), self.lifetime)
+    }
+
+    /// Whether a second root could be added.
+    pub(crate) fn may_begin(&self) -> Result<(), TrustError> {
+        self.store.as_ref().ok_or(TrustError::Given)?;
+        let cas = self.cas();
+        if cas.next.is_some() {
+            return Err(TrustError::Order("a CA change is already under way; finish it first (`figspanctl ca finish`)".to_owned()));
+        }
+        match &cas.previous {
+            Some(old) => Err(TrustError::Order(format!(
+                "the last CA change still runs out: certificates of the old root may live until {}; wait until then",
+                text(old.until)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is a change to finish.
+    pub(crate) fn may_finish(&self) -> Result<(), TrustError> {
+        self.store.as_ref().ok_or(TrustError::Given)?;
+        let none = || TrustError::Order("no CA change is under way; begin one first (`figspanctl ca begin`)".to_owned());
+        if self.changing() { Ok(()) } else { Err(none()) }
     }
 
     /// Adds a second root. Blocks for the disk.
     pub(crate) fn begin_change(&self) -> Result<(), TrustError> {
+        self.may_begin()?;
         let store = self.store.as_ref().ok_or(TrustError::Given)?;
         let mut cas = self.cas().clone();
-        if cas.next.is_some() {
-            return Err(TrustError::Order("a CA change is already under way; finish it first"));
-        }
-        if cas.previous.is_some() {
-            return Err(TrustError::Order("the last CA change still runs out: certificates of the old CA may live; wait a day after it"));
-        }
         let place = || store.path(FILE).display().to_string();
         let next = Ca::create(&self.id.trust_domain, self.clock.now()).map_err(|source| TrustError::Ca { place: place(), source })?;
-        cas.next = Some(Arc::new(next));
+        cas.next = Some(Next { ca: Arc::new(next), since: Some(self.clock.stamp()) });
         self.put(store, cas)
     }
 
@@ -170,14 +190,23 @@ impl Trust {
     pub(crate) fn finish_change(&self) -> Result<(), TrustError> {
         let store = self.store.as_ref().ok_or(TrustError::Given)?;
         let mut cas = self.cas().clone();
-        let next = cas.next.take().ok_or(TrustError::Order("no CA change is under way; begin one first"))?;
-        let until = self.clock.stamp().checked_add(LEAF_LIFETIME + ROOT_MARGIN).unwrap_or(Timestamp::MAX);
-        let old = std::mem::replace(&mut cas.current, next);
-        cas.previous = Some(Previous { certificate: old.certificate_pem(), until });
-        let identity = leaf(&cas.current, &self.id, self.clock.now())?;
+        self.may_finish()?;
+        let Some(next) = cas.next.take() else { return self.may_finish() };
+        let now = self.clock.stamp();
+        let last = now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX).max(cas.longest.unwrap_or(now));
+        let until = last.checked_add(ROOT_MARGIN.min(self.lifetime)).unwrap_or(Timestamp::MAX);
+        let old = std::mem::replace(&mut cas.current, next.ca);
+        cas.since = Some(now);
+        cas.previous = Some(Previous { certificate: old.certificate_pem(), until, since: Some(now) });
+        let identity = leaf(&cas.current, &self.id, self.clock.now(), self.lifetime)?;
         self.put(store, cas)?;
         self.credentials.set_identity(identity);
         Ok(())
+    }
+
+    /// Whether the CA was given as files.
+    pub(crate) fn is_given(&self) -> bool {
+        self.store.is_none()
     }
 
     /// Whether a change waits for its second step.
@@ -193,7 +222,7 @@ impl Trust {
         let life = identity.not_after().duration_since(identity.not_before()).unwrap_or_default();
         if now.duration_since(identity.not_before()).unwrap_or_default() > life * 2 / 3 {
             let current = Arc::clone(&self.cas().current);
-            self.credentials.set_identity(leaf(&current, &self.id, now)?);
+            self.credentials.set_identity(leaf(&current, &self.id, now, self.lifetime)?);
             tracing::info!("renewed the hub's own certificate");
         }
         let mut cas = self.cas().clone();
@@ -224,39 +253,16 @@ fn read_given(domain: &TrustDomain, files: &CaFiles) -> Result<Ca, TrustError> {
     Ca::from_pem(domain, &read(&files.certificate)?, &read(&files.key)?).map_err(|source| TrustError::Ca { place, source })
 }
 
-fn restore(domain: &TrustDomain, kept: Kept, path: &Path) -> Result<Cas, TrustError> {
-    let load = |pem: Pem| {
-        let ca = Ca::from_pem(domain, &pem.certificate, &pem.key);
-        ca.map(Arc::new).map_err(|source| TrustError::Ca { place: path.display().to_string(), source })
-    };
-    Ok(Cas { current: load(kept.current)?, next: kept.next.map(load).transpose()?, previous: kept.previous })
-}
-
-fn keep(cas: &Cas) -> Kept {
-    let pem = |ca: &Arc<Ca>| Pem { certificate: ca.certificate_pem(), key: ca.key_pem() };
-    Kept { current: pem(&cas.current), next: cas.next.as_ref().map(pem), previous: cas.previous.clone() }
-}
-
-fn roots(cas: &Cas) -> Result<Roots, TrustError> {
-    let mut der = cas.current.roots().to_der();
-    if let Some(next) = &cas.next {
-        der.extend(next.roots().to_der());
-    }
-    if let Some(previous) = &cas.previous {
-        der.extend(Roots::from_pem(&previous.certificate)?.to_der());
-    }
-    Ok(Roots::from_der(der)?)
-}
-
-fn leaf(ca: &Ca, id: &SpiffeId, now: SystemTime) -> Result<Identity, TrustError> {
+fn leaf(ca: &Ca, id: &SpiffeId, now: SystemTime, lifetime: Duration) -> Result<Identity, TrustError> {
     let key = KeyPair::generate()?;
-    let chain = ca.issue(id, &key.csr()?, now, LEAF_LIFETIME).map_err(|source| TrustError::Ca { place: "use".into(), source })?;
+    let chain = ca.issue(id, &key.csr()?, now, lifetime).map_err(|source| TrustError::Ca { place: "use".into(), source })?;
     Ok(Identity::from_der(chain, &key)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use figspan_tunnel::ca::LEAF_LIFETIME;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn domain() -> TrustDomain {
@@ -264,10 +270,14 @@ mod tests {
     }
 
     fn open(dir: &Path, hours: &Arc<AtomicU64>) -> Result<Trust, TrustError> {
+        open_for(dir, hours, LEAF_LIFETIME)
+    }
+
+    fn open_for(dir: &Path, hours: &Arc<AtomicU64>, life: Duration) -> Result<Trust, TrustError> {
         let hours = Arc::clone(hours);
         let clock = Clock::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs((500_000 + hours.load(Ordering::Relaxed)) * 3600));
         let store = Store::open(dir)?;
-        let trust = Trust::open(&domain(), &"hub-0".parse().unwrap(), None, &store, clock);
+        let trust = Trust::open(&domain(), &"hub-0".parse().unwrap(), None, &store, clock, life);
         store.release();
         // Tests below write again: what counts is that two do not at once.
         trust.map(|mut trust| {
@@ -325,6 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn an_old_root_outlives_leafs_from_before_lifetimes_were_shortened() {
+        let (dir, hours) = (tempfile::tempdir().unwrap(), Arc::default());
+        drop(open_for(dir.path(), &hours, Duration::from_secs(100 * 3600)).unwrap());
+        hours.store(10, Ordering::Relaxed);
+        drop(open_for(dir.path(), &hours, Duration::from_secs(3600)).unwrap());
+        // What was lowered stays in mind over restarts.
+        let trust = open_for(dir.path(), &hours, Duration::from_secs(3600)).unwrap();
+        trust.begin_change().unwrap();
+        trust.finish_change().unwrap();
+        assert_eq!(trust.roots_view().iter().map(|root| root.state.as_str()).collect::<Vec<_>>(), ["issues", "old"]);
+        hours.store(110, Ordering::Relaxed);
+        assert!(!trust.keep_up().unwrap(), "a leaf of 100 hours may still live");
+        assert!(!trust.all_ended(trust.clock.stamp().checked_sub(Duration::from_secs(7200)).unwrap()));
+        hours.store(112, Ordering::Relaxed);
+        assert!(trust.keep_up().unwrap());
+        assert!(trust.all_ended(trust.clock.stamp().checked_sub(Duration::from_secs(7200)).unwrap()));
+    }
+
+    #[test]
     fn a_damaged_ca_is_an_error_and_never_replaced() {
         let (dir, hours) = (tempfile::tempdir().unwrap(), Arc::default());
         drop(open(dir.path(), &hours).unwrap());
@@ -341,7 +370,7 @@ mod tests {
         let ca = Ca::create(&domain(), SystemTime::now()).unwrap();
         let files = CaFiles { certificate: dir.path().join("ca.crt"), key: dir.path().join("ca.key") };
         let store = Store::open(&dir.path().join("state")).unwrap();
-        let open = || Trust::open(&domain(), &"hub-0".parse().unwrap(), Some(&files), &store, Clock::system());
+        let open = || Trust::open(&domain(), &"hub-0".parse().unwrap(), Some(&files), &store, Clock::system(), LEAF_LIFETIME);
         assert!(open().unwrap_err().to_string().contains("ca.crt"));
         std::fs::write(&files.certificate, ca.certificate_pem()).unwrap();
         std::fs::write(&files.key, ca.key_pem()).unwrap();

@@ -46,6 +46,8 @@ pub struct Loaded {
 pub struct HubSettings {
     /// `[hub]`
     pub hub: Hub,
+    /// `[ca]`; without it the hub makes a CA and keeps it in its state directory.
+    pub ca: Option<Ca>,
     /// `[tunnel]`
     pub tunnel: Tunnel,
     /// `[admin]`
@@ -69,6 +71,17 @@ pub struct Hub {
     pub shards: usize,
     /// How long a leaving hub lets old work finish, 30 s by default.
     pub drain_timeout: Duration,
+    /// How long certificates of the hub and of agents live, a day by default.
+    pub certificate_lifetime: Duration,
+}
+
+/// `[ca]`: a CA that somebody else looks after. The pair has been read and fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ca {
+    /// PEM, one certificate.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
 }
 
 /// `[tunnel]`: where agents dial.
@@ -184,6 +197,7 @@ impl Default for Hub {
             state_dir: "/var/lib/figspan-hub".into(),
             shards: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS),
             drain_timeout: Duration::from_secs(30),
+            certificate_lifetime: figspan_tunnel::ca::LEAF_LIFETIME,
         }
     }
 }

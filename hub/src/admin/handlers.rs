@@ -147,6 +147,26 @@ pub(super) async fn revoke_agent(
     Ok(Json(admin.control.revoke_agent(&name, revoke, &who).await?))
 }
 
+pub(super) async fn ca(State(admin): State<Admin>) -> Answer<admin::Ca> {
+    Ok(Json(admin.control.ca().await?))
+}
+
+pub(super) async fn begin_ca_change(
+    State(admin): State<Admin>,
+    Who(who): Who,
+    Body(change): Body<admin::BeginCaChange>,
+) -> Answer<admin::CaChange> {
+    Ok(Json(admin.control.begin_ca_change(change, &who).await?))
+}
+
+pub(super) async fn finish_ca_change(
+    State(admin): State<Admin>,
+    Who(who): Who,
+    Body(change): Body<admin::FinishCaChange>,
+) -> Answer<admin::CaChange> {
+    Ok(Json(admin.control.finish_ca_change(change, &who).await?))
+}
+
 /// Under the name of the hub's own file, in whose folder relative paths start.
 pub(super) async fn check(State(admin): State<Admin>, Text(text): Text) -> Json<admin::CheckResult> {
     Json(crate::check::text(&admin.face.config().file, &text))

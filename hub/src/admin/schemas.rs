@@ -76,6 +76,14 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ]),
     ("Revoke", ASKED, &[("reason", "string"), ("dry_run", "boolean=")]),
     ("Revoked", TOLD, &[("subject", "string"), ("tunnels_closed", "integer"), ("dry_run", "boolean")]),
+    ("Ca", TOLD, &[
+        ("given", "boolean"), ("changing", "boolean"), ("roots", "[CaRoot]"), ("certificate_lifetime", "integer"),
+        ("safe_to_finish", "boolean"), ("untold", "[name]"), ("on_old_root", "[name]"),
+    ]),
+    ("CaRoot", TOLD, &[("pin", "string"), ("state", "string"), ("since", "time?"), ("until", "time?")]),
+    ("BeginCaChange", ASKED, &[("reason", "string"), ("dry_run", "boolean=")]),
+    ("FinishCaChange", ASKED, &[("force", "boolean="), ("reason", "string"), ("dry_run", "boolean=")]),
+    ("CaChange", TOLD, &[("ca", "Ca"), ("left_behind", "[name]"), ("dry_run", "boolean")]),
     ("CheckResult", TOLD, &[("errors", "[string]"), ("warnings", "[string]")]),
     ("Problem", TOLD, &[("status", "integer"), ("title", "string"), ("detail", "string")]),
 ];

@@ -79,6 +79,11 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::Grant>("Grant"),
         agrees::<api::Revoke>("Revoke"),
         agrees::<api::Revoked>("Revoked"),
+        agrees::<api::Ca>("Ca"),
+        agrees::<api::CaRoot>("CaRoot"),
+        agrees::<api::BeginCaChange>("BeginCaChange"),
+        agrees::<api::FinishCaChange>("FinishCaChange"),
+        agrees::<api::CaChange>("CaChange"),
         agrees::<api::CheckResult>("CheckResult"),
         agrees::<api::Problem>("Problem"),
     ]

@@ -32,8 +32,10 @@ const RESET_KEY: &str = "reset_key.json";
 const INTAKE: usize = 256;
 /// Jobs on their way to the writer.
 const JOBS: usize = 1024;
-/// How often the CA is looked after. Certificates live hours.
+/// How often the CA is looked after, at the least; more often where certificates live for minutes.
 const KEEP_UP: Duration = Duration::from_secs(30);
+/// Looks in the life of a certificate. It is renewed at two thirds, and one look may be missed.
+const LOOKS: u32 = 20;
 
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
@@ -50,7 +52,14 @@ impl Control {
         let reset_key = reset_key(&store)?;
         let mut enrolment = Enrolment::open(&store)?;
         let overrides = store.read(operate::FILE)?.unwrap_or_default();
-        let trust = Trust::open(&config.trust_domain, &config.replica, config.ca.as_ref(), &store, config.clock.clone());
+        let trust = Trust::open(
+            &config.trust_domain,
+            &config.replica,
+            config.ca.as_ref(),
+            &store,
+            config.clock.clone(),
+            config.certificate_lifetime,
+        );
         let trust = trust.map_err(|error| StartError(error.to_string()))?;
 
         let (joined, revoked) = enrolment.known();
@@ -115,7 +124,8 @@ async fn take_in(context: Arc<Context>, enrolment: Arc<Enrolment>, mut establish
 
 /// Keeps the hub's own certificate and the roots up to date.
 async fn keep_up(context: Arc<Context>) {
-    let mut seconds = tokio::time::interval(KEEP_UP);
+    let every = KEEP_UP.min(context.trust.lifetime() / LOOKS);
+    let mut seconds = tokio::time::interval(every);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -126,7 +136,7 @@ async fn keep_up(context: Arc<Context>) {
         match tokio::task::spawn_blocking(move || trusted.trust.keep_up()).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => context.writer.tell(Core::tell_roots_to_all).await,
-            Ok(Err(error)) => tracing::error!(%error, "the CA cannot be kept up to date; the hub tries again in {} s", KEEP_UP.as_secs()),
+            Ok(Err(error)) => tracing::error!(%error, "the CA cannot be kept up to date; the hub tries again in {every:?}"),
             Err(_) => return,
         }
     }

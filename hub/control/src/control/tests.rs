@@ -333,6 +333,14 @@ async fn damaged_state_stops_the_start_with_an_error_that_names_the_file() {
     }
 }
 
+fn begin(dry_run: bool) -> admin::BeginCaChange {
+    admin::BeginCaChange { reason: "drill".into(), dry_run }
+}
+
+fn finish(force: bool, dry_run: bool) -> admin::FinishCaChange {
+    admin::FinishCaChange { force, reason: "drill".into(), dry_run }
+}
+
 #[tokio::test]
 async fn a_ca_change_keeps_tunnels_and_agents_hear_of_the_new_root_first() {
     let dir = tempfile::tempdir().unwrap();
@@ -341,20 +349,29 @@ async fn a_ca_change_keeps_tunnels_and_agents_hear_of_the_new_root_first() {
     let mut agent = hub.agent("vm-1", &["*"]).await;
     agent.list(vec![uplink("a")]).await;
     eventually("listed", async || hub.accepts("a", "vm-1")).await;
-    let old = hub.control.begin_ca_change("ann").await.unwrap();
-    assert_eq!(old.len(), 2);
+    let old = hub.control.begin_ca_change(begin(false), "ann").await.unwrap().ca;
+    assert!(old.changing && !old.safe_to_finish && old.untold.iter().any(|name| name.as_str() == "away"), "{old:?}");
+    let states = |ca: &admin::Ca| ca.roots.iter().map(|root| root.state.clone()).collect::<Vec<_>>();
+    assert_eq!(states(&old), ["issues", "next"]);
     let roots = loop {
         match agent.hear().await {
             FromHub::Trust(roots) if roots.len() == 2 => break roots,
             _ => {}
         }
     };
-    let refused = hub.control.finish_ca_change(false, "ann").await.unwrap_err();
+    let refused = hub.control.finish_ca_change(finish(false, false), "ann").await.unwrap_err();
     assert!(refused.status == 409 && refused.detail.contains("away"), "{refused}");
     let met = Agent::connect(&hub, &away, "i", 1).await;
-    eventually("all know", async || hub.control.finish_ca_change(false, "ann").await.is_ok()).await;
-    let new = hub.control.status_parts().await.unwrap().roots;
-    assert_eq!((&new[0], &new[1]), (&old[1], &old[0]));
+    let forced = hub.control.finish_ca_change(finish(true, true), "ann").await.unwrap();
+    assert!(forced.dry_run && forced.ca.changing, "{forced:?}");
+    eventually("all know", async || hub.control.ca().await.unwrap().safe_to_finish).await;
+    let new = hub.control.finish_ca_change(finish(false, false), "ann").await.unwrap().ca;
+    assert_eq!((&new.roots[0].pin, &new.roots[1].pin), (&old.roots[1].pin, &old.roots[0].pin));
+    assert!(states(&new) == ["issues", "old"] && new.roots[1].until.is_some(), "{new:?}");
+    assert_eq!(new.on_old_root.iter().map(AgentName::as_str).collect::<Vec<_>>(), ["away", "vm-1"]);
+    let audited = hub.control.events(0, 100).into_iter().filter(|event| event.kind == "ca").map(|event| event.message).collect::<Vec<_>>();
+    assert_eq!(audited, ["ann began a change of the CA: drill", "ann finished the change of the CA: drill"]);
+    assert_eq!(hub.control.begin_ca_change(begin(true), "ann").await.unwrap_err().status, 409, "the old root still runs out");
     assert!(!agent.tunnel.is_closed() && !met.tunnel.is_closed());
 
     // The hub shows a leaf of the new CA now; who was told trusts it, and the old leaf still opens the door.

@@ -1,17 +1,26 @@
-//! Sections about the process: `[hub]`, `[tunnel]`, `[admin]`, `[metrics]`, `[log]`.
+//! Sections about the process: `[hub]`, `[ca]`, `[tunnel]`, `[admin]`, `[metrics]`, `[log]`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use figspan_proto::name::TrustDomain;
 use figspan_settings::{Item, Section};
+use figspan_tunnel::ca::MAX_LEAF_LIFETIME;
 
 use super::values::{self, Files};
-use super::{Admin, AdminTcp, AdminTls, Hub, HubSettings, Log, LogFormat, MAX_SHARDS, Metrics, Tunnel, keys};
+use super::{Admin, AdminTcp, AdminTls, Ca, Hub, HubSettings, Log, LogFormat, MAX_SHARDS, Metrics, Tunnel, keys};
 
+/// Shortest life of a certificate: what hub and agent still renew in good time.
+const MIN_LIFETIME: Duration = Duration::from_secs(10);
+/// Below this an outage at night is longer than a certificate lives.
+const SHORT_LIFETIME: Duration = Duration::from_secs(3600);
 const LEVEL: &str = "use off, error, warn, info, debug or trace; or directives such as \"info,figspan_data=debug\"";
 
 pub(super) fn settings(top: &Section<'_>, files: &Files<'_>) -> HubSettings {
+    let hub = top.section("hub", &keys::HUB).map(|section| hub(&section, files)).unwrap_or_default();
     HubSettings {
-        hub: top.section("hub", &keys::HUB).map(|section| hub(&section, files)).unwrap_or_default(),
+        ca: top.section("ca", &keys::CA).and_then(|section| ca(&section, files, &hub.trust_domain)),
+        hub,
         tunnel: top.section("tunnel", &keys::TUNNEL).map(|section| tunnel(&section)).unwrap_or_default(),
         admin: top.section("admin", &keys::ADMIN).map(|section| admin(&section, files)).unwrap_or_default(),
         metrics: top.section("metrics", &keys::METRICS).map(|section| metrics(&section)).unwrap_or_default(),
@@ -28,7 +37,44 @@ fn hub(section: &Section<'_>, files: &Files<'_>) -> Hub {
         state_dir: section.get("state_dir").and_then(|item| files.path(&item)).unwrap_or(default.state_dir),
         shards: shards.and_then(|shards| usize::try_from(shards).ok()).unwrap_or(default.shards),
         drain_timeout: section.get("drain_timeout").and_then(|item| item.duration()).unwrap_or(default.drain_timeout),
+        certificate_lifetime: section.get("certificate_lifetime").and_then(|item| lifetime(&item)).unwrap_or(default.certificate_lifetime),
     }
+}
+
+fn lifetime(item: &Item<'_>) -> Option<Duration> {
+    let lifetime = item.duration()?;
+    if !(MIN_LIFETIME..=MAX_LEAF_LIFETIME).contains(&lifetime) {
+        item.wrong("is out of range", "use 10s to 30d; a day suits most");
+        return None;
+    }
+    if lifetime < SHORT_LIFETIME {
+        let why = "makes agents join again after an outage of that time, and clocks must agree to a tenth of it";
+        item.warn(why, "use it for trials alone; a day suits most");
+    }
+    // Certificates count whole seconds.
+    Some(Duration::from_secs(lifetime.as_secs()))
+}
+
+fn ca(section: &Section<'_>, files: &Files<'_>, domain: &TrustDomain) -> Option<Ca> {
+    let (certificate, key) = (section.required("certificate"), section.required("key"));
+    // Each is judged by itself first, so that all that is wrong is said at once.
+    let paths = [&certificate, &key].map(|item| item.as_ref().and_then(|item| files.file(item)));
+    let ([Some(certificate_file), Some(key_file)], Some(certificate), Some(key)) = (paths, certificate, key) else { return None };
+    let ca = Ca { certificate: certificate_file, key: key_file };
+    // What can be opened may still be unreadable here, for those who check a file for another machine.
+    if let (Ok(pem), Ok(key_pem)) = (std::fs::read_to_string(&ca.certificate), std::fs::read_to_string(&ca.key)) {
+        let wrong = |item: &Item<'_>, why: String| {
+            item.wrong(why, "give one CA certificate in PEM, and its own key");
+            None
+        };
+        if let Err(error) = figspan_tunnel::Roots::from_pem(&pem) {
+            return wrong(&certificate, format!("{}: {error}", ca.certificate.display()));
+        }
+        if let Err(error) = figspan_tunnel::ca::Ca::from_pem(domain, &pem, &key_pem) {
+            return wrong(&key, format!("{} and {} are no pair: {error}", ca.certificate.display(), ca.key.display()));
+        }
+    }
+    Some(ca)
 }
 
 fn tunnel(section: &Section<'_>) -> Tunnel {

@@ -10,6 +10,7 @@ const fn key(name: &'static str, kind: &'static str, default: &'static str, doc:
 pub static TABLES: &[&Table] = &[
     &TOP,
     &HUB,
+    &CA,
     &TUNNEL,
     &ADMIN,
     &ADMIN_TLS,
@@ -39,6 +40,7 @@ pub(super) static TOP: Table = Table {
     doc: "All sections are optional. Relative paths start in the folder of the file.",
     keys: &[
         key("hub", "table", "", "The process."),
+        key("ca", "table", "", "A CA of your own, in place of the one that the hub makes at its first start."),
         key("tunnel", "table", "", "Where agents dial."),
         key("admin", "table", "", "Where operators ask."),
         key("metrics", "table", "", "Where `/metrics`, `/livez` and `/readyz` are."),
@@ -73,7 +75,19 @@ pub(super) static HUB: Table = Table {
         key("state_dir", "path", "/var/lib/figspan-hub", "CA, grants, weight overrides and events; only the hub's user may read it."),
         key("shards", "1 to 128", "cores", "Threads that carry traffic, each with its own sockets."),
         key("drain_timeout", "duration", "30s", "How long a leaving hub lets old work finish."),
+        key(
+            "certificate_lifetime",
+            "10s to 30d",
+            "24h",
+            "How long certificates of the hub and of agents live. They are renewed at about two thirds of it, without a reconnect; an agent that is away for longer has to join again.",
+        ),
     ],
+};
+
+pub(super) static CA: Table = Table {
+    path: "ca",
+    doc: "A CA that somebody else looks after, for all replicas alike. `figspanctl ca begin` does not change it. Changes need a restart.",
+    keys: &[key("certificate", "path", "", "PEM, one CA certificate. Required."), key("key", "path", "", "PEM, its key. Required.")],
 };
 
 pub(super) static TUNNEL: Table = Table {

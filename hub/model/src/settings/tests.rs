@@ -45,6 +45,41 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn a_ca_is_given_whole_and_fits_or_says_in_which_line_it_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let domain = "figspan.local".parse().unwrap();
+    let now = std::time::SystemTime::now();
+    let (ca, other) = (figspan_tunnel::ca::Ca::create(&domain, now).unwrap(), figspan_tunnel::ca::Ca::create(&domain, now).unwrap());
+    std::fs::write(dir.path().join("ca.pem"), ca.certificate_pem()).unwrap();
+    std::fs::write(dir.path().join("ca.key"), ca.key_pem()).unwrap();
+    std::fs::write(dir.path().join("other.key"), other.key_pem()).unwrap();
+    let file = dir.path().join("hub.toml").display().to_string();
+    let read = |text: &str| parse(text, &file).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    let good = read("[ca]\ncertificate = 'ca.pem'\nkey = 'ca.key'\n").unwrap();
+    assert_eq!(good.settings.ca.unwrap().key, dir.path().join("ca.key"));
+    for (text, line, words) in [
+        ("[ca]\ncertificate = 'ca.pem'\n", 1, "key"),
+        ("[ca]\nkey = 'ca.key'\n", 1, "certificate"),
+        ("[ca]\ncertificate = 'none.pem'\nkey = 'ca.key'\n", 2, "cannot be read"),
+        ("[ca]\ncertificate = 'ca.pem'\nkey = 'other.key'\n", 3, "does not belong"),
+        ("[ca]\ncertificate = 'ca.key'\nkey = 'ca.key'\n", 2, "holds no certificate"),
+    ] {
+        let wrong = read(text).unwrap_err();
+        assert!(wrong.contains(&format!("hub.toml:{line}:")) && wrong.contains(words), "{text}{wrong}");
+    }
+}
+
+#[test]
+fn certificates_live_ten_seconds_to_thirty_days_and_short_lives_are_warned_of() {
+    let lifetime = |text: &str| read(&format!("[hub]\ncertificate_lifetime = '{text}'\n"));
+    assert_eq!(lifetime("12h").unwrap().settings.hub.certificate_lifetime, Duration::from_secs(12 * 3600));
+    assert!(lifetime("12h").unwrap().warnings.is_empty());
+    assert_eq!(lifetime("10s").unwrap().warnings.len(), 1);
+    assert!(errors("[hub]\ncertificate_lifetime = '9s'\n")[0].starts_with("2:"));
+    assert!(lifetime("31d").is_err());
+}
+
+#[test]
 fn every_sample_that_ships_is_read_without_a_warning() {
     let folder = std::fs::read_dir(repository().join("packaging/samples/hub")).unwrap();
     let mut found: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
