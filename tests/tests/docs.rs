@@ -62,7 +62,13 @@ fn the_configuration_in_the_manifests_parses() {
         .find(|object| object["kind"] == "ConfigMap")
         .expect("the manifest has a ConfigMap");
     let toml = config["data"]["hub.toml"].as_str().expect("the ConfigMap holds hub.toml");
-    if let Err(findings) = figspan_model::settings::parse(toml, "hub.toml") {
+    // The token comes from a Secret, which is mounted where the text says.
+    let mounts = manifest.contains("mountPath: /etc/figspan-hub-admin,") && manifest.contains("secretName: figspan-hub-admin");
+    assert!(mounts && toml.contains("/etc/figspan-hub-admin/token"), "the token's Secret is not mounted where hub.toml looks for it");
+    let token = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(token.path(), "0123456789abcdef0123456789abcdef").expect("the file can be written");
+    let toml = toml.replace("/etc/figspan-hub-admin/token", &token.path().display().to_string());
+    if let Err(findings) = figspan_model::settings::parse(&toml, "hub.toml") {
         panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     }
 }
