@@ -65,7 +65,7 @@ impl Core {
         let ended = |seen: Option<Timestamp>| self.shared.trust.all_ended(seen.unwrap_or(started));
         let agents = self.registry.agents().iter().filter(|(name, _)| !self.is_revoked(name));
         let untold =
-            agents.filter(|(_, record)| !record.tunnels.iter().any(told) && !(record.tunnels.is_empty() && ended(record.last_seen)));
+            agents.filter(|(_, record)| !(record.tunnels.iter().any(told) || record.tunnels.is_empty() && ended(record.last_seen)));
         untold.map(|(name, _)| name.clone()).collect()
     }
 
