@@ -31,8 +31,13 @@ pub struct Bed {
 impl Bed {
     /// Starts a hub with that configuration.
     pub fn start(config: &str) -> Self {
+        Self::start_with("", config)
+    }
+
+    /// The same with more keys of the hub's `[hub]` section.
+    pub fn start_with(hub: &str, config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("figspan-").tempdir().expect("a folder for this test");
-        Self { hub: HubProcess::start(folder.path(), config), agents: BTreeMap::new(), _folder: folder }
+        Self { hub: HubProcess::start_with(folder.path(), hub, config), agents: BTreeMap::new(), _folder: folder }
     }
 
     /// Joins a VM that may advertise anything, with those `[[uplink]]`s, and starts its agent.

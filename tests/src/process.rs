@@ -96,22 +96,29 @@ pub struct HubProcess {
     pub folder: PathBuf,
     /// The process.
     pub process: Process,
+    /// What its `[hub]` section says beside the usual.
+    hub: String,
 }
 
 impl HubProcess {
     /// Starts one; `config` is what comes behind the sections of [`HubProcess::base`].
     pub fn start(folder: &Path, config: &str) -> Self {
-        Self::write(folder, config);
+        Self::start_with(folder, "", config)
+    }
+
+    /// The same with more keys of its `[hub]` section.
+    pub fn start_with(folder: &Path, hub: &str, config: &str) -> Self {
+        Self::write(folder, hub, config);
         let process = Process::start("figspan-hub", folder, "hub", &["run", "--config", "hub.toml"]);
-        let hub = Self { folder: folder.to_owned(), process };
+        let hub = Self { folder: folder.to_owned(), process, hub: hub.to_owned() };
         eventually("the hub answers on its admin socket", Duration::from_secs(20), || hub.ctl(&["status"]).status.success());
         hub
     }
 
-    fn write(folder: &Path, config: &str) {
+    fn write(folder: &Path, hub: &str, config: &str) {
         let folder_text = folder.display();
         let base = format!(
-            "[hub]\nreplica = \"hub-0\"\nstate_dir = \"{folder_text}/hub-state\"\nshards = 2\n\n[tunnel]\naddress = \"127.0.0.1:0\"\n\n\
+            "[hub]\nreplica = \"hub-0\"\nstate_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n[tunnel]\naddress = \"127.0.0.1:0\"\n\n\
              [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"127.0.0.1:0\"\n\n"
         );
         // Beside the file and then over it, as an editor or a ConfigMap does.
@@ -134,7 +141,7 @@ impl HubProcess {
 
     /// Changes the file under the running hub.
     pub fn rewrite(&self, config: &str) {
-        Self::write(&self.folder, config);
+        Self::write(&self.folder, &self.hub, config);
     }
 
     /// Runs figspanctl against it.

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "modules of a test binary, split for reading")]
 
 mod admission;
+mod certificates;
 mod configuration;
 mod drain;
 mod failure;
