@@ -81,10 +81,14 @@ impl Agent {
     /// Starts an agent on the current runtime and as many more threads as `settings.workers` asks for. It returns at once:
     /// tunnels come up as hubs answer.
     pub async fn start(settings: Settings, identity: Holder) -> Result<Running, StartError> {
+        Self::start_with(settings, identity, Resolver::system()?).await
+    }
+
+    /// The same with a resolver of the caller's, made for the current runtime.
+    pub async fn start_with(settings: Settings, identity: Holder, resolver: Resolver) -> Result<Running, StartError> {
         let workers = Workers::start(settings.workers).map_err(|error| StartError::Workers(settings.workers, error))?;
         let (work, life) = (Drain::new(), Drain::new());
         let uplinks = Arc::new(Uplinks::default());
-        let resolver = Resolver::system()?;
         let receiver = Receiver::new(Arc::clone(&uplinks), resolver.clone(), work.clone(), settings.max_streams);
         let running = Running(Arc::new(Inner {
             started: SystemTime::now(),

@@ -1,6 +1,8 @@
 //! Joining from the command line or at the first start: where the token comes from, and what is kept of the answer.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+mod terminal;
+
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -99,15 +101,8 @@ fn read_token(path: Option<&Path>) -> Result<String, EnrolError> {
             file.take(limit).read_to_string(&mut text).map_err(|error| EnrolError::Token(path.display().to_string(), error))?;
         }
         None if io::stdin().is_terminal() => {
-            let asked = || -> io::Result<String> {
-                let mut terminal = io::stderr().lock();
-                write!(terminal, "Paste the token that `figspanctl grant create` printed: ")?;
-                terminal.flush()?;
-                let mut line = String::new();
-                io::stdin().lock().take(limit).read_line(&mut line)?;
-                Ok(line)
-            };
-            text = asked().map_err(|error| EnrolError::Token("the terminal".to_owned(), error))?;
+            text = terminal::ask("Paste the token that `figspanctl grant create` printed (it is not shown): ")
+                .map_err(|error| EnrolError::Token("the terminal".to_owned(), error))?;
         }
         None => return Err(EnrolError::NoToken),
     }

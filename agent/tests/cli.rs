@@ -96,3 +96,50 @@ fn version_man_page_and_completions_are_printed() {
         assert!(out(&agent(folder.path(), &["completions", shell])).contains("figspan-agent"), "{shell}");
     }
 }
+
+#[test]
+fn a_token_typed_on_a_terminal_is_not_shown_and_the_terminal_is_left_as_it_was() {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::tcgetattr;
+
+    let folder = folder(GOOD);
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).expect("a terminal");
+    unlockpt(&master).expect("a terminal");
+    let name = ptsname(&master, Vec::new()).expect("its name").into_string().expect("text");
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name).expect("its other end");
+    let before = tcgetattr(&terminal).expect("its modes");
+    // The second time somebody changes their mind.
+    for (typed, said) in [("figspan1.SECRET\r", "token"), ("figspan1.SECRET\u{3}", "cannot read the token from the terminal")] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_figspan-agent"))
+            .current_dir(folder.path())
+            .args(["join", "-c", "agent.toml"])
+            .stdin(terminal.try_clone().expect("a file can be shared"))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the agent runs");
+        let mut error = BufReader::new(child.stderr.take().expect("piped"));
+        let mut question = Vec::new();
+        error.read_until(b':', &mut question).expect("it asks");
+        let mut keyboard = std::fs::File::from(master.try_clone().expect("a file can be shared"));
+        keyboard.write_all(typed.as_bytes()).expect("it can be typed");
+        let mut rest = String::new();
+        error.read_to_string(&mut rest).expect("text");
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{rest}");
+        assert!(rest.contains(said) && !rest.contains("SECRET"), "{rest}");
+        let after = tcgetattr(&terminal).expect("its modes");
+        assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
+    }
+    // Now that echo is on again: what a terminal shows of a line, and nothing of what was typed before.
+    let mut keyboard = std::fs::File::from(master);
+    keyboard.write_all(b"end\r").expect("it can be typed");
+    let (mut shown, mut some) = (Vec::new(), [0; 1024]);
+    while !shown.ends_with(b"end\r\n") {
+        let read = keyboard.read(&mut some).expect("the terminal shows something");
+        shown.extend_from_slice(&some[..read]);
+        assert!(shown.len() < 100, "{}", String::from_utf8_lossy(&shown));
+    }
+    assert!(!String::from_utf8_lossy(&shown).contains("SECRET"), "{}", String::from_utf8_lossy(&shown));
+}
