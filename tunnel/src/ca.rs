@@ -15,6 +15,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::{KeyPair, Roots};
+use crate::lifetime::clock_tolerance;
 
 /// How long a leaf certificate lives.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -22,22 +23,6 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Longest life of a leaf certificate that settings may ask for.
 pub const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How far before now a certificate begins, unless it lives very short: clocks that are this much behind still accept it.
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-
-/// How far before now a certificate of that lifetime begins: [`CLOCK_TOLERANCE`], or a tenth of the lifetime where that is
-/// less, because renewal is reckoned from the whole time of validity. Whole seconds, as certificates count.
-pub fn clock_tolerance(lifetime: Duration) -> Duration {
-    CLOCK_TOLERANCE.min(Duration::from_secs(lifetime.as_secs() / 10))
-}
-
-/// When a leaf that [`Ca::issue`] signed was signed, from its own times. For one that its CA's end cut short, earlier.
-pub(crate) fn issued_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
-    let whole = not_after.duration_since(not_before).unwrap_or_default().as_secs();
-    let lifetime = (whole.saturating_sub(CLOCK_TOLERANCE.as_secs())).max((whole * 10).div_ceil(11));
-    not_after.checked_sub(Duration::from_secs(lifetime)).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 /// A CA: its certificate and its key.
 pub struct Ca {
     trust_domain: TrustDomain,
@@ -127,7 +112,7 @@ impl Ca {
     }
 
     /// Signs a leaf for the public key of the request (PKCS #10, DER; P-256, P-384 or Ed25519) and nothing else of it; names
-    /// are `id` alone. The leaf begins [`clock_tolerance`] before `now` and ends `lifetime` after it, but not after the CA.
+    /// are `id` alone. The leaf begins [`crate::lifetime::clock_tolerance`] before `now` and ends `lifetime` after it, but not after the CA.
     ///
     /// Returns the chain in DER: leaf, then this CA's certificate, so that a joining agent can check the pin. An id of another
     /// trust domain is an error.

@@ -13,10 +13,11 @@ use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
 use figspan_tunnel::Tunnel;
-use figspan_tunnel::ca::{CaError, clock_tolerance};
+use figspan_tunnel::ca::CaError;
 use figspan_tunnel::exchange;
 use figspan_tunnel::hub::Joining;
 use figspan_tunnel::identity::Leaf;
+use figspan_tunnel::lifetime::clock_tolerance;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 

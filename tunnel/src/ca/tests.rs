@@ -1,5 +1,6 @@
 use super::*;
 use crate::identity::{Identity, Leaf};
+use crate::lifetime::CLOCK_TOLERANCE;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 fn domain() -> TrustDomain {

@@ -45,7 +45,7 @@ impl Leaf {
 
     /// When a figspan CA signed it.
     pub fn issued(&self) -> SystemTime {
-        crate::ca::issued_at(self.not_before, self.not_after)
+        crate::lifetime::issued_at(self.not_before, self.not_after)
     }
 
     /// The pin of the root that signed it; `None` when none of these did. Goes by names: only for leafs whose chain holds.
