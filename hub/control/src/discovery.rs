@@ -29,6 +29,8 @@ use crate::registry::TunnelId;
 const STEP: Duration = Duration::from_secs(5);
 /// How long a tunnel may live without its control stream.
 const GOODBYE: Duration = Duration::from_millis(100);
+/// An agent keeps to its pace again once none of its messages has had to wait for so long.
+const CALM: Duration = Duration::from_secs(1);
 /// Most bytes of an instance's name.
 const MAX_INSTANCE: usize = 64;
 /// States that weigh as much as one uplink advertised: they change a number, not the snapshot.
@@ -217,30 +219,28 @@ async fn deliver(context: &Arc<Context>, id: TunnelId, message: FromAgent) -> Re
 struct Gate<'a> {
     context: &'a Context,
     agent: &'a AgentName,
-    /// Since when every message had to wait.
-    over: Option<Instant>,
+    /// Since when it is over its pace, and when it last had to wait.
+    over: Option<(Instant, Instant)>,
 }
 
 impl Gate<'_> {
     /// Lets a message pass when its agent's pace allows it; an error once patience is at its end.
     async fn pass(&mut self, message: &FromAgent) -> Result<(), Ending> {
         let entries = u32::try_from(entries(message)).unwrap_or(u32::MAX);
-        let mut waited = false;
+        // A single message that need not wait is no sign of peace: a wait that is a little too long lets the next one through.
+        self.over = self.over.filter(|(_, waited)| waited.elapsed() < CALM);
         while let Err(wait) = self.context.talk.check(self.agent, entries) {
-            waited = true;
             let pace = self.context.pace;
-            let since = *self.over.get_or_insert_with(|| {
+            let since = self.over.map_or_else(Instant::now, |(since, _)| since);
+            if self.over.is_none() {
                 tracing::warn!(agent = %self.agent, "an agent sends more than {} entries a second; it is held back", pace.per_second);
-                Instant::now()
-            });
+            }
             if since.elapsed() >= pace.patience {
                 let why = format!("it sent more than {} entries a second for {:.1} s", pace.per_second, pace.patience.as_secs_f64());
                 return Err(protocol(why));
             }
             tokio::time::sleep(wait.min(pace.patience)).await;
-        }
-        if !waited {
-            self.over = None;
+            self.over = Some((since, Instant::now()));
         }
         Ok(())
     }
