@@ -85,10 +85,15 @@ async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: 
     let mut tried = Tried::default();
     let mut retrying = None;
     let mut last = None;
+    let mut waited = false;
     loop {
         // From the choice to the count there is no await: the drain proof rests on it.
         let picked = match pick(request, &mut tried) {
             Ok(picked) => picked,
+            Err(_) if !std::mem::replace(&mut waited, true) && shard.dialer.services().starting(&request.rule.backends) => {
+                shard.dialer.services().looked_up(&request.rule.backends, request.rule.timeouts.connect).await;
+                continue;
+            }
             Err(none) => return Err(last.unwrap_or(none)),
         };
         record.picked(&picked.place);

@@ -32,7 +32,7 @@ pub trait Serve: 'static {
     /// The owner of connections and requests.
     fn drain(&self) -> &Drain;
     /// Hears of each request that was refused before it was one.
-    fn refused(&self, reject: Reject);
+    fn refused(&self, client: &Client, reject: Reject);
     /// Hears of each HTTP/2 connection that was closed for its resets.
     fn flooded(&self);
     /// Answers an admitted request. Dropped when the client goes away.

@@ -20,7 +20,7 @@ use crate::client::{Client, proxy};
 use crate::exchange::{Inbound, Outbound};
 use crate::inbound::socket::{Socket, reset_on_close};
 use crate::inbound::{self, Serve, Spoken};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, access};
 use crate::shard::ShardRef;
 use crate::{forward, tcp};
 
@@ -59,8 +59,8 @@ impl Serve for Door {
         &self.drain
     }
 
-    fn refused(&self, reject: Reject) {
-        tracing::debug!(listener = %self.listener.name, reason = reject.reason(), "request refused");
+    fn refused(&self, client: &Client, reject: Reject) {
+        access::refused(client, reject);
         self.shard.metrics.refusal(reject);
         let limit = match reject {
             Reject::HeadTooLarge | Reject::TargetTooLong => Limit::HeaderBytes,

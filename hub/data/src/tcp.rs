@@ -16,11 +16,14 @@ use figspan_tunnel::splice::{SpliceSettings, Spliced, splice_client, splice_tcp}
 use figspan_tunnel::{Stream, StreamError, front_tls};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::forward::Connected;
+use crate::dial::io::Io;
 use crate::forward::stream::Connecting;
-use crate::inbound::socket::reset_on_close;
+use crate::forward::{Connected, websocket};
+use crate::inbound::socket::{close_in_order, reset_on_close};
+use crate::metrics::access::{self, Outcome};
 use crate::reply::Failure;
 use crate::route;
 use crate::shard::ShardRef;
@@ -31,12 +34,19 @@ const KEPT: usize = 16 * 1024;
 /// TLS alert: fatal, unrecognized_name (RFC 6066, section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// Why a connection of a TLS listener is refused that does not begin as TLS does, or not in time.
+const NO_CLIENT_HELLO: &str = "no-client-hello";
+
 /// Serves a connection of a TCP listener.
 pub async fn plain(shard: &ShardRef, drain: &Drain, tcp: TcpStream, client: Client) {
     let snapshot = shard.snapshot();
     match route::tcp(&snapshot, &client.listener).cloned() {
         Some(route) => serve(shard, drain, tcp, Bytes::new(), &route, &client).await,
-        None => refuse(shard, &tcp, &client, Failure::NoRoute),
+        None => {
+            shard.metrics.failure(Failure::NoRoute);
+            refuse(shard, &client, Failure::NoRoute.as_str());
+            reset_on_close(&tcp);
+        }
     }
 }
 
@@ -48,9 +58,13 @@ pub async fn passthrough(shard: &ShardRef, drain: &Drain, mut tcp: TcpStream, cl
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
             tracing::debug!(peer = %client.peer, listener = %client.listener, %error, "no ClientHello; connection reset");
+            refuse(shard, &client, NO_CLIENT_HELLO);
             return reset_on_close(&tcp);
         }
-        Err(_) => return reset_on_close(&tcp),
+        Err(_) => {
+            refuse(shard, &client, NO_CLIENT_HELLO);
+            return reset_on_close(&tcp);
+        }
     };
     match route::tls(&snapshot, &client.listener, server_name.as_deref()).cloned() {
         Some(route) => {
@@ -59,6 +73,8 @@ pub async fn passthrough(shard: &ShardRef, drain: &Drain, mut tcp: TcpStream, cl
         }
         None => {
             shard.metrics.failure(Failure::NoRoute);
+            let client = Client { server_name: server_name.map(Arc::from), ..client };
+            refuse(shard, &client, Failure::NoRoute.as_str());
             // The client may be gone; then nobody misses the alert.
             let _ = tcp.write_all(&UNRECOGNIZED_NAME).await;
             let _ = tcp.shutdown().await;
@@ -69,57 +85,100 @@ pub async fn passthrough(shard: &ShardRef, drain: &Drain, mut tcp: TcpStream, cl
 async fn serve(shard: &ShardRef, drain: &Drain, tcp: TcpStream, first: Bytes, route: &StreamRoute, client: &Client) {
     shard.metrics.streams.add(1);
     shard.metrics.in_flight.add(1);
-    // Dropped in the middle, a splice resets both of its sides.
-    tokio::select! {
-        () = carry(shard, tcp, first, route, client) => {}
-        () = drain.forced() => {}
-    }
+    let started = Instant::now();
+    let mut search = Connecting::new(shard, route, client);
+    // Dropped in the middle, a splice resets both of its sides; how much it had moved is then not known.
+    let ended = tokio::select! {
+        ended = carry(&mut search, tcp, first, route.timeouts.idle) => ended,
+        () = drain.forced() => Ended { failure: Some(Failure::HubDeadline), ..Ended::default() },
+    };
     shard.metrics.in_flight.sub(1);
+    shard.metrics.bytes_in.add(ended.received);
+    shard.metrics.bytes_out.add(ended.sent);
+    if let Some(failure) = ended.failure {
+        shard.metrics.failure(failure);
+    }
+    if access::enabled() {
+        let (backend, endpoint) = search.place().map_or(("", String::new()), |place| (place.backend(), place.label()));
+        let outcome = Outcome {
+            status: 0,
+            route: &route.name,
+            backend,
+            endpoint: &endpoint,
+            attempts: search.attempts(),
+            duration: started.elapsed(),
+            received: ended.received,
+            sent: ended.sent,
+            failure: ended.failure,
+        };
+        access::connection(client, &outcome);
+    }
 }
 
-async fn carry(shard: &ShardRef, mut tcp: TcpStream, first: Bytes, route: &StreamRoute, client: &Client) {
-    let settings = SpliceSettings { idle: route.timeouts.idle, kind: Kind::Tcp };
-    let mut search = Connecting::new(shard, route, client);
+/// What came of a connection.
+#[derive(Debug, Default)]
+struct Ended {
+    /// Bytes from the client.
+    received: u64,
+    /// Bytes to the client.
+    sent: u64,
+    failure: Option<Failure>,
+}
+
+impl Ended {
+    /// Refused before a byte was moved; the client sees a reset.
+    fn refused(tcp: &TcpStream, failure: Failure) -> Self {
+        reset_on_close(tcp);
+        Self { failure: Some(failure), ..Self::default() }
+    }
+}
+
+impl From<Spliced> for Ended {
+    fn from(spliced: Spliced) -> Self {
+        let failure = spliced.end.err().map(|reset| Failure::of_reset(reset.reason));
+        Self { received: spliced.from_tcp, sent: spliced.to_tcp, failure }
+    }
+}
+
+async fn carry(search: &mut Connecting<'_>, mut tcp: TcpStream, first: Bytes, idle: Option<Duration>) -> Ended {
+    let settings = SpliceSettings { idle, kind: Kind::Tcp };
     let mut kept = BytesMut::from(&first[..]);
-    let (spliced, _in_flight) = loop {
+    loop {
         match search.next().await {
-            Err(failure) => return refuse(shard, &tcp, client, failure),
-            Ok(Connected::Tcp(service, in_flight)) => break (splice_tcp(tcp, service, kept.freeze(), &settings).await, in_flight),
+            Err(failure) => return Ended::refused(&tcp, failure),
+            // The count of work under way is held until the splice has ended.
+            Ok(Connected::Tcp(service, _in_flight)) => return splice_tcp(tcp, service, kept.freeze(), &settings).await.into(),
+            Ok(Connected::Tls(mut io, _in_flight)) => return over_tls(tcp, kept.freeze(), &mut io, idle).await,
             Ok(Connected::Tunnel(mut stream, in_flight)) => match begin_in_time(&mut tcp, &mut stream, &mut kept, settings.idle).await {
-                Begun::Settled => break (splice_client(tcp, stream, Bytes::new(), &settings).await, in_flight),
-                Begun::Elsewhere(failure) => {
-                    in_flight.failed();
-                    shard.metrics.failure(failure);
-                }
+                Begun::Settled => return splice_client(tcp, stream, Bytes::new(), &settings).await.into(),
+                Begun::Elsewhere(failure) => search.failed(&in_flight, failure),
                 Begun::Broken(failure) => {
                     in_flight.failed();
-                    return refuse(shard, &tcp, client, failure);
+                    return Ended::refused(&tcp, failure);
                 }
-                Begun::ClientGone => return reset_on_close(&tcp),
+                Begun::ClientGone => return Ended::refused(&tcp, Failure::ClientGone),
             },
-        }
-    };
-    finished(shard, route, client, &spliced);
-}
-
-fn finished(shard: &ShardRef, route: &StreamRoute, client: &Client, spliced: &Spliced) {
-    shard.metrics.bytes_in.add(spliced.from_tcp);
-    shard.metrics.bytes_out.add(spliced.to_tcp);
-    match &spliced.end {
-        Ok(()) => {
-            tracing::debug!(route = %route.name, peer = %client.peer, sent = spliced.to_tcp, received = spliced.from_tcp, "connection ended")
-        }
-        Err(reset) => {
-            shard.metrics.failure(Failure::of_reset(reset.reason));
-            tracing::debug!(route = %route.name, peer = %client.peer, reason = ?reset.reason, sent = spliced.to_tcp, received = spliced.from_tcp, "connection broke");
         }
     }
 }
 
-fn refuse(shard: &ShardRef, tcp: &TcpStream, client: &Client, failure: Failure) {
-    shard.metrics.failure(failure);
-    tracing::debug!(listener = %client.listener, peer = %client.peer, reason = failure.as_str(), "connection reset");
-    reset_on_close(tcp);
+/// Copies between a client in the clear and a backend inside TLS.
+async fn over_tls(tcp: TcpStream, first: Bytes, backend: &mut Io, idle: Option<Duration>) -> Ended {
+    reset_on_close(&tcp);
+    let mut client = websocket::Begun::new(first, tcp);
+    let (end, received, sent) = websocket::splice(&mut client, backend, idle).await;
+    if end.is_ok() {
+        // Both have ended in good order; what is still in the send buffer must go out.
+        close_in_order(client.io());
+    }
+    Ended { received, sent, failure: end.err() }
+}
+
+/// A connection that came to no route.
+fn refuse(shard: &ShardRef, client: &Client, reason: &'static str) {
+    tracing::debug!(listener = %client.listener, peer = %client.peer, reason, "connection refused");
+    shard.metrics.streams.add(1);
+    access::refused_connection(client, reason);
 }
 
 /// How a connection's first exchange over a stream went.

@@ -71,6 +71,14 @@ impl Place {
         self.tls().map_or(0, |tls| Arc::as_ptr(tls) as usize)
     }
 
+    /// The name of its uplink or service.
+    pub fn backend(&self) -> &str {
+        match self {
+            Self::Uplink { uplink, .. } => uplink.name.as_str(),
+            Self::Service { service, .. } => &service.name,
+        }
+    }
+
     /// Its name in logs: the agent, or the address.
     pub fn label(&self) -> String {
         match self {

@@ -1,7 +1,8 @@
 //! Hop: dial -> service. Connects to a service in the cluster, and knows where its endpoints are.
 //!
 //! Every address that a name resolves to is an endpoint of its own. Names are looked up again as their TTL says, by a task on
-//! the shard; a failed lookup keeps the last good answer and is marked in the metrics. The request path never waits for DNS.
+//! the shard; a failed lookup keeps the last good answer and is marked in the metrics. The request path waits for DNS in one
+//! case only: nothing else can be chosen, and a name of the rule has not been looked up once yet.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,12 +11,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figspan_model::routing::{Routing, Service, ServiceAddress, ServiceName};
+use figspan_model::routing::{Backend, Routing, Service, ServiceAddress, ServiceName, Target};
 use figspan_model::state::{Book, EndpointState};
 use figspan_tunnel::backoff::Backoff;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::balance::{ServiceEndpoint, ServiceEndpoints};
@@ -35,6 +37,9 @@ struct Entry {
     parts: Vec<RefCell<Vec<SocketAddr>>>,
     endpoints: RefCell<Rc<[ServiceEndpoint]>>,
     failing: Cell<usize>,
+    /// Names whose first lookup has not ended.
+    starting: Cell<usize>,
+    started: Notify,
     /// Ends the lookups with the entry.
     _lookups: DropGuard,
 }
@@ -74,11 +79,14 @@ impl Services {
             parts: service.addresses.iter().map(fixed).collect(),
             endpoints: RefCell::new(Rc::from([])),
             failing: Cell::new(0),
+            starting: Cell::new(0),
+            started: Notify::new(),
             _lookups: cancel.clone().drop_guard(),
         });
         entry.join(&self.book);
         for (index, address) in service.addresses.iter().enumerate() {
             if let (ServiceAddress::Name { host, port }, Some(resolver)) = (address, &self.resolver) {
+                entry.starting.set(entry.starting.get() + 1);
                 let lookups = lookup(Rc::downgrade(&entry), index, host.clone(), *port, resolver.clone(), Arc::clone(&self.book));
                 let (cancel, stopping) = (cancel.clone(), tasks.clone());
                 tasks.spawn_local(async move {
@@ -97,6 +105,33 @@ impl Services {
     /// Names whose last lookup failed, so that their answers are stale.
     pub fn failing(&self) -> usize {
         self.entries.borrow().values().map(|entry| entry.failing.get()).sum()
+    }
+
+    /// Whether a service among the backends has a name that was not looked up once yet.
+    pub fn starting(&self, backends: &[Backend]) -> bool {
+        self.first_starting(backends).is_some()
+    }
+
+    /// Waits until every name of the backends was looked up once, well or not, for that long at most.
+    pub async fn looked_up(&self, backends: &[Backend], wait: Duration) {
+        let all = async {
+            while let Some(entry) = self.first_starting(backends) {
+                let started = entry.started.notified();
+                // No await lies between the look at the entry and the wish to be told, and a shard is one thread.
+                started.await;
+            }
+        };
+        // Whatever came in time decides.
+        let _ = tokio::time::timeout(wait, all).await;
+    }
+
+    fn first_starting(&self, backends: &[Backend]) -> Option<Rc<Entry>> {
+        let entries = self.entries.borrow();
+        let service = |backend: &Backend| match &backend.target {
+            Target::Service(name) => entries.get(name).filter(|entry| entry.starting.get() > 0).cloned(),
+            Target::Uplink(_) => None,
+        };
+        backends.iter().find_map(service)
     }
 
     /// Visits the state of every endpoint known now.
@@ -128,11 +163,12 @@ impl Entry {
 /// Looks a name up for as long as its entry lives.
 async fn lookup(entry: std::rc::Weak<Entry>, index: usize, host: String, port: u16, resolver: Resolver, book: Arc<Book>) {
     let mut backoff = Backoff::new(LOOKUP_FLOOR, LOOKUP_CEILING);
-    let mut failed = false;
+    let (mut failed, mut begun) = (false, false);
     let target = format!("{host}:{port}");
     loop {
         let answer = resolver.lookup(&target, port).await;
         let Some(entry) = entry.upgrade() else { return };
+        let is_first = !std::mem::replace(&mut begun, true);
         let wait = match answer {
             Ok(mut answer) if !answer.addresses.is_empty() => {
                 answer.addresses.truncate(MAX_ADDRESSES);
@@ -155,6 +191,10 @@ async fn lookup(entry: std::rc::Weak<Entry>, index: usize, host: String, port: u
                 backoff.next(rand::random())
             }
         };
+        if is_first {
+            entry.starting.set(entry.starting.get() - 1);
+            entry.started.notify_waiters();
+        }
         drop(entry);
         tokio::time::sleep(wait).await;
     }

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::balance::{self, Tried};
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
+use crate::dial::io::Io;
 use crate::dial::place::Place;
 use crate::dial::{Call, service, tunnel};
 use crate::reply::Failure;
@@ -26,6 +27,8 @@ pub enum Connected {
     Tunnel(Stream, InFlight),
     /// To a service.
     Tcp(TcpStream, InFlight),
+    /// To either of them, inside TLS whose handshake is done.
+    Tls(Io, InFlight),
 }
 
 /// A connection's search for a way; keeps what was tried, so that it can go on after an agent said "not delivered".
@@ -35,30 +38,56 @@ pub struct Connecting<'c> {
     route: &'c StreamRoute,
     client: &'c Client,
     tried: Tried,
+    place: Option<Place>,
     last: Option<Failure>,
 }
 
 impl<'c> Connecting<'c> {
     /// Begins with nothing tried.
     pub fn new(shard: &'c ShardRef, route: &'c StreamRoute, client: &'c Client) -> Self {
-        Self { shard, snapshot: shard.snapshot(), route, client, tried: Tried::default(), last: None }
+        Self { shard, snapshot: shard.snapshot(), route, client, tried: Tried::default(), place: None, last: None }
+    }
+
+    /// The place of the last try.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// Tries so far.
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.tried.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a try that the agent answered with "not delivered".
+    pub fn failed(&self, in_flight: &InFlight, failure: Failure) {
+        in_flight.failed();
+        self.shard.metrics.failure(failure);
     }
 
     /// The next way; call it again after the agent said that nothing was delivered and no byte of the client was taken.
     pub async fn next(&mut self) -> Result<Connected, Failure> {
+        let mut waited = false;
         loop {
             if self.tried.len() >= MAX_ATTEMPTS as usize {
                 return Err(self.last.unwrap_or(Failure::NobodyReady));
             }
             let services = self.shard.dialer.services();
-            let choice = balance::choose(&self.snapshot, &self.route.backends, &self.route.state, &self.tried, services)
-                .map_err(|none| self.last.unwrap_or(super::none(none)))?;
+            let choice = match balance::choose(&self.snapshot, &self.route.backends, &self.route.state, &self.tried, services) {
+                Ok(choice) => choice,
+                Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {
+                    services.looked_up(&self.route.backends, self.route.timeouts.connect).await;
+                    continue;
+                }
+                Err(none) => return Err(self.last.unwrap_or(super::none(none))),
+            };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.tried.add(&choice);
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
+            self.place = Some(place.clone());
             match self.open(&place).await {
                 Ok(Opened::Tunnel(stream)) => return Ok(Connected::Tunnel(stream, in_flight)),
                 Ok(Opened::Tcp(stream)) => return Ok(Connected::Tcp(stream, in_flight)),
+                Ok(Opened::Tls(io)) => return Ok(Connected::Tls(io, in_flight)),
                 Err(failure) => {
                     in_flight.failed();
                     self.shard.metrics.failure(failure);
@@ -71,11 +100,11 @@ impl<'c> Connecting<'c> {
     async fn open(&self, place: &Place) -> Result<Opened, Failure> {
         let limits = &self.snapshot.routing.limits;
         let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None };
-        let _waiting = self.shard.dialer.wait_for(place, limits.pending)?;
         if place.tls().is_some() {
-            // Bytes of a client never leave in the clear where TLS was asked for.
-            return Err(Failure::BackendTls);
+            // The handshake needs no byte of the client, so that whatever fails in it is tried elsewhere.
+            return Ok(Opened::Tls(self.shard.dialer.open(place, Kind::Tcp, &call).await?.io));
         }
+        let _waiting = self.shard.dialer.wait_for(place, limits.pending)?;
         let wait = call.timeouts.connect;
         match place {
             Place::Uplink { uplink, endpoint, .. } => {
@@ -96,6 +125,7 @@ impl<'c> Connecting<'c> {
 enum Opened {
     Tunnel(Stream),
     Tcp(TcpStream),
+    Tls(Io),
 }
 
 /// One way for a connection, tried elsewhere as long as none opens.

@@ -28,16 +28,16 @@ const BUFFER: usize = 16 * 1024;
 pub fn carry(
     shard: &ShardRef,
     websocket: WebSocket,
-    workload: Box<dyn Raw>,
+    mut workload: Box<dyn Raw>,
     in_flight: InFlight,
     idle: Option<Duration>,
     mut record: Record,
 ) {
     let forced = shard.drain.clone();
     shard.drain.spawn_local(async move {
-        let Ok(Ok(client)) = tokio::time::timeout(HAND_OVER, websocket.client_io).await else { return };
+        let Ok(Ok(mut client)) = tokio::time::timeout(HAND_OVER, websocket.client_io).await else { return };
         let (end, up, down) = tokio::select! {
-            end = splice(client, workload, idle) => end,
+            end = splice(&mut *client, &mut *workload, idle) => end,
             () = forced.forced() => (Err(Failure::HubDeadline), 0, 0),
         };
         record.received_more(up);
@@ -78,6 +78,11 @@ impl<T> Begun<T> {
     /// `first` is read before what `io` brings.
     pub fn new(first: Bytes, io: T) -> Self {
         Self { first, io }
+    }
+
+    /// The way itself.
+    pub fn io(&self) -> &T {
+        &self.io
     }
 }
 
@@ -158,14 +163,14 @@ impl Pump {
 }
 
 /// Copies until both directions ended; returns how, and the bytes from and to the client.
-async fn splice(mut client: Box<dyn Raw>, mut workload: Box<dyn Raw>, idle: Option<Duration>) -> (Result<(), Failure>, u64, u64) {
+pub(crate) async fn splice(client: &mut dyn Raw, workload: &mut dyn Raw, idle: Option<Duration>) -> (Result<(), Failure>, u64, u64) {
     let (mut up, mut down) = (Pump::new(), Pump::new());
     let mut progress = Instant::now();
     let timer = sleep_until(progress + idle.unwrap_or(Duration::from_secs(365 * 24 * 3600)));
     tokio::pin!(timer);
     let end = std::future::poll_fn(|cx| {
-        let sent = up.poll(cx, &mut *client, &mut *workload, &mut progress);
-        let received = down.poll(cx, &mut *workload, &mut *client, &mut progress);
+        let sent = up.poll(cx, client, workload, &mut progress);
+        let received = down.poll(cx, workload, client, &mut progress);
         match (sent, received) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(crate::dial::broken(&error))),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),

@@ -82,26 +82,26 @@ where
             Ok(Some(head)) => head,
             Ok(None) => return Next::Close,
             Err(HeadError::Gone) => return Next::Abort,
-            Err(HeadError::Refused(reject)) => return refuse(wire, service, reject).await,
+            Err(HeadError::Refused(reject)) => return refuse(wire, client, service, reject).await,
         };
         first = false;
         let exchange = match Exchange::open(wire, client, &routing, head) {
             Ok(exchange) => exchange,
-            Err(reject) => return refuse(wire, service, reject).await,
+            Err(reject) => return refuse(wire, client, service, reject).await,
         };
-        match exchange.run(service.as_ref(), drain).await {
+        match exchange.run(client, service.as_ref(), drain).await {
             Next::Keep => {}
             next => return next,
         }
     }
 }
 
-async fn refuse<T, S>(wire: &Shared<T>, service: &Rc<S>, reject: Reject) -> Next
+async fn refuse<T, S>(wire: &Shared<T>, client: &Client, service: &Rc<S>, reject: Reject) -> Next
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Serve,
 {
-    service.refused(reject);
+    service.refused(client, reject);
     send::answer_and_close(wire, refusal(reject)).await
 }
 

@@ -42,6 +42,11 @@ impl Socket<TcpStream> {
     }
 }
 
+/// Turns the coming close of a TCP connection back into an ordinary one.
+pub fn close_in_order(io: &TcpStream) {
+    let _ = socket2::SockRef::from(io).set_linger(None);
+}
+
 /// Turns the coming close of a TCP connection into a reset.
 pub fn reset_on_close(io: &TcpStream) {
     // Fails only where the connection is gone already.

@@ -47,7 +47,7 @@ impl Serve for Fake {
         &self.drain
     }
 
-    fn refused(&self, reject: Reject) {
+    fn refused(&self, _client: &Client, reject: Reject) {
         self.refused.borrow_mut().push(reject);
     }
 

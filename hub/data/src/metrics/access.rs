@@ -1,12 +1,14 @@
-//! The access log: one event per request, target `figspan::access`.
+//! The access log: one event per request and per TCP connection, refused ones too; target `figspan::access`.
 //!
 //! Switched off it costs one check of a flag per request, and nothing is kept for it.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use figspan_proto::reset::Side;
 use http::{Method, Uri};
 
+use crate::admission::Reject;
 use crate::client::Client;
 use crate::reply::{Failure, side_name};
 
@@ -45,6 +47,48 @@ pub struct Outcome<'a> {
 /// Whether anybody wants the access log.
 pub fn enabled() -> bool {
     tracing::enabled!(target: "figspan::access", tracing::Level::INFO)
+}
+
+/// Writes that a request was refused before it was one. What was sent is not repeated: it may be anything.
+pub fn refused(client: &Client, reject: Reject) {
+    tracing::info!(
+        target: "figspan::access",
+        client = %client.address,
+        listener = %client.listener,
+        status = reject.status().as_u16(),
+        side = side_name(Side::Client),
+        reason = reject.reason(),
+    );
+}
+
+/// Writes that a connection came to no route.
+pub fn refused_connection(client: &Client, reason: &'static str) {
+    tracing::info!(
+        target: "figspan::access",
+        client = %client.address,
+        listener = %client.listener,
+        host = client.server_name.as_deref().unwrap_or_default(),
+        reason,
+    );
+}
+
+/// Writes how a TCP or TLS-passthrough connection went.
+pub fn connection(client: &Client, outcome: &Outcome<'_>) {
+    tracing::info!(
+        target: "figspan::access",
+        client = %client.address,
+        listener = %client.listener,
+        host = client.server_name.as_deref().unwrap_or_default(),
+        route = outcome.route,
+        backend = outcome.backend,
+        endpoint = outcome.endpoint,
+        attempts = outcome.attempts,
+        duration_us = u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX),
+        received = outcome.received,
+        sent = outcome.sent,
+        side = outcome.failure.map_or("", |failure| side_name(failure.side())),
+        reason = outcome.failure.map_or("", Failure::as_str),
+    );
 }
 
 impl Entry {

@@ -80,7 +80,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     }
 
     /// Gets the answer and sends it.
-    pub(super) async fn run<S: Serve>(mut self, service: &S, drain: &Drain) -> Next {
+    pub(super) async fn run<S: Serve>(mut self, client: &Client, service: &S, drain: &Drain) -> Next {
         let response = match self.inbound.take() {
             None => pong(),
             Some(inbound) => match self.wait_for(service.serve(inbound)).await {
@@ -91,7 +91,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
         let refused = self.wire.borrow().refused;
         let response = match (response.status(), refused) {
             (_, Some(reject)) => {
-                service.refused(reject);
+                service.refused(client, reject);
                 refusal(reject)
             }
             (StatusCode::SWITCHING_PROTOCOLS, None) => match self.upgrade.take() {

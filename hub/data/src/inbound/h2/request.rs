@@ -35,7 +35,7 @@ pub(super) async fn serve<S: Serve>(request: Request<RecvStream>, respond: SendR
     let mut upgrade = None;
     let response = match open(request, &answer, client, service, &mut upgrade) {
         Err(reject) => {
-            service.refused(reject);
+            service.refused(client, reject);
             refusal(reject)
         }
         Ok(None) => pong(),
