@@ -77,7 +77,13 @@ pub fn module_imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
             }
             let rest = &text[at + "crate::".len()..];
             let names: Vec<&str> = match rest.strip_prefix('{') {
-                Some(list) => list.split('}').next().unwrap_or_default().split(',').map(|name| name.trim().split("::").next().unwrap_or_default()).collect(),
+                Some(list) => list
+                    .split('}')
+                    .next()
+                    .unwrap_or_default()
+                    .split(',')
+                    .map(|name| name.trim().split("::").next().unwrap_or_default())
+                    .collect(),
                 None => vec![rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()],
             };
             for to in names {
@@ -98,7 +104,12 @@ fn top(source: &Path, file: &Path) -> String {
 
 /// A ring of imports, if there is one: the modules on it, in order.
 pub fn ring(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    fn walk(at: &str, imports: &BTreeMap<String, BTreeSet<String>>, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+    fn walk(
+        at: &str,
+        imports: &BTreeMap<String, BTreeSet<String>>,
+        path: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> Option<Vec<String>> {
         if let Some(start) = path.iter().position(|seen| seen == at) {
             return Some(path[start..].to_vec());
         }

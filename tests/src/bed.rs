@@ -65,7 +65,8 @@ impl Bed {
 
     /// What `/metrics` says.
     pub fn metrics(&self) -> String {
-        let address = self.hub.json(&["status"])["metrics_address"].as_str().and_then(|text| text.parse().ok()).expect("metrics are served");
+        let address =
+            self.hub.json(&["status"])["metrics_address"].as_str().and_then(|text| text.parse().ok()).expect("metrics are served");
         Connection::open(address).get("/metrics").text()
     }
 

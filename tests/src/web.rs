@@ -121,7 +121,8 @@ impl Connection {
         }
         if message.field("transfer-encoding") == "chunked" {
             loop {
-                let size = usize::from_str_radix(self.line()?.split(';').next().unwrap_or_default(), 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
+                let size = usize::from_str_radix(self.line()?.split(';').next().unwrap_or_default(), 16)
+                    .map_err(|_| std::io::ErrorKind::InvalidData)?;
                 if size == 0 {
                     message.trailers = self.fields()?;
                     return Ok(message);

@@ -92,7 +92,13 @@ fn files_of_a_path_name_their_hop() {
         let text = read(&root().join(folder).join("lib.rs"));
         assert!(text.contains("->"), "{folder}/lib.rs does not show its path");
     }
-    for file in ["hub/data/src/route.rs", "hub/data/src/balance.rs", "hub/data/src/dial.rs", "hub/control/src/discovery.rs", "hub/control/src/registry.rs"] {
+    for file in [
+        "hub/data/src/route.rs",
+        "hub/data/src/balance.rs",
+        "hub/data/src/dial.rs",
+        "hub/control/src/discovery.rs",
+        "hub/control/src/registry.rs",
+    ] {
         let first = read(&root().join(file)).lines().take(3).collect::<Vec<_>>().join(" ").to_lowercase();
         assert!(first.contains("hop"), "{file} does not name its hop in its first lines");
     }
@@ -125,7 +131,11 @@ fn no_module_is_named_for_nothing() {
     for (folder, _) in ARROWS {
         for file in files(&root().join(folder).join("src"), ".rs") {
             let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-            assert!(!["mod", "common", "util", "utils", "helpers", "manager", "prelude", "misc"].contains(&name.as_str()), "{}", file.display());
+            assert!(
+                !["mod", "common", "util", "utils", "helpers", "manager", "prelude", "misc"].contains(&name.as_str()),
+                "{}",
+                file.display()
+            );
         }
     }
 }

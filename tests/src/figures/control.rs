@@ -26,10 +26,16 @@ pub fn measure(chain: &Chain, web: SocketAddr, changes: usize, say: &mut impl Fn
         withdrawn.push(start.elapsed().as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_millis(100));
     }
-    say("advertised to first request served", format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(advertised.clone()), p99(advertised)));
+    say(
+        "advertised to first request served",
+        format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(advertised.clone()), p99(advertised)),
+    );
     say("withdrawn to refused", format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(withdrawn.clone()), p99(withdrawn)));
     let effective: Vec<f64> = (0..changes).map(|number| set_weight(chain, 1 + number as u32 % 100)).collect();
-    say("weight set to effective on every shard", format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(effective.clone()), p99(effective)));
+    say(
+        "weight set to effective on every shard",
+        format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(effective.clone()), p99(effective)),
+    );
 }
 
 /// Asks again and again on one connection until the status is that.

@@ -8,7 +8,9 @@ pub fn measure(say: &mut impl FnMut(&str, String)) {
         let size = std::fs::metadata(super::program(name)).map_or(0, |file| file.len());
         say(&format!("{name}, program"), format!("{:.1} MiB", size as f64 / 1048576.0));
     }
-    for folder in ["proto", "settings", "telemetry", "tunnel", "agent", "hub/model", "hub/data", "hub/control", "hub", "ctl", "try", "tests"] {
+    for folder in
+        ["proto", "settings", "telemetry", "tunnel", "agent", "hub/model", "hub/data", "hub/control", "hub", "ctl", "try", "tests"]
+    {
         let source = root().join(folder);
         let (mut code, mut tests) = (0, 0);
         for file in files(&source, ".rs") {
@@ -18,7 +20,8 @@ pub fn measure(say: &mut impl FnMut(&str, String)) {
             }
             let text = read(&file);
             let all = text.lines().count();
-            let is_test = inside.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")) || inside.ends_with("testing.rs");
+            let is_test =
+                inside.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")) || inside.ends_with("testing.rs");
             let own = if is_test || folder == "tests" { 0 } else { without_tests(&text).lines().count() };
             code += own;
             tests += all - own;

@@ -30,7 +30,10 @@ pub fn measure(tunnels: usize, say: &mut impl FnMut(&str, String)) {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let idle = (chain.hub.process.cpu() - cpu) / 5.0;
         let rss = chain.hub.process.rss();
-        say(&format!("hub with {tunnels} idle tunnels, resident"), format!("{rss:.0} MiB ({:.0} KiB each)", (rss - before) * 1024.0 / tunnels as f64));
+        say(
+            &format!("hub with {tunnels} idle tunnels, resident"),
+            format!("{rss:.0} MiB ({:.0} KiB each)", (rss - before) * 1024.0 / tunnels as f64),
+        );
         say(&format!("hub with {tunnels} idle tunnels, CPU"), format!("{:.1} % of a core", idle * 100.0));
     });
 }

@@ -24,7 +24,8 @@ impl Workload {
     /// Starts this same program as the workload.
     pub fn start() -> Self {
         let this = std::env::current_exe().expect("a program knows its path");
-        let mut child = Command::new(this).arg("workload").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the workload starts");
+        let mut child =
+            Command::new(this).arg("workload").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the workload starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the workload says its address");
         Self { address: line.trim().parse().expect("an address"), _stdin: child.stdin.take().expect("piped"), child }

@@ -22,13 +22,18 @@ const HOSTILE: &[(&str, u16)] = &[
     ("GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n", 400),
     ("GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     ("GET http://u:p@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
-    ("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", 400),
+    (
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
+        400,
+    ),
 ];
 
 #[test]
 fn hostile_requests_are_refused_and_nothing_reaches_the_workload() {
     let shop = Workload::named("shop");
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &shop.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
     for (request, status) in HOSTILE {
         let mut client = bed.client();
         client.send(request);
@@ -51,7 +56,9 @@ fn hostile_requests_are_refused_and_nothing_reaches_the_workload() {
 #[test]
 fn the_workload_learns_of_the_client_from_the_hub_alone() {
     let echo = Workload::http(|request| figspan_tests::web::ok(&format!("{} {:?}", request.first, request.fields)));
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &echo.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &echo.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
     let mut client = bed.client();
     client.send(
         "GET http://Shop.example/a/./b/../c?q HTTP/1.1\r\nhost: other\r\nx-forwarded-for: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\n\

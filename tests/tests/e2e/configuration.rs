@@ -43,7 +43,9 @@ fn a_bad_file_is_refused_with_every_mistake_and_the_old_one_runs_on() {
     assert_eq!(bed.get("/").status(), 200);
     assert!(bed.metrics().contains("figspan_config_last_reload_successful 0"), "{}", bed.metrics());
     bed.hub.rewrite(&http(&rule("{ uplink = \"shop\" }")));
-    eventually("the mended file is in force", Duration::from_secs(5), || bed.hub.json(&["status"])["config"]["errors"].as_array().is_some_and(Vec::is_empty));
+    eventually("the mended file is in force", Duration::from_secs(5), || {
+        bed.hub.json(&["status"])["config"]["errors"].as_array().is_some_and(Vec::is_empty)
+    });
     assert!(bed.metrics().contains("figspan_config_last_reload_successful 1"));
 }
 
@@ -78,7 +80,8 @@ fn check_exits_with_78_and_says_how_to_mend() {
     std::fs::write(folder.path().join("agent.toml"), "[[uplink]]\nname = \"A B\"\nadress = \"127.0.0.1:1\"\n").unwrap();
     for (program, file, wanted) in [("figspan-hub", "hub.toml", "listener"), ("figspan-agent", "agent.toml", "address")] {
         let path = folder.path().join(file);
-        let output = std::process::Command::new(figspan_tests::process::binary(program)).args(["check", "--config"]).arg(&path).output().unwrap();
+        let output =
+            std::process::Command::new(figspan_tests::process::binary(program)).args(["check", "--config"]).arg(&path).output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(78), "{program}: {said}");
         assert!(said.contains(&format!("{file}:")) && said.contains(wanted), "{program}: {said}");

@@ -32,7 +32,11 @@ fn a_drained_uplink_gets_nothing_new_and_running_work_finishes_first() {
     assert_eq!(slow.join().unwrap().status(), 200, "running work finishes");
     let uplink = bed.hub.json(&["get", "uplinks"])[0].clone();
     let endpoint = &uplink["endpoints"][0];
-    assert_eq!((endpoint["in_flight"].as_u64(), endpoint["pooled"].as_u64(), endpoint["open_connections"].as_u64()), (Some(0), Some(0), Some(0)), "{uplink}");
+    assert_eq!(
+        (endpoint["in_flight"].as_u64(), endpoint["pooled"].as_u64(), endpoint["open_connections"].as_u64()),
+        (Some(0), Some(0), Some(0)),
+        "{uplink}"
+    );
     assert_eq!(shop.seen(), 11);
     let back = bed.hub.ctl(&["undrain", "uplink", "shop", "--reason", "test"]);
     assert!(back.status.success(), "{}", text(&back));
@@ -42,8 +46,10 @@ fn a_drained_uplink_gets_nothing_new_and_running_work_finishes_first() {
 #[test]
 fn one_agent_drains_while_the_other_serves() {
     let (one, two) = (Workload::named("one"), Workload::named("two"));
-    let bed =
-        Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &one.uplink("shop", "")).agent("vm-2", &two.uplink("shop", "")).ready("shop", 2);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &one.uplink("shop", ""))
+        .agent("vm-2", &two.uplink("shop", ""))
+        .ready("shop", 2);
     for _ in 0..10 {
         bed.get("/");
     }

@@ -1,7 +1,7 @@
 //! The retry table, with workloads that fail in each of its ways.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use figspan_tests::bed::{Bed, http, rule};
@@ -87,7 +87,10 @@ fn a_workload_that_refuses_connections_and_has_no_sibling_gives_a_502_or_503_wit
     let answer = bed.client().post("/", b"x");
     assert!(matches!(answer.status(), 502 | 503), "{answer:?}");
     proxy_status(&answer);
-    assert!(!answer.text().contains("127.0.0.1") && !format!("{:?}", answer.fields).contains("127.0.0.1"), "no address of the inside: {answer:?}");
+    assert!(
+        !answer.text().contains("127.0.0.1") && !format!("{:?}", answer.fields).contains("127.0.0.1"),
+        "no address of the inside: {answer:?}"
+    );
 }
 
 #[test]
@@ -102,7 +105,9 @@ fn the_keep_alive_race_of_a_workload_loses_no_post() {
             connection.send(&ok(&request.text()));
         }
     });
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &rude.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &rude.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
     let mut client = bed.client();
     for number in 0..300 {
         let answer = client.post("/", format!("{number}").as_bytes());
@@ -123,7 +128,9 @@ fn an_answer_that_ends_early_never_looks_whole() {
             return;
         }
     });
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &cut.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &cut.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
     for target in ["/length", "/chunked"] {
         let mut client = bed.client();
         client.send(&format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n\r\n"));
@@ -201,7 +208,9 @@ fn a_client_that_goes_away_ends_its_request_at_the_workload() {
             count.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &shop.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
     let mut client: Connection = bed.client();
     client.send("GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n");
     eventually("the workload has the request", Duration::from_secs(5), || shop.connections.load(Ordering::SeqCst) == 1);

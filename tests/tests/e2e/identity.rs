@@ -95,7 +95,11 @@ fn nothing_listens_on_the_vm() {
 fn an_agent_that_has_not_joined_says_how_and_exits_with_77() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("agent.toml"), format!("state_dir = \"{}\"\n", folder.path().display())).unwrap();
-    let output = std::process::Command::new(binary("figspan-agent")).args(["run", "--config"]).arg(folder.path().join("agent.toml")).output().unwrap();
+    let output = std::process::Command::new(binary("figspan-agent"))
+        .args(["run", "--config"])
+        .arg(folder.path().join("agent.toml"))
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(77), "{}", text(&output));
     assert!(text(&output).contains("figspanctl grant create"), "{}", text(&output));
 }
@@ -107,7 +111,11 @@ fn doctor_names_what_is_wrong_and_passes_what_is_right() {
     let uplinks = shop.uplink("shop", "") + &down.uplink("down", "");
     drop(down);
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &uplinks).ready("shop", 1);
-    let output = std::process::Command::new(binary("figspan-agent")).current_dir(&bed.hub.folder).args(["doctor", "--config", "vm-1.toml", "-o", "json"]).output().unwrap();
+    let output = std::process::Command::new(binary("figspan-agent"))
+        .current_dir(&bed.hub.folder)
+        .args(["doctor", "--config", "vm-1.toml", "-o", "json"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1), "a workload is down: {}", text(&output));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
     let checks = report["checks"].as_array().or(report.as_array()).unwrap_or_else(|| panic!("{report}"));

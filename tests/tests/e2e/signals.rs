@@ -8,7 +8,10 @@ use figspan_tests::bed::{Bed, http, rule};
 use figspan_tests::web::{Connection, Message, Workload, ok};
 
 fn bed(one: &Workload, two: &Workload) -> Bed {
-    Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &one.uplink("shop", "")).agent("vm-2", &two.uplink("shop", "")).ready("shop", 2)
+    Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &one.uplink("shop", ""))
+        .agent("vm-2", &two.uplink("shop", ""))
+        .ready("shop", 2)
 }
 
 /// Clients that ask again and again until told to stop; what went wrong.
@@ -27,7 +30,14 @@ fn ask_on(web: std::net::SocketAddr, post: bool, stop: &Arc<AtomicBool>) -> Vec<
         }
         (asked, wrong)
     };
-    (0..4).map(|_| std::thread::spawn({ let stop = Arc::clone(stop); move || ask(&stop) })).collect()
+    (0..4)
+        .map(|_| {
+            std::thread::spawn({
+                let stop = Arc::clone(stop);
+                move || ask(&stop)
+            })
+        })
+        .collect()
 }
 
 fn finish(clients: Vec<std::thread::JoinHandle<(usize, Vec<String>)>>, stop: &AtomicBool) -> usize {
@@ -100,7 +110,9 @@ fn a_second_signal_ends_at_once() {
     let mut bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &stuck.uplink("shop", "")).ready("shop", 1);
     let mut client = bed.client();
     client.send("GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n");
-    figspan_tests::process::eventually("it is under way", Duration::from_secs(5), || bed.hub.json(&["get", "uplinks"])[0]["in_flight"] == 1);
+    figspan_tests::process::eventually("it is under way", Duration::from_secs(5), || {
+        bed.hub.json(&["get", "uplinks"])[0]["in_flight"] == 1
+    });
     let mut agent = bed.agents.remove("vm-1").unwrap();
     for process in [&mut agent, &mut bed.hub.process] {
         process.signal("TERM");

@@ -11,7 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 const NO_CHECK: &str = "protocol = \"tcp\"\nhealth = { type = \"none\" }";
 
 fn tcp(backends: &str) -> String {
-    format!("[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\nbackend_refs = [{backends}]\n")
+    format!(
+        "[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\nbackend_refs = [{backends}]\n"
+    )
 }
 
 #[test]
@@ -79,7 +81,9 @@ fn the_workload_learns_the_clients_address_by_proxy_protocol() {
         let header = connection.exactly(28).unwrap();
         connection.send(&format!("{header:?}"));
     });
-    let bed = Bed::start(&tcp("{ uplink = \"db\" }")).agent("vm-1", &db.uplink("db", &format!("{NO_CHECK}\nproxy_protocol = true"))).ready("db", 1);
+    let bed = Bed::start(&tcp("{ uplink = \"db\" }"))
+        .agent("vm-1", &db.uplink("db", &format!("{NO_CHECK}\nproxy_protocol = true")))
+        .ready("db", 1);
     let mut client = TcpStream::connect(bed.web()).unwrap();
     let mut said = String::new();
     client.read_to_string(&mut said).unwrap();
@@ -144,7 +148,11 @@ fn https(address: SocketAddr, name: &str, trusted: &CertificateDer<'static>) -> 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let mut session = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
     let mut tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;

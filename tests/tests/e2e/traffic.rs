@@ -28,12 +28,15 @@ fn trailers_early_hints_and_continue_pass_in_both_directions() {
             }
             let said = String::from_utf8(rest).unwrap().to_ascii_lowercase();
             let trailer = said.contains("x-sum: 42");
-            connection.send(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-got\r\n\r\n2\r\nok\r\n0\r\nx-got: {trailer}\r\n\r\n"));
+            connection.send(&format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-got\r\n\r\n2\r\nok\r\n0\r\nx-got: {trailer}\r\n\r\n"
+            ));
         }
     });
     let bed = shop(&workload);
     let mut client = bed.client();
-    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n");
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n");
     let first = client.head().unwrap().unwrap();
     assert_eq!(first.status(), 100, "{first:?}");
     client.send("3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n");
@@ -145,7 +148,11 @@ fn grpc_with_trailers_and_both_directions_at_once_reaches_an_h2c_workload() {
     runtime().block_on(async {
         for path in ["/on.Vm/Chat", "/in.Cluster/Chat"] {
             let (mut client, _driver) = h2(&bed).await;
-            let request = hyper::Request::post(format!("http://shop.example{path}")).header("te", "trailers").header("content-type", "application/grpc").body(()).unwrap();
+            let request = hyper::Request::post(format!("http://shop.example{path}"))
+                .header("te", "trailers")
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
             let (answer, mut say) = client.send_request(request, false).unwrap();
             say.send_data(Bytes::from_static(b"one"), false).unwrap();
             // The head and the first echo come while our side is still open.

@@ -69,7 +69,8 @@ fn overrides_are_audited_and_survive_a_restart_of_the_hub() {
     let uplink = bed.hub.json(&["get", "uplinks"])[0].clone();
     assert_eq!((uplink["weight"].as_u64(), uplink["weight_override"]["reason"].as_str()), (Some(7), Some("because")), "{uplink}");
     let events = bed.hub.json(&["events"]);
-    let change = events.as_array().unwrap().iter().find(|event| event["kind"] == "weight").unwrap_or_else(|| panic!("no audit in {events}"));
+    let change =
+        events.as_array().unwrap().iter().find(|event| event["kind"] == "weight").unwrap_or_else(|| panic!("no audit in {events}"));
     assert_eq!((change["old"].as_str(), change["new"].as_str()), (Some("100"), Some("7")), "{change}");
     assert!(!change["who"].as_str().unwrap().is_empty() && change["message"].as_str().unwrap().contains("because"), "{change}");
 }

@@ -24,7 +24,10 @@ fn a_real_monolith_is_shifted_away_without_a_failed_request() {
 
     // Before anything moves: sessions, a WebSocket on each VM's Tomcat, gRPC to the extracted part.
     let sessions: Vec<_> = (0..20).map(|number| clients.open_session(SESSION, &format!("item-{number}"))).collect();
-    assert!(sessions.iter().any(|session| session.ends_with(".vm-1")) && sessions.iter().any(|session| session.ends_with(".vm-2")), "{sessions:?}");
+    assert!(
+        sessions.iter().any(|session| session.ends_with(".vm-1")) && sessions.iter().any(|session| session.ends_with(".vm-2")),
+        "{sessions:?}"
+    );
     let sockets = [clients.websocket(), clients.websocket()];
     clients.grpc();
     clients.async_and_chunked_answers();

@@ -16,7 +16,12 @@ impl Clients {
     }
 
     fn curl(&self, arguments: &[&str], path: &str) -> String {
-        let output = Command::new("curl").args(["-sS", "--fail-with-body", "-i", "-m", "20"]).args(arguments).arg(format!("http://{}{path}", self.web)).output().unwrap();
+        let output = Command::new("curl")
+            .args(["-sS", "--fail-with-body", "-i", "-m", "20"])
+            .args(arguments)
+            .arg(format!("http://{}{path}", self.web))
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "curl {path}: {} {text}", String::from_utf8_lossy(&output.stderr));
         text
@@ -25,7 +30,9 @@ impl Clients {
     /// Opens a session that remembers the item; its id ends with the VM's name.
     pub fn open_session(&self, path: &str, item: &str) -> String {
         let answer = self.curl(&[], &format!("{path}?dataname=item&datavalue={item}"));
-        let cookie = answer.lines().find_map(|line| line.strip_prefix("Set-Cookie: JSESSIONID=").or_else(|| line.strip_prefix("set-cookie: JSESSIONID=")));
+        let cookie = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("Set-Cookie: JSESSIONID=").or_else(|| line.strip_prefix("set-cookie: JSESSIONID=")));
         cookie.unwrap_or_else(|| panic!("no session in {answer}")).split(';').next().unwrap().to_owned()
     }
 
@@ -33,7 +40,10 @@ impl Clients {
     pub fn sessions_are_kept(&self, path: &str, sessions: &[String]) {
         for (number, session) in sessions.iter().enumerate() {
             let answer = self.curl(&["-H", &format!("Cookie: JSESSIONID={session}")], path);
-            assert!(answer.contains(session.as_str()) && answer.contains(&format!("item-{number}")), "session {session} lost its item: {answer}");
+            assert!(
+                answer.contains(session.as_str()) && answer.contains(&format!("item-{number}")),
+                "session {session} lost its item: {answer}"
+            );
         }
     }
 
@@ -48,9 +58,16 @@ impl Clients {
 
     /// h2load over HTTP/2: every answer is a 2xx.
     pub fn burst(&self, path: &str, requests: u32) {
-        let output = Command::new("h2load").args(["-n", &requests.to_string(), "-c", "8", "-m", "10"]).arg(format!("http://{}{path}", self.web)).output().unwrap();
+        let output = Command::new("h2load")
+            .args(["-n", &requests.to_string(), "-c", "8", "-m", "10"])
+            .arg(format!("http://{}{path}", self.web))
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains(&format!("{requests} succeeded, 0 failed, 0 errored")) && text.contains(&format!("status codes: {requests} 2xx")), "{text}");
+        assert!(
+            text.contains(&format!("{requests} succeeded, 0 failed, 0 errored")) && text.contains(&format!("status codes: {requests} 2xx")),
+            "{text}"
+        );
     }
 
     pub fn grpc(&self) {

@@ -17,7 +17,8 @@ impl Figspan {
     pub fn start(tomcats: &[Tomcat], orders: &Orders) -> Self {
         let orders = (orders.http, orders.grpc);
         let hub = HubProcess::start(&folder("figspan"), &config(orders, 100, 0));
-        let agents = tomcats.iter().map(|tomcat| hub.agent(tomcat.name, &format!("monolith,session-{}", tomcat.name), &uplinks(tomcat))).collect();
+        let agents =
+            tomcats.iter().map(|tomcat| hub.agent(tomcat.name, &format!("monolith,session-{}", tomcat.name), &uplinks(tomcat))).collect();
         hub.accepts("monolith", 2);
         hub.accepts("session-vm-1", 1);
         hub.accepts("session-vm-2", 1);

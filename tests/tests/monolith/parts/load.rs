@@ -40,7 +40,11 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requests, {} failed, {} POSTs answered by the monolith {:?}", self.sent, self.failed, self.posts_to_monolith, self.first_failures)
+        write!(
+            f,
+            "{} requests, {} failed, {} POSTs answered by the monolith {:?}",
+            self.sent, self.failed, self.posts_to_monolith, self.first_failures
+        )
     }
 }
 

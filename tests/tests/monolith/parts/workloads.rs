@@ -32,9 +32,17 @@ impl Tomcat {
         let server = std::fs::read_to_string(&file).unwrap();
         let changed = server
             .replacen("<Connector port=\"8080\"", &format!("<Connector address=\"127.0.0.1\" port=\"{}\"", address.port()), 1)
-            .replacen("<Engine name=\"Catalina\" defaultHost=\"localhost\">", &format!("<Engine name=\"Catalina\" defaultHost=\"localhost\" jvmRoute=\"{name}\">"), 1)
+            .replacen(
+                "<Engine name=\"Catalina\" defaultHost=\"localhost\">",
+                &format!("<Engine name=\"Catalina\" defaultHost=\"localhost\" jvmRoute=\"{name}\">"),
+                1,
+            )
             // The log is the witness: each line at once.
-            .replacen("className=\"org.apache.catalina.valves.AccessLogValve\"", "className=\"org.apache.catalina.valves.AccessLogValve\" buffered=\"false\"", 1);
+            .replacen(
+                "className=\"org.apache.catalina.valves.AccessLogValve\"",
+                "className=\"org.apache.catalina.valves.AccessLogValve\" buffered=\"false\"",
+                1,
+            );
         for part in ["127.0.0.1", "jvmRoute=", "buffered="] {
             assert!(changed.contains(part), "server.xml is not as expected: {part}");
         }
