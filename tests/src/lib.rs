@@ -3,6 +3,8 @@
 pub mod architecture;
 pub mod bed;
 pub mod figures;
+pub mod names;
 pub mod process;
+pub mod relay;
 pub mod simulated;
 pub mod web;

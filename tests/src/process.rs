@@ -80,7 +80,11 @@ impl Drop for Process {
 pub fn binary(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a program knows its path");
     let folder = this.ancestors().find(|folder| folder.join(name).is_file());
-    folder.unwrap_or_else(|| panic!("{name} is not built beside {}: cargo build -p figspan-hub -p figspan-agent -p figspan-ctl", this.display())).join(name)
+    folder
+        .unwrap_or_else(|| {
+            panic!("{name} is not built beside {}: cargo build -p figspan-hub -p figspan-agent -p figspan-ctl", this.display())
+        })
+        .join(name)
 }
 
 fn command(name: &str, folder: &Path) -> Command {
@@ -134,7 +138,8 @@ impl HubProcess {
         assert!(self.process.ended(Duration::from_secs(40)), "the hub did not end well");
         let file = self.folder.join("hub.toml");
         let config = std::fs::read_to_string(&file).expect("the hub's file");
-        std::fs::write(&file, config.replacen("address = \"127.0.0.1:0\"", &format!("address = \"{address}\""), 1)).expect("the folder can be written");
+        std::fs::write(&file, config.replacen("address = \"127.0.0.1:0\"", &format!("address = \"{address}\""), 1))
+            .expect("the folder can be written");
         self.process = Process::start("figspan-hub", &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
         eventually("the hub answers again", Duration::from_secs(20), || self.ctl(&["status"]).status.success());
     }
@@ -181,9 +186,26 @@ impl HubProcess {
         let token = self.folder.join(format!("{name}.token"));
         std::fs::write(&token, grant["token"].as_str().expect("the grant has a token")).expect("the folder can be written");
         let file = format!("{name}.toml");
-        let joined = command("figspan-agent", &self.folder).args(["join", "--config", &file, "--token-file"]).arg(&token).output().expect("the agent runs");
+        let joined = command("figspan-agent", &self.folder)
+            .args(["join", "--config", &file, "--token-file"])
+            .arg(&token)
+            .output()
+            .expect("the agent runs");
         assert!(joined.status.success(), "join: {}", text(&joined));
         self.run_agent(name)
+    }
+
+    /// Makes the agent of that VM dial these addresses instead of those that its grant names.
+    pub fn dials(&self, name: &str, hubs: &[SocketAddr]) {
+        let folder = self.folder.join(format!("{name}.toml.d"));
+        let hubs: Vec<String> = hubs.iter().map(SocketAddr::to_string).collect();
+        std::fs::create_dir_all(&folder).expect("the folder can be written");
+        std::fs::write(folder.join("50-hubs.toml"), format!("hubs = {hubs:?}\n")).expect("the folder can be written");
+    }
+
+    /// What a program said so far; `name` is `hub` or an agent's.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
     }
 
     /// Starts the agent of a VM that has joined.

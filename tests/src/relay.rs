@@ -1,0 +1,111 @@
+//! The network between an agent and a hub: a UDP relay that gives each agent's socket a port of its own, as a NAT does, and
+//! that forgets its mappings or goes dark when told to. Threads only, so that it does not share a runtime with what it carries.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a thread looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The relay. Ends when dropped.
+#[derive(Debug)]
+pub struct Relay {
+    /// What agents dial.
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    hub: SocketAddr,
+    inside: UdpSocket,
+    ended: AtomicBool,
+    dark: AtomicBool,
+    mappings: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
+    seen: Mutex<HashMap<SocketAddr, Instant>>,
+}
+
+impl Relay {
+    /// Starts a relay to a hub's tunnel address.
+    pub fn start(hub: SocketAddr) -> Self {
+        let inside = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        inside.set_read_timeout(Some(LOOK)).expect("a socket option");
+        let address = inside.local_addr().expect("bound");
+        let state = Arc::new(State {
+            hub,
+            inside,
+            ended: AtomicBool::new(false),
+            dark: AtomicBool::new(false),
+            mappings: Mutex::default(),
+            seen: Mutex::default(),
+        });
+        std::thread::spawn({
+            let state = Arc::clone(&state);
+            move || state.outwards()
+        });
+        Self { address, state }
+    }
+
+    /// Forgets all mappings: what agents send next comes from new ports, and what the hub sends to the old ones is lost.
+    pub fn rebind(&self) {
+        self.state.mappings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Drops everything both ways, or no longer.
+    pub fn dark(&self, dark: bool) {
+        self.state.dark.store(dark, Ordering::SeqCst);
+    }
+
+    /// The sockets that agents used so far, and when each spoke first.
+    pub fn seen(&self) -> HashMap<SocketAddr, Instant> {
+        self.state.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        self.rebind();
+    }
+}
+
+impl State {
+    fn outwards(self: Arc<Self>) {
+        let mut buffer = vec![0; 65536];
+        while !self.ended.load(Ordering::SeqCst) {
+            let Ok((length, agent)) = self.inside.recv_from(&mut buffer) else { continue };
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert_with(Instant::now);
+            if !self.dark.load(Ordering::SeqCst) {
+                let _ = self.mapping(agent).send_to(&buffer[..length], self.hub);
+            }
+        }
+    }
+
+    fn mapping(self: &Arc<Self>, agent: SocketAddr) -> Arc<UdpSocket> {
+        let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = mappings.get(&agent) {
+            return Arc::clone(socket);
+        }
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("loopback"));
+        socket.set_read_timeout(Some(LOOK)).expect("a socket option");
+        mappings.insert(agent, Arc::clone(&socket));
+        let (state, outside) = (Arc::clone(self), Arc::clone(&socket));
+        std::thread::spawn(move || state.inwards(agent, &outside));
+        socket
+    }
+
+    fn inwards(&self, agent: SocketAddr, outside: &Arc<UdpSocket>) {
+        let mut buffer = vec![0; 65536];
+        let current =
+            || self.mappings.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).is_some_and(|now| Arc::ptr_eq(now, outside));
+        while current() {
+            let Ok((length, _)) = outside.recv_from(&mut buffer) else { continue };
+            if current() && !self.dark.load(Ordering::SeqCst) {
+                let _ = self.inside.send_to(&buffer[..length], agent);
+            }
+        }
+    }
+}
