@@ -3,7 +3,7 @@
 //! Keys are read one by one: with the line editor of the terminal a token would be cut at 4095 bytes, and Ctrl-C would end
 //! the program with the echo still off. Whatever happens, the terminal is as it was before when [`ask`] returns.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use figspan_proto::join::MAX_TOKEN;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
@@ -52,7 +52,7 @@ impl Drop for Quiet<'_> {
 }
 
 /// One line, key by key; an error when it is broken off or longer than any token.
-fn line(keys: impl Read) -> io::Result<String> {
+fn line(keys: impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     for key in keys.bytes() {
         match key? {
