@@ -119,13 +119,12 @@ fn the_keep_alive_race_of_a_workload_loses_no_post() {
 #[test]
 fn an_answer_that_ends_early_never_looks_whole() {
     let cut = Workload::raw(|mut connection| {
-        while let Ok(Some(request)) = connection.message() {
+        if let Ok(Some(request)) = connection.message() {
             match request.target() {
                 "/length" => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nten bytes."),
                 "/chunked" => connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\nten bytes.\r\n"),
                 _ => connection.send("HTTP/1.1 2\r\n\r\n"),
             }
-            return;
         }
     });
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
