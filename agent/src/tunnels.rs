@@ -383,7 +383,7 @@ impl Running {
 /// How a tunnel ended, and what to do about it.
 fn why(closed: &Closed) -> String {
     let mend = match closed.close {
-        Some(Close::Revoked) => "this agent was revoked; ask for a new grant and run `figspan-agent join` again",
+        Some(Close::Revoked) => "this agent was revoked; ask for a new grant and run `figspan-agent join --again`",
         Some(Close::Identity) => "the hub does not accept this agent's certificate; see `figspan-agent doctor`",
         Some(Close::Version) => "hub and agent have no common version of the protocol; upgrade the older",
         Some(Close::Limit) => "the hub has as many tunnels as it allows; raise its limit, or lower tunnels_per_hub",
