@@ -1,5 +1,6 @@
 //! figspan's promises, each through the real programs: hub, agents and `figspanctl` as processes, workloads and clients on loopback.
 #![allow(unreachable_pub, reason = "modules of a test binary, split for reading")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics; clippy knows that only of functions marked as tests")]
 
 mod admission;
 mod certificates;
@@ -9,12 +10,12 @@ mod failure;
 mod faults;
 mod identity;
 mod limits;
+mod names;
 mod operators;
+mod probes;
 mod routes;
 mod secure;
 mod services;
-mod names;
-mod probes;
 mod shards;
 mod signals;
 mod streams;
