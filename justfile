@@ -17,7 +17,7 @@ fmt:
 
 # Lints, warnings as errors.
 lint:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features figspan-tests/monolith --locked -- -D warnings
 
 # Licences, sources, one crypto provider.
 deny:

@@ -267,7 +267,9 @@ fn a_flood_of_advertisements_is_held_back_and_ended_while_others_are_served() {
     eventually("what it offered is withdrawn", Duration::from_secs(3), || {
         let uplinks = bed.hub.json(&["get", "uplinks"]);
         let mut flooded = uplinks.as_array().unwrap().iter().filter(|uplink| uplink["name"] != "shop");
-        flooded.all(|uplink| uplink["endpoints"].as_array().is_none_or(|endpoints| endpoints.iter().all(|endpoint| endpoint["accepts"] == false)))
+        flooded.all(|uplink| {
+            uplink["endpoints"].as_array().is_none_or(|endpoints| endpoints.iter().all(|endpoint| endpoint["accepts"] == false))
+        })
     });
     eventually("operators are told", Duration::from_secs(3), || bed.hub.json(&["events"]).to_string().contains("entries a second"));
 }

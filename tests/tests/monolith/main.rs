@@ -3,7 +3,7 @@
 //!
 //! Nothing may fail, sessions stay where they are, and `drained` must be true by Tomcat's own access log.
 //! A tier of its own (`just monolith`): it fails where something is missing.
-#![allow(unreachable_pub, reason = "modules of a test binary, split for reading")]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, reason = "modules of a test binary, split for reading")]
 
 mod parts;
 
