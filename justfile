@@ -43,8 +43,8 @@ journey *args:
 # A real monolith: Debian's Tomcat behind two agents, shifted away under load. Installs what it needs (root).
 monolith:
     tests/monolith/install
-    cargo build --release --locked -p figspan-hub -p figspan-agent -p figspan-ctl
-    cargo test --release --locked -p figspan-tests --features monolith --test monolith -- --nocapture
+    cargo build --release --locked --workspace --bins
+    FIGSPAN_PROGRAMS=target/release cargo test --locked --workspace --features figspan-tests/monolith --test monolith -- --nocapture
 
 # The unit's exposure as systemd sees it; at most 1.2.
 unit:
@@ -60,7 +60,8 @@ image:
 
 # The figures of the README and of release notes: ratios against direct in one run.
 figures *args:
-    cargo run --release --locked -p figspan-tests --bin figures -- {{args}}
+    cargo build --release --locked --workspace --bins
+    target/release/figures {{args}}
 
 # What CI runs.
 ci:

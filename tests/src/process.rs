@@ -76,8 +76,11 @@ impl Drop for Process {
     }
 }
 
-/// Where a program of this build lies.
+/// Where a program lies: in the folder that `FIGSPAN_PROGRAMS` names, else beside this one, of the same build.
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("FIGSPAN_PROGRAMS") {
+        return crate::architecture::root().join(folder).join(name);
+    }
     let this = std::env::current_exe().expect("a program knows its path");
     let folder = this.ancestors().find(|folder| folder.join(name).is_file());
     folder

@@ -1,7 +1,7 @@
 //! Prints figspan's figures: ratios against a direct connection in one run, CPU per request, memory, and control-plane times.
 //!
-//! `cargo run --release -p figspan-tests --bin figures` after `cargo build --release`. Every load is bounded; all of it stays on
-//! loopback. Absolute times depend on the machine; the ratios are what to compare.
+//! `just figures`. Every load is bounded; all of it stays on loopback. Absolute times depend on the machine; the ratios are what
+//! to compare.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use figspan_tests::figures;
