@@ -36,23 +36,29 @@ pub const REFUSE_ABOVE: usize = 1024;
 
 /// Binds one UDP socket per shard to the same address (SO_REUSEPORT) and steers packets by connection id (classic BPF): shard
 /// s gets the packets whose connection id begins with a byte that is s modulo the number of shards. Port 0 is resolved by the
-/// first socket. Works unprivileged.
+/// first socket. Works unprivileged. An address that another process holds is an error, not a share.
 pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
     if shards == 0 || shards > MAX_SHARDS {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{shards} shards; between 1 and {MAX_SHARDS} are possible")));
     }
-    let mut sockets = Vec::with_capacity(shards);
-    let mut address = address;
-    for _ in 0..shards {
+    // The first one binds alone and opens the group afterwards: with SO_REUSEPORT it would join another hub of the same user on
+    // that port, and for port 0 the kernel may even choose such a port by itself.
+    let first = transport::udp(address)?;
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    let first = UdpSocket::from(first);
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..shards {
         let socket = transport::udp(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        let socket = UdpSocket::from(socket);
-        address = socket.local_addr()?;
-        sockets.push(socket);
+        sockets.push(socket.into());
     }
-    // Only when all have joined: an index without a socket would fall back to hashing addresses.
-    steer::attach(&sockets[0], shards)?;
+    if shards > 1 {
+        // Only when all have joined: an index without a socket would fall back to hashing addresses.
+        steer::attach(&sockets[0], shards)?;
+    }
     Ok(sockets)
 }
 
