@@ -108,7 +108,7 @@ pub struct HubProcess {
 }
 
 impl HubProcess {
-    /// Starts one; `config` is what comes behind the sections of [`HubProcess::base`].
+    /// Starts one; `config` is what comes behind the sections that every hub of a test needs (`write`).
     pub fn start(folder: &Path, config: &str) -> Self {
         Self::start_with(folder, "", config)
     }

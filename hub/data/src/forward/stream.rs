@@ -1,7 +1,7 @@
 //! Hop: tcp -> forward -> dial. A way for a TCP or TLS-passthrough connection: chosen by the route, opened, counted.
 //!
 //! Nothing of the client is sent here but the preamble, so that failures are tried elsewhere. Whether the agent's own connect
-//! succeeds is known only later, from a reset; see [`Connecting::again`].
+//! succeeds is known only later, from a reset; see [`Connecting::next`].
 
 use std::rc::Rc;
 
