@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 fn figspanctl(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_figspanctl")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_figspanctl")).args(arguments).output().expect("figspanctl runs")
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn socket_buffers_are_read_back() {
 #[test]
 fn an_address_is_never_shared_with_another_hub() {
     let held: Vec<_> = (0..200).map(|_| bind_shards(([127, 0, 0, 1], 0).into(), 2).unwrap()).collect();
-    let ports: std::collections::HashSet<u16> = held.iter().map(|sockets| sockets[0].local_addr().unwrap().port()).collect();
+    let ports: HashSet<u16> = held.iter().map(|sockets| sockets[0].local_addr().unwrap().port()).collect();
     assert_eq!(ports.len(), held.len(), "port 0 gives a port of one's own");
     let taken = held[0][0].local_addr().unwrap();
     assert_eq!(bind_shards(taken, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
