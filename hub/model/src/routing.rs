@@ -5,6 +5,7 @@ pub mod draft;
 pub mod limits;
 pub mod listener;
 pub mod matcher;
+pub mod policy;
 pub mod route;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress,
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
+pub use policy::{BackendPolicy, RulePolicy};
 pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;

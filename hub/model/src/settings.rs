@@ -8,6 +8,7 @@ mod hub;
 mod keys;
 mod listeners;
 mod matches;
+mod policy;
 mod routes;
 mod services;
 mod values;

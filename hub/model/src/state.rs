@@ -78,18 +78,29 @@ pub struct RuleState {
     pub cursor: CachePadded<AtomicU64>,
 }
 
+/// The long-lived state of an uplink or service as a backend, over all rules and endpoints.
+#[derive(Debug)]
+pub struct BackendState {}
+
+impl BackendState {
+    fn new(_shards: usize) -> Self {
+        Self {}
+    }
+}
+
 /// Hands out the one state for an identity. Used when snapshots are built, never on the data path.
 #[derive(Debug)]
 pub struct Book {
     shards: usize,
     endpoints: Mutex<HashMap<String, Arc<EndpointState>>>,
+    backends: Mutex<HashMap<String, Arc<BackendState>>>,
     rules: Mutex<HashMap<String, Arc<RuleState>>>,
 }
 
 impl Book {
     /// An empty book for a hub of that many shards.
     pub fn new(shards: usize) -> Arc<Self> {
-        Arc::new(Self { shards, endpoints: Mutex::default(), rules: Mutex::default() })
+        Arc::new(Self { shards, endpoints: Mutex::default(), backends: Mutex::default(), rules: Mutex::default() })
     }
 
     /// How many shards the states are made for.
@@ -106,6 +117,15 @@ impl Book {
         }
     }
 
+    /// The state of a backend: `uplink/<name>` or `service/<name>`.
+    pub fn backend(&self, key: &str) -> Arc<BackendState> {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        match backends.get(key) {
+            Some(state) => Arc::clone(state),
+            None => Arc::clone(backends.entry(key.to_owned()).or_insert_with(|| Arc::new(BackendState::new(self.shards)))),
+        }
+    }
+
     /// The state of a place of choice: `rule/<route>/<index>`, `uplink/<name>`, `service/<name>`.
     pub fn rule(&self, key: &str) -> Arc<RuleState> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +138,7 @@ impl Book {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|_, state| Arc::strong_count(state) > 1 || state.in_flight.sum() > 0);
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }

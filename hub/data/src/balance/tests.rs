@@ -111,11 +111,11 @@ fn label(choice: &Choice) -> String {
 }
 
 fn uplink(name: &str, share: Option<u32>) -> Backend {
-    Backend { target: Target::Uplink(name.parse().unwrap()), weight: share.map(weight) }
+    Backend::plain(Target::Uplink(name.parse().unwrap()), share.map(weight), &Book::new(1))
 }
 
 fn service(name: &str, share: Option<u32>) -> Backend {
-    Backend { target: Target::Service(name.into()), weight: share.map(weight) }
+    Backend::plain(Target::Service(name.into()), share.map(weight), &Book::new(1))
 }
 
 fn counted<const N: usize>(counts: [(&str, usize); N]) -> HashMap<String, usize> {

@@ -218,12 +218,12 @@ impl Hub {
             protocol: ListenerProtocol::Http,
             accept_proxy_protocol: false,
         };
-        let mut backends = vec![Backend { target: Target::Uplink("monolith".parse().unwrap()), weight: None }];
+        let mut backends = vec![Backend::plain(Target::Uplink("monolith".parse().unwrap()), None, &self.book)];
         let mut routing = Routing { listeners: vec![Arc::new(listener)], limits: self.limits.borrow().clone(), ..Routing::default() };
         for (name, protocol, addresses) in self.services.borrow().iter() {
             let name: Arc<str> = name.as_str().into();
             let addresses = addresses.clone();
-            backends.push(Backend { target: Target::Service(Arc::clone(&name)), weight: None });
+            backends.push(Backend::plain(Target::Service(Arc::clone(&name)), None, &self.book));
             let service = Service {
                 name: Arc::clone(&name),
                 protocol: *protocol,
@@ -235,7 +235,13 @@ impl Hub {
             routing.service_states.insert(Arc::clone(&name), state);
             routing.services.insert(name, Arc::new(service));
         }
-        let rule = HttpRule { matches: vec![], backends, timeouts: self.timeouts.borrow().clone(), state: self.book.rule("rule/shop/0") };
+        let rule = HttpRule {
+            matches: vec![],
+            backends,
+            timeouts: self.timeouts.borrow().clone(),
+            policy: None,
+            state: self.book.rule("rule/shop/0"),
+        };
         let route =
             HttpRoute { name: "shop".into(), listeners: vec![], hostnames: vec!["shop.example".into()], rules: vec![Arc::new(rule)] };
         routing.http_routes.push(Arc::new(route));

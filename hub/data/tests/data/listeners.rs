@@ -8,8 +8,8 @@ use crate::harness::{Agent, Hub, eventually, run};
 use figspan_data::listen;
 use figspan_data::metrics::Limit;
 use figspan_data::reply::Failure;
-use figspan_model::routing::draft::{HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
-use figspan_model::routing::{Backend, Listener, ListenerProtocol, Target, Timeouts};
+use figspan_model::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
+use figspan_model::routing::{Listener, ListenerProtocol, Target, Timeouts};
 use figspan_model::snapshot::{Endpoint, TunnelAt, Uplink};
 use figspan_proto::control::Protocol;
 use figspan_proto::preamble::Kind;
@@ -44,7 +44,7 @@ impl Door {
         let workload =
             if matches!(protocol, ListenerProtocol::Http | ListenerProtocol::Https { .. }) { Protocol::Http1 } else { Protocol::Tcp };
         let mut listener = Listener { name: "web".into(), address, protocol, accept_proxy_protocol: false };
-        let backends = vec![Backend { target: Target::Uplink("monolith".parse().unwrap()), weight: None }];
+        let backends = vec![BackendDraft { target: Target::Uplink("monolith".parse().unwrap()), weight: None }];
         let rule = HttpRuleDraft { backends: backends.clone(), ..HttpRuleDraft::default() };
         let http = HttpRouteDraft { name: "shop".into(), listeners: vec![], hostnames: vec![], rules: vec![rule] };
         let stream = StreamRouteDraft {

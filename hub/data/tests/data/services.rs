@@ -176,7 +176,7 @@ fn a_tcp_connection_gets_a_stream_whose_preamble_left_at_once() {
             name: "db".into(),
             listeners: vec!["db".into()],
             hostnames: vec![],
-            backends: vec![Backend { target: Target::Uplink("monolith".parse().unwrap()), weight: None }],
+            backends: vec![Backend::plain(Target::Uplink("monolith".parse().unwrap()), None, &hub.book)],
             timeouts: Timeouts::default(),
             state: hub.book.rule("rule/db/0"),
         };

@@ -8,17 +8,32 @@ use figspan_proto::control::Protocol;
 use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 
+use super::policy::BackendPolicy;
+use crate::state::{BackendState, Book};
+
 /// Names a service in the cluster.
 pub type ServiceName = Arc<str>;
 
 /// A weighted entry of a rule (Gateway API: `backendRef`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Backend {
     /// Where requests go.
     pub target: Target,
     /// The entry's share of the rule. `None` takes the effective weight of the target: an uplink's from its agents or an
     /// operator, a service's from its own settings.
     pub weight: Option<Weight>,
+    /// What the target asks for, the same wherever it is named.
+    pub policy: Option<Arc<BackendPolicy>>,
+    /// The target's long-lived state, the same wherever it is named; survives reloads.
+    pub state: Arc<BackendState>,
+}
+
+impl Backend {
+    /// An entry without a policy, with the state that the book holds for its target.
+    pub fn plain(target: Target, weight: Option<Weight>, book: &Book) -> Self {
+        let state = book.backend(&target.key());
+        Self { target, weight, policy: None, state }
+    }
 }
 
 /// What a backend points to.
@@ -37,6 +52,11 @@ impl Target {
             Self::Uplink(name) => name.as_str(),
             Self::Service(name) => name,
         }
+    }
+
+    /// What its state is kept under: `uplink/<name>` or `service/<name>`.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.kind(), self.name())
     }
 
     /// `uplink` or `service`.

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use figspan_proto::name::UplinkName;
+use figspan_proto::weight::Weight;
 
 use super::{
-    Backend, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing, Service,
-    ServiceName, StreamRoute, Timeouts,
+    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing,
+    RulePolicy, Service, ServiceName, StreamRoute, Target, Timeouts,
 };
 use crate::state::Book;
 
@@ -25,6 +26,8 @@ pub struct RoutingDraft {
     pub stream_routes: Vec<StreamRouteDraft>,
     /// In the order of the file.
     pub services: Vec<Service>,
+    /// What uplinks and services ask for.
+    pub backend_policies: HashMap<Target, Arc<BackendPolicy>>,
     /// TLS to uplinks' workloads.
     pub uplink_tls: HashMap<UplinkName, BackendTls>,
     /// Bounds.
@@ -52,9 +55,20 @@ pub struct HttpRuleDraft {
     /// Empty: all requests.
     pub matches: Vec<RouteMatch>,
     /// Where matching requests go.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendDraft>,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What else is asked of its requests.
+    pub policy: Option<Arc<RulePolicy>>,
+}
+
+/// See [`Backend`]: its policy and state come with [`RoutingDraft::build`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendDraft {
+    /// Where requests go.
+    pub target: Target,
+    /// Its share; `None`: that of the target.
+    pub weight: Option<Weight>,
 }
 
 /// See [`StreamRoute`].
@@ -67,7 +81,7 @@ pub struct StreamRouteDraft {
     /// Server names; empty: all.
     pub hostnames: Vec<String>,
     /// Where connections go.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendDraft>,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -75,18 +89,25 @@ pub struct StreamRouteDraft {
 impl RoutingDraft {
     /// Routing with the states that the book holds for its rules, and with its matcher compiled.
     pub fn build(self, book: &Book) -> Arc<Routing> {
+        let policies = self.backend_policies;
+        let backend = |BackendDraft { target, weight }: BackendDraft| {
+            let (policy, state) = (policies.get(&target).cloned(), book.backend(&target.key()));
+            Backend { target, weight, policy, state }
+        };
+        let joined = |backends: Vec<BackendDraft>| backends.into_iter().map(backend).collect();
         let http_route = |draft: HttpRouteDraft| {
             let HttpRouteDraft { name, listeners, hostnames, rules } = draft;
             let rule = |(index, rule): (usize, HttpRuleDraft)| {
-                let HttpRuleDraft { matches, backends, timeouts } = rule;
-                Arc::new(HttpRule { matches, backends, timeouts, state: book.rule(&format!("rule/{name}/{index}")) })
+                let HttpRuleDraft { matches, backends, timeouts, policy } = rule;
+                let backends = joined(backends);
+                Arc::new(HttpRule { matches, backends, timeouts, policy, state: book.rule(&format!("rule/{name}/{index}")) })
             };
             let rules = rules.into_iter().enumerate().map(rule).collect();
             Arc::new(HttpRoute { name, listeners, hostnames, rules })
         };
         let stream_route = |draft: StreamRouteDraft| {
             let StreamRouteDraft { name, listeners, hostnames, backends, timeouts } = draft;
-            let state = book.rule(&format!("rule/{name}/0"));
+            let (backends, state) = (joined(backends), book.rule(&format!("rule/{name}/0")));
             Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, state })
         };
         let routing = Routing {

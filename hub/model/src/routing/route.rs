@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::limits::Timeouts;
 use super::listener::ListenerName;
+use super::policy::RulePolicy;
 use crate::state::RuleState;
 
 /// Names a route.
@@ -34,6 +35,8 @@ pub struct HttpRule {
     pub backends: Vec<Backend>,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What else is asked of its requests.
+    pub policy: Option<Arc<RulePolicy>>,
     /// The rule's long-lived state, keyed by route name and rule index; survives reloads.
     pub state: Arc<RuleState>,
 }

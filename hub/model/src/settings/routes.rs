@@ -1,16 +1,18 @@
 //! `[[http_route]]`, `[[tcp_route]]`, `[[tls_route]]`, and the routing as a whole.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use figspan_proto::control::Protocol;
+use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 use figspan_settings::{Item, Place, Section, Source, Table};
 
 use super::listeners::{self, Kind};
 use super::values::{self, Files, Taken};
-use super::{HubSettings, keys, matches, services};
-use crate::routing::draft::{HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
-use crate::routing::{Backend, ListenerName, RouteMatch, RouteName, ServiceName, Target, Timeouts};
+use super::{HubSettings, keys, matches, policy, services};
+use crate::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
+use crate::routing::{BackendPolicy, ListenerName, RouteMatch, RouteName, ServiceName, Target, Timeouts};
 
 /// Entries of one list of a route: hosts, rules, matches, backends. A rule's choice looks at each backend.
 const MAX_ENTRIES: usize = 128;
@@ -31,9 +33,10 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let tls = top.sections("tls_route", &keys::TLS_ROUTE);
     let mut stream_routes: Vec<StreamRouteDraft> = tcp.iter().filter_map(|section| reader.stream_route(section, Kind::Tcp)).collect();
     stream_routes.extend(tls.iter().filter_map(|section| reader.stream_route(section, Kind::Tls)));
+    let backend_policies = reader.backend_policies(top);
     reader.unused(top.source());
     let (uplink_tls, limits) = (services::uplink_tls(top, files), listeners::limits(top));
-    RoutingDraft { listeners, http_routes, stream_routes, services, uplink_tls, limits, proxies }
+    RoutingDraft { listeners, http_routes, stream_routes, services, backend_policies, uplink_tls, limits, proxies }
 }
 
 struct Reader {
@@ -80,6 +83,7 @@ impl Reader {
             matches: list.iter().map(matches::route_match).collect(),
             backends: self.backends(section, true),
             timeouts: timeouts(section),
+            policy: policy::rule(section),
         }
     }
 
@@ -170,17 +174,17 @@ impl Reader {
         }
     }
 
-    fn backends(&self, section: &Section<'_>, http: bool) -> Vec<Backend> {
+    fn backends(&self, section: &Section<'_>, http: bool) -> Vec<BackendDraft> {
         let sections = bounded(section, "backend_refs", &keys::BACKEND);
-        let backends: Vec<Backend> = sections.iter().filter_map(|section| self.backend(section, http)).collect();
-        let zero = |backend: &Backend| backend.weight.is_some_and(Weight::is_zero);
+        let backends: Vec<BackendDraft> = sections.iter().filter_map(|section| self.backend(section, http)).collect();
+        let zero = |backend: &BackendDraft| backend.weight.is_some_and(Weight::is_zero);
         if let (Some(item), true, false) = (section.get("backend_refs"), backends.iter().all(zero), backends.is_empty()) {
             item.warn("all weights are 0: whatever comes here is refused", "give one backend a weight");
         }
         backends
     }
 
-    fn backend(&self, section: &Section<'_>, http: bool) -> Option<Backend> {
+    fn backend(&self, section: &Section<'_>, http: bool) -> Option<BackendDraft> {
         let weight = section.get("weight").map(|item| values::weight(&item));
         let target = match (section.get("uplink"), section.get("service")) {
             (Some(item), None) => values::typed_name(&item).map(Target::Uplink),
@@ -195,8 +199,8 @@ impl Reader {
             }
         };
         match weight {
-            Some(weight) => Some(Backend { target: target?, weight: Some(weight?) }),
-            None => Some(Backend { target: target?, weight: None }),
+            Some(weight) => Some(BackendDraft { target: target?, weight: Some(weight?) }),
+            None => Some(BackendDraft { target: target?, weight: None }),
         }
     }
 
@@ -216,6 +220,27 @@ impl Reader {
             return None;
         }
         Some(Target::Service(name.clone()))
+    }
+
+    fn backend_policies(&self, top: &Section<'_>) -> HashMap<Target, Arc<BackendPolicy>> {
+        let (mut policies, mut taken) = (HashMap::new(), Taken::default());
+        for section in top.sections("backend_policy", &keys::BACKEND_POLICY) {
+            let (uplink, service) = (section.get("uplink"), section.get("service"));
+            let target = match (&uplink, &service) {
+                (Some(item), None) => values::typed_name::<UplinkName>(item).map(Target::Uplink),
+                (None, Some(item)) => self.service(item, false),
+                _ => {
+                    section.wrong("names not exactly one backend", "write either uplink or service");
+                    None
+                }
+            };
+            let policy = policy::backend(&section, target.as_ref());
+            let (Some(item), Some(target)) = (uplink.or(service), target) else { continue };
+            if taken.take(&item, "policy of", &target.key()) {
+                policies.insert(target, Arc::new(policy));
+            }
+        }
+        policies
     }
 
     fn unused(&self, source: &Source<'_>) {

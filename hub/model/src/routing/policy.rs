@@ -1,0 +1,14 @@
+//! Policies: what a rule or a backend asks for beyond matches and weights. Pure data, checked by the reader.
+//!
+//! A rule's policy acts on requests (filters, retries, sessions, mirrors, rate limits, pins); a backend's acts wherever that
+//! uplink or service is used (choice among endpoints, breaker, ejection, limits, checks). Both are absent unless asked for, so
+//! that a rule without them costs nothing. Their state is never here: it is keyed by identity and outlives every reload
+//! (`crate::state`).
+
+/// What one rule asks for. One field for each policy, each in a file of its own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RulePolicy {}
+
+/// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BackendPolicy {}

@@ -1,0 +1,14 @@
+//! Keys of policies.
+
+use figspan_settings::Table;
+
+use super::key;
+
+pub(in super::super) static BACKEND_POLICY: Table = Table {
+    path: "backend_policy",
+    doc: "What an uplink or a service asks for, in whichever route it is named. Exactly one of `uplink` and `service`.",
+    keys: &[
+        key("uplink", "name", "", "Workloads on VMs, as agents advertise them."),
+        key("service", "name", "", "A `[[service]]` of this file."),
+    ],
+};

@@ -1,0 +1,115 @@
+//! Keys of routes, rules and their parts.
+
+use figspan_settings::Table;
+
+use super::key;
+
+pub(in super::super) static HTTP_ROUTE: Table = Table {
+    path: "http_route",
+    doc: "Rules for HTTP requests. Over all routes of a listener the most specific match wins: exact host, longest wildcard, any host; then exact path, longest regular expression, longest prefix; then method, number of headers, number of query parameters, order in the file.",
+    keys: &[
+        key("name", "name", "", "Its name. Required."),
+        key("listeners", "list of names", "all HTTP and HTTPS listeners", "Where it applies."),
+        key("hostnames", "list of hosts", "all", "Exact (`shop.example`) or wildcard (`*.example`: one label or more)."),
+        key("rules", "list of tables", "", "Its rules. Required."),
+    ],
+};
+
+pub(in super::super) static HTTP_RULE: Table = Table {
+    path: "http_route.rules",
+    doc: "One rule of a route.",
+    keys: &[
+        key("matches", "list of tables", "all requests", "Any of these."),
+        key("backend_refs", "list of tables", "", "Where matching requests go. Required."),
+        key("timeouts", "table", "", "How long things may take."),
+    ],
+};
+
+pub(in super::super) static MATCH: Table = Table {
+    path: "http_route.rules.matches",
+    doc: "All parts must match.",
+    keys: &[
+        key("path", "table", "all", "The path, in its canonical form."),
+        key("method", "text", "all", "The method."),
+        key("headers", "list of tables", "", "Headers, all of them."),
+        key("query_params", "list of tables", "", "Query parameters, all of them; the first value of a name counts."),
+    ],
+};
+
+pub(in super::super) static PATH: Table = Table {
+    path: "http_route.rules.matches.path",
+    doc: "How a path is matched.",
+    keys: &[
+        key(
+            "type",
+            "Exact, PathPrefix or RegularExpression",
+            "PathPrefix",
+            "PathPrefix goes by elements: `/a` matches `/a/b`, not `/ab`. RegularExpression is RE2 and must match the whole path.",
+        ),
+        key("value", "text", "", "What it is compared with. Required."),
+    ],
+};
+
+pub(in super::super) static HEADER: Table = Table {
+    path: "http_route.rules.matches.headers",
+    doc: "How a header is matched.",
+    keys: &[
+        key("name", "text", "", "Its name. Required."),
+        key("value", "text", "", "Its value; several lines of one name are joined by commas. Required."),
+        key("type", "Exact or RegularExpression", "Exact", "RegularExpression is RE2 and must match the whole value."),
+    ],
+};
+
+pub(in super::super) static QUERY: Table = Table {
+    path: "http_route.rules.matches.query_params",
+    doc: "How a query parameter is matched.",
+    keys: &[
+        key("name", "text", "", "Its name, decoded. Required."),
+        key("value", "text", "", "Its value, decoded. Required."),
+        key("type", "Exact or RegularExpression", "Exact", "RegularExpression is RE2 and must match the whole value."),
+    ],
+};
+
+pub(in super::super) static BACKEND: Table = Table {
+    path: "http_route.rules.backend_refs",
+    doc: "A weighted entry of a rule; the same in `tcp_route` and `tls_route`. Exactly one of `uplink` and `service`.",
+    keys: &[
+        key("uplink", "name", "", "Workloads on VMs, as agents advertise them."),
+        key("service", "name", "", "A `[[service]]` of this file."),
+        key("weight", "0 to 1000000", "that of the uplink or service", "The share of the rule; 0 sends nothing new."),
+    ],
+};
+
+pub(in super::super) static TIMEOUTS: Table = Table {
+    path: "http_route.rules.timeouts",
+    doc: "How long things may take; the same in `tcp_route` and `tls_route`, where `connect` and `idle` apply.",
+    keys: &[
+        key("connect", "duration", "5s", "Reaching the workload."),
+        key("first_byte", "duration, 0s is off", "60s", "From the request's last byte to the response's first."),
+        key("idle", "duration, 0s is off", "5m", "Longest pause of a body or stream in both directions at once."),
+        key("request", "duration, 0s is off", "0s", "The whole request; never applies to WebSocket."),
+    ],
+};
+
+pub(in super::super) static TCP_ROUTE: Table = Table {
+    path: "tcp_route",
+    doc: "Where the connections of TCP listeners go. One route per listener.",
+    keys: &[
+        key("name", "name", "", "Its name. Required."),
+        key("listeners", "list of names", "", "TCP listeners. Required."),
+        key("backend_refs", "list of tables", "", "Where connections go. Required."),
+        key("timeouts", "table", "", "`connect` and `idle`."),
+    ],
+};
+
+pub(in super::super) static TLS_ROUTE: Table = Table {
+    path: "tls_route",
+    doc: "Where the connections of TLS listeners go, by server name: exact, longest wildcard, any.",
+    keys: &[
+        key("name", "name", "", "Its name. Required."),
+        key("listeners", "list of names", "", "TLS listeners. Required."),
+        key("hostnames", "list of hosts", "all", "Server names, exact or wildcard."),
+        key("backend_refs", "list of tables", "", "Where connections go. Required."),
+        key("timeouts", "table", "", "`connect` and `idle`."),
+    ],
+};

@@ -1,0 +1,19 @@
+//! Policies: of a rule, inside `[[http_route.rules]]`, and of an uplink or service, `[[backend_policy]]`. Each policy is read
+//! in a file of its own; here they are put together.
+
+use std::sync::Arc;
+
+use figspan_settings::Section;
+
+use crate::routing::{BackendPolicy, RulePolicy, Target};
+
+/// The policy of a rule; `None` where it asks for nothing.
+pub(super) fn rule(_section: &Section<'_>) -> Option<Arc<RulePolicy>> {
+    let policy = RulePolicy {};
+    (policy != RulePolicy::default()).then(|| Arc::new(policy))
+}
+
+/// The policy of a backend. `target` is `None` where the section names none that exists.
+pub(super) fn backend(_section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
+    BackendPolicy {}
+}
