@@ -131,7 +131,7 @@ type TlsKey = (usize, Option<bool>);
 /// Everything of a shard that leads to backends.
 pub struct Dialer {
     shard: Shard,
-    pool: Rc<Pool>,
+    pool: Rc<Pool<h1::Shared>>,
     multiplexed: h2::Multiplexed,
     services: Services,
     tasks: Drain,
@@ -163,7 +163,7 @@ impl Dialer {
     }
 
     /// Idle HTTP/1.1 connections.
-    pub fn pool(&self) -> &Rc<Pool> {
+    pub fn pool(&self) -> &Rc<Pool<h1::Shared>> {
         &self.pool
     }
 

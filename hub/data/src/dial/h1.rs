@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use super::io::{Io, Trace};
-use super::pool::IdleWake;
+use super::pool::{IdleWake, Reusable};
 use super::upload::{Part, Upload};
 use crate::admission::HeadLimits;
 use crate::admission::head::HeadScan;
@@ -74,7 +74,7 @@ pub struct Wire {
     /// When a byte last moved.
     pub progress: Instant,
     /// Set once pooled; wakes the pool.
-    pub(super) idle_wake: Option<Arc<IdleWake>>,
+    idle_wake: Option<Arc<IdleWake>>,
     input: BytesMut,
     scan: HeadScan,
     out: BytesMut,
@@ -286,8 +286,7 @@ impl Wire {
         Poll::Ready(Ok(n))
     }
 
-    /// Whether an idle connection may be used again: nothing has come and nothing has ended. Registers the waker.
-    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.input.is_empty() || self.trace.probe().is_some_and(|probe| probe.tunnel_lost() || probe.fate().is_some()) {
             return Poll::Ready(());
         }
@@ -298,8 +297,7 @@ impl Wire {
         }
     }
 
-    /// Frees what an idle connection need not hold.
-    pub fn rest(&mut self) {
+    fn rest(&mut self) {
         self.input = BytesMut::new();
         self.out = BytesMut::new();
         self.scan = head::scan();
@@ -324,6 +322,28 @@ impl Wire {
     /// Bytes after a 101, and what came with it.
     pub fn into_parts(self) -> (Io, Bytes) {
         (self.io, self.input.freeze())
+    }
+}
+
+impl Reusable for Shared {
+    fn tunnel(&self) -> Option<u64> {
+        self.borrow().tunnel
+    }
+
+    fn wake(&self, make: impl FnOnce() -> IdleWake) -> Arc<IdleWake> {
+        Arc::clone(self.borrow_mut().idle_wake.get_or_insert_with(|| Arc::new(make())))
+    }
+
+    fn rest(&self) {
+        self.borrow_mut().rest();
+    }
+
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.borrow_mut().poll_idle(cx)
+    }
+
+    fn finish(&self) {
+        self.borrow_mut().finish();
     }
 }
 

@@ -9,14 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use figspan_model::state::{EndpointState, Shard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use super::h1::Shared;
 
 /// How often the pool looks for connections that have idled too long.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,14 +43,33 @@ impl Key {
     }
 }
 
-struct Idle {
-    wire: Shared,
+/// A handle to a connection that can idle.
+pub trait Reusable {
+    /// The tunnel that carries it, if any.
+    fn tunnel(&self) -> Option<u64>;
+
+    /// What it wakes while it idles; made once for each connection.
+    fn wake(&self, make: impl FnOnce() -> IdleWake) -> Arc<IdleWake>;
+
+    /// Frees what an idle connection need not hold.
+    fn rest(&self);
+
+    /// Pending while nothing has come and nothing has ended.
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Ends our side.
+    fn finish(&self);
+}
+
+struct Idle<C> {
+    connection: C,
+    wake: Arc<IdleWake>,
     until: Instant,
 }
 
-struct Bucket {
+struct Bucket<C> {
     state: Arc<EndpointState>,
-    idle: Vec<Idle>,
+    idle: Vec<Idle<C>>,
 }
 
 /// What an idle connection wakes when something happens on it.
@@ -93,16 +110,16 @@ impl Live {
 }
 
 /// The idle connections of a shard.
-pub struct Pool {
+pub struct Pool<C: Reusable> {
     shard: Shard,
     live: RefCell<Live>,
-    buckets: RefCell<HashMap<Key, Bucket>>,
+    buckets: RefCell<HashMap<Key, Bucket<C>>>,
     total: Cell<usize>,
     woken: Arc<Notify>,
     stopped: Cell<bool>,
 }
 
-impl Pool {
+impl<C: Reusable> Pool<C> {
     /// An empty pool.
     pub fn new(shard: Shard) -> Rc<Self> {
         Rc::new(Self {
@@ -121,7 +138,7 @@ impl Pool {
     }
 
     /// The connection that was used last, if one is still good.
-    pub fn take(&self, key: &Key) -> Option<Shared> {
+    pub fn take(&self, key: &Key) -> Option<C> {
         loop {
             let idle = {
                 let mut buckets = self.buckets.borrow_mut();
@@ -135,42 +152,38 @@ impl Pool {
                 }
                 idle?
             };
-            let fresh = idle.wire.borrow_mut().poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
+            let fresh = idle.connection.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
             if fresh && idle.until > Instant::now() {
-                return Some(idle.wire);
+                return Some(idle.connection);
             }
-            idle.wire.borrow_mut().finish();
+            idle.connection.finish();
         }
     }
 
     /// Keeps a connection, unless its endpoint drains, its place is full, or the shard stops.
-    pub fn put(&self, key: Key, state: &Arc<EndpointState>, wire: Shared, most: usize, idle_time: Duration) {
-        let open = {
-            let mut wire = wire.borrow_mut();
-            wire.rest();
-            let wake =
-                wire.idle_wake.get_or_insert_with(|| Arc::new(IdleWake { fired: AtomicBool::new(false), pool: Arc::clone(&self.woken) }));
-            wake.fired.store(false, Ordering::Release);
-            let waker = Waker::from(Arc::clone(wake));
-            !self.stopped.get()
-                && !state.draining.load(Ordering::Acquire)
-                && (wire.tunnel.is_none() || self.live.borrow().holds(&key, wire.tunnel))
-                && wire.poll_idle(&mut Context::from_waker(&waker)).is_pending()
-        };
+    pub fn put(&self, key: Key, state: &Arc<EndpointState>, connection: C, most: usize, idle_time: Duration) {
+        connection.rest();
+        let wake = connection.wake(|| IdleWake { fired: AtomicBool::new(false), pool: Arc::clone(&self.woken) });
+        wake.fired.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&wake));
+        let open = !self.stopped.get()
+            && !state.draining.load(Ordering::Acquire)
+            && (connection.tunnel().is_none() || self.live.borrow().holds(&key, connection.tunnel()))
+            && connection.poll_idle(&mut Context::from_waker(&waker)).is_pending();
         let mut buckets = self.buckets.borrow_mut();
         let bucket = buckets.entry(key).or_insert_with(|| Bucket { state: Arc::clone(state), idle: Vec::new() });
         if !open || bucket.idle.len() >= most {
-            wire.borrow_mut().finish();
+            connection.finish();
             return;
         }
-        bucket.idle.push(Idle { wire, until: Instant::now() + idle_time });
+        bucket.idle.push(Idle { connection, wake, until: Instant::now() + idle_time });
         self.total.set(self.total.get() + 1);
         state.pooled.add(self.shard, 1);
     }
 
     /// Drops what leads to endpoints that are not live any more, or over tunnels that are not; keeps no more of these.
     pub fn sweep(&self, live: Live) {
-        self.retain(|key, idle| live.holds(key, idle.wire.borrow().tunnel));
+        self.retain(|key, idle| live.holds(key, idle.connection.tunnel()));
         self.live.replace(live);
     }
 
@@ -190,18 +203,18 @@ impl Pool {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            self.retain(|_, idle| idle.until > now && !spoiled(&idle.wire));
+            self.retain(|_, idle| idle.until > now && !spoiled(idle));
         }
     }
 
-    fn retain(&self, keep: impl Fn(&Key, &Idle) -> bool) {
+    fn retain(&self, keep: impl Fn(&Key, &Idle<C>) -> bool) {
         self.buckets.borrow_mut().retain(|key, bucket| {
             let Bucket { state, idle } = bucket;
             idle.retain(|idle| {
                 let kept = keep(key, idle);
                 if !kept {
                     self.left(state);
-                    idle.wire.borrow_mut().finish();
+                    idle.connection.finish();
                 }
                 kept
             });
@@ -215,18 +228,16 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<C: Reusable> Drop for Pool<C> {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 /// Whether something happened on an idle connection. Looks only at those that woke the pool.
-fn spoiled(wire: &Shared) -> bool {
-    let mut wire = wire.borrow_mut();
-    let Some(wake) = wire.idle_wake.clone() else { return true };
-    if !wake.fired.swap(false, Ordering::AcqRel) {
+fn spoiled<C: Reusable>(idle: &Idle<C>) -> bool {
+    if !idle.wake.fired.swap(false, Ordering::AcqRel) {
         return false;
     }
-    wire.poll_idle(&mut Context::from_waker(&Waker::from(wake))).is_ready()
+    idle.connection.poll_idle(&mut Context::from_waker(&Waker::from(Arc::clone(&idle.wake)))).is_ready()
 }

@@ -22,7 +22,7 @@ use crate::reply::Failure;
 /// Where a connection goes after its response.
 pub struct Home {
     /// The pool.
-    pub pool: Rc<Pool>,
+    pub pool: Rc<Pool<Shared>>,
     /// Its place there.
     pub key: Key,
     /// Most idle connections of that place.
