@@ -16,8 +16,8 @@ mod token;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::{Extension, Router};
 use figspan_control::Control;
 use figspan_model::snapshot::Reader;
 use figspan_model::state::Book;
@@ -46,7 +46,9 @@ pub(crate) fn router(admin: Admin) -> Router {
     for operation in operations::OPERATIONS {
         router = router.route(operation.path, (operation.route)());
     }
+    let document = handlers::Document(openapi::document().to_string().into());
     router
+        .layer(Extension(document))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path", "the paths of this API are in /openapi.json") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no such operation", "the operations of this API are in /openapi.json")

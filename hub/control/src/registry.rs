@@ -7,6 +7,7 @@
 //! What an agent says is kept by tunnel, as it said it there: a slow tunnel can then never overwrite the news of a fast
 //! one. What several tunnels and instances say together is worked out in `settle`.
 
+mod parts;
 mod record;
 mod settle;
 
@@ -18,8 +19,8 @@ use figspan_proto::name::{AgentName, NamePattern, UplinkName};
 use figspan_proto::reset::Close;
 use jiff::Timestamp;
 
-pub(crate) use record::{Advert, AgentRecord, TunnelId, TunnelRecord, UplinkRecord};
-pub(crate) use settle::{EndpointParts, UplinkParts};
+pub(crate) use parts::{EndpointParts, UplinkParts};
+pub(crate) use record::{Advert, AgentRecord, TunnelRecord, UplinkRecord};
 
 use crate::events::Note;
 use crate::weights::Overrides;
@@ -33,6 +34,9 @@ pub(crate) const MAX_TUNNELS: usize = 64;
 pub(crate) const LINGER: Duration = Duration::from_secs(15);
 /// How long after its certificate's end a tunnel may stay.
 pub(crate) const EXPIRY_GRACE: Duration = Duration::from_secs(60);
+
+/// Number of a tunnel; grows in the order of adoption and is never used twice.
+pub(crate) type TunnelId = u64;
 
 /// The record.
 #[derive(Debug, Default)]

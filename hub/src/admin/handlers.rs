@@ -1,14 +1,16 @@
 //! The operations of the API, one function each: take the request apart, ask, answer.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::State;
+use axum::{Extension, Json};
 use figspan_proto::admin;
 use figspan_proto::name::{AgentName, UplinkName};
 use http::{StatusCode, header};
 use serde::Deserialize;
 
 use super::extract::{Asked, Body, Named, Text, Who};
-use super::{Admin, explain, openapi, routes};
+use super::{Admin, explain, routes};
 use crate::face::time;
 use crate::problem::Refusal;
 
@@ -176,6 +178,10 @@ pub(super) async fn reload(State(admin): State<Admin>, Who(who): Who) -> Answer<
     Ok(Json(admin.reloader.reload_file(&who).await?))
 }
 
-pub(super) async fn document() -> ([(header::HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, "application/json")], openapi::document().to_string())
+/// The text of the OpenAPI document, which the router brings along.
+#[derive(Clone)]
+pub(super) struct Document(pub(super) Arc<str>);
+
+pub(super) async fn document(Extension(Document(text)): Extension<Document>) -> ([(header::HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, "application/json")], text.to_string())
 }

@@ -6,10 +6,7 @@ use figspan_proto::control::{self, Protocol, Verdict};
 use figspan_proto::name::{AgentName, NamePattern, UplinkName};
 use jiff::Timestamp;
 
-use super::UplinkParts;
-
-/// Number of a tunnel; grows in the order of adoption and is never used twice.
-pub(crate) type TunnelId = u64;
+use super::{TunnelId, UplinkParts};
 
 /// What is known of an agent.
 #[derive(Debug, Default)]
