@@ -2,8 +2,12 @@
 //!
 //! Owns no rule: it finds sources, imports and links. A file that cannot be read is a panic, never skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod imports;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+pub use imports::{Imports, imports_by_level};
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -60,56 +64,9 @@ pub fn dependencies(manifest: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Which top-level modules of a crate import which others: `use crate::x`, `crate::x::`, from each file's own module.
-pub fn module_imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let tops: BTreeSet<String> = files(source, ".rs").iter().map(|file| top(source, file)).collect();
-    for file in files(source, ".rs") {
-        let from = top(source, &file);
-        if from == "lib" || from == "main" || file.file_name().is_some_and(|name| name == "tests.rs") {
-            continue;
-        }
-        let text = read(&file);
-        for (at, _) in without_tests(&text).match_indices("crate::") {
-            let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
-            if text[line..at].trim_start().starts_with("//") {
-                continue;
-            }
-            let rest = &text[at + "crate::".len()..];
-            let names: Vec<&str> = match rest.strip_prefix('{') {
-                Some(list) => list
-                    .split('}')
-                    .next()
-                    .unwrap_or_default()
-                    .split(',')
-                    .map(|name| name.trim().split("::").next().unwrap_or_default())
-                    .collect(),
-                None => vec![rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()],
-            };
-            for to in names {
-                if tops.contains(to) && to != from {
-                    imports.entry(from.clone()).or_default().insert(to.to_owned());
-                }
-            }
-        }
-    }
-    imports
-}
-
-fn top(source: &Path, file: &Path) -> String {
-    let inside = file.strip_prefix(source).expect("the file lies below the source folder");
-    let first = inside.components().next().expect("a file has a name").as_os_str().to_string_lossy().into_owned();
-    first.trim_end_matches(".rs").to_owned()
-}
-
 /// A ring of imports, if there is one: the modules on it, in order.
-pub fn ring(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    fn walk(
-        at: &str,
-        imports: &BTreeMap<String, BTreeSet<String>>,
-        path: &mut Vec<String>,
-        done: &mut BTreeSet<String>,
-    ) -> Option<Vec<String>> {
+pub fn ring(imports: &Imports) -> Option<Vec<String>> {
+    fn walk(at: &str, imports: &Imports, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
         if let Some(start) = path.iter().position(|seen| seen == at) {
             return Some(path[start..].to_vec());
         }
