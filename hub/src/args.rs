@@ -9,7 +9,8 @@ use figspan_model::settings::DEFAULT_FILE;
 const AFTER: &str = "\
 Signals:
   SIGHUP            read the configuration again; with errors the last good one stays in force
-  SIGTERM, SIGINT   leave: tell agents, finish what is under way (hub.drain_timeout), end; a second one ends at once
+  SIGTERM, SIGINT   leave: not ready, serve on for hub.lame_duck, finish what is under way (hub.drain_timeout), end; a
+                    second one ends at once
 
 Exit codes:
   0   ended as asked        2    wrong arguments

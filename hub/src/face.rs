@@ -123,7 +123,7 @@ impl Face {
     pub(crate) fn waiting_for(&self, control: &Control) -> Vec<String> {
         let mut waiting = Vec::new();
         if self.leaving.load(Ordering::Acquire) {
-            waiting.push("nothing: the hub is leaving and takes no new work".to_owned());
+            waiting.push("nothing: the hub is leaving; send new work elsewhere".to_owned());
         }
         if self.config_loaded.load(Ordering::Acquire) == 0 {
             waiting.push("configuration: none was loaded yet".to_owned());

@@ -82,13 +82,17 @@ async fn live(config: &Path, log: &LogHandle) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Drains; a second signal ends the process at once.
+/// Leaves in order; a second signal ends the process at once.
 async fn leave(hub: &Running, signals: &mut Signals, log: &LogHandle) {
-    let deadline = hub.settings().hub.drain_timeout;
-    tracing::info!(deadline_seconds = deadline.as_secs(), "leaving: no new work; a second signal ends at once");
-    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    let (lame_duck, deadline) = (hub.settings().hub.lame_duck, hub.settings().hub.drain_timeout);
+    tracing::info!(
+        lame_duck_seconds = lame_duck.as_secs_f64(),
+        deadline_seconds = deadline.as_secs_f64(),
+        "leaving: not ready, serving for {lame_duck:?} more, then finishing what runs within {deadline:?}; a second signal ends at once"
+    );
+    notify(&[NotifyState::Stopping, NotifyState::Status("leaving")]);
     let finished = tokio::select! {
-        finished = hub.drain(deadline) => finished,
+        finished = hub.leave(lame_duck, deadline) => finished,
         () = signals.second() => {
             tracing::warn!("second signal: ending at once");
             // The socket's file would be taken for a hub that hangs.

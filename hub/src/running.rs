@@ -124,11 +124,21 @@ impl Running {
         }
     }
 
-    /// Leaves: agents are told, nothing new is accepted, what is under way may finish within the deadline; then the rest is
-    /// cut, tunnels are closed and the threads end. `true` when nothing had to be cut.
+    /// Leaves without a lame duck: see [`Running::leave`].
     pub async fn drain(&self, deadline: Duration) -> bool {
+        self.leave(Duration::ZERO, deadline).await
+    }
+
+    /// Leaves: readiness ends and agents are told; everything is served on for the time of the lame duck, and clients are asked
+    /// to go elsewhere. Then nothing new is accepted, what is under way may finish within the deadline; then the rest is cut,
+    /// tunnels are closed and the threads end. `true` when nothing had to be cut.
+    pub async fn leave(&self, lame_duck: Duration, deadline: Duration) -> bool {
         self.face.leave();
         let mut drains = self.reloader.leave().await;
+        if !lame_duck.is_zero() && !drains.is_empty() {
+            drains.iter().for_each(Drain::leave);
+            let _ = tokio::join!(self.control.say_leaving(lame_duck + deadline), tokio::time::sleep(lame_duck));
+        }
         drains.extend(self.shard_drains.iter().cloned());
         let shards = async {
             let finished = futures_util::future::join_all(drains.iter().map(|drain| drain.run(deadline))).await;

@@ -38,7 +38,7 @@ struct TestHub {
 fn preamble(dir: &TempDir) -> String {
     let dir = dir.path().display();
     format!(
-        "[hub]\nreplica = \"hub-0\"\nstate_dir = \"{dir}/state\"\nshards = 2\ndrain_timeout = \"5s\"\n\
+        "[hub]\nreplica = \"hub-0\"\nstate_dir = \"{dir}/state\"\nshards = 2\nlame_duck = \"0s\"\ndrain_timeout = \"5s\"\n\
          [tunnel]\naddress = \"127.0.0.1:0\"\n[admin]\nsocket = \"{dir}/admin.sock\"\n[metrics]\naddress = \"127.0.0.1:0\"\n"
     )
 }

@@ -1,4 +1,5 @@
-//! Drain, the same everywhere: stop new work, finish old work to a deadline, force.
+//! Drain, the same everywhere: stop new work, finish old work to a deadline, force. Before it there may be a lame duck: work is
+//! taken as ever, and whoever brings it is asked to go elsewhere with the next.
 //!
 //! Owns the tasks of a part. Promises that [`Drain::run`] returns only when all tasks have ended or the deadline has passed; in
 //! the second case tasks are told by [`Drain::forced`]. A second signal calls [`Drain::force`] at once.
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 /// The owner of a part's tasks. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
+    leave: CancellationToken,
     stop: CancellationToken,
     force: CancellationToken,
     tasks: TaskTracker,
@@ -39,6 +41,16 @@ impl Drain {
         self.tasks.spawn_local(task);
     }
 
+    /// Completes when the lame duck begins, or work stops without one. Cancel-safe.
+    pub async fn leaving(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Whether whoever brings work shall be asked to go elsewhere with the next.
+    pub fn is_leaving(&self) -> bool {
+        self.leave.is_cancelled()
+    }
+
     /// Completes when new work shall stop. Cancel-safe.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
@@ -64,8 +76,14 @@ impl Drain {
         self.tasks.len()
     }
 
+    /// Phase 0: the lame duck. Nothing is refused yet.
+    pub fn leave(&self) {
+        self.leave.cancel();
+    }
+
     /// Phase 1: stop new work.
     pub fn stop(&self) {
+        self.leave();
         self.stop.cancel();
         self.tasks.close();
     }
@@ -109,6 +127,18 @@ mod tests {
         assert!(!drain.is_stopping());
         assert!(drain.run(DEADLINE).await);
         assert_eq!((began.elapsed().as_secs(), drain.tasks()), (7, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lame_duck_refuses_nothing_and_every_stop_ends_one() {
+        let drain = Drain::new();
+        drain.leave();
+        drain.leaving().await;
+        assert!(drain.is_leaving() && !drain.is_stopping());
+        let other = Drain::new();
+        other.stop();
+        other.leaving().await;
+        assert!(other.is_leaving() && other.is_stopping());
     }
 
     #[tokio::test(start_paused = true)]

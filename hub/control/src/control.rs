@@ -214,6 +214,12 @@ impl Control {
         self.0.context.ready()
     }
 
+    /// Says to all agents that this replica ends within that time, and takes no new tunnel. Nothing else changes yet.
+    pub async fn say_leaving(&self, deadline: Duration) {
+        // An error means that the writer has ended: nobody is left to tell.
+        let _ = self.ask(move |core| core.leave(deadline)).await;
+    }
+
     /// Says to all agents that this replica ends, takes no new tunnel, and waits until nothing is under way through tunnels.
     /// `false` when the deadline passed first. Tunnels stay open until [`Control::stop`].
     pub async fn leave(&self, deadline: Duration) -> bool {

@@ -70,7 +70,9 @@ pub struct Hub {
     pub state_dir: PathBuf,
     /// Shards, 1 to [`MAX_SHARDS`]; by default the cores that the process may use.
     pub shards: usize,
-    /// How long a leaving hub lets old work finish, 30 s by default.
+    /// How long a leaving hub goes on serving, so that clients and load balancers can hear of it; 5 s by default, 0 is off.
+    pub lame_duck: Duration,
+    /// How long a leaving hub lets old work finish after that, 30 s by default.
     pub drain_timeout: Duration,
     /// How long certificates of the hub and of agents live, a day by default.
     pub certificate_lifetime: Duration,
@@ -197,6 +199,7 @@ impl Default for Hub {
             trust_domain: "figspan.local".parse().expect("a name"),
             state_dir: "/var/lib/figspan-hub".into(),
             shards: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS),
+            lame_duck: hub::LAME_DUCK,
             drain_timeout: Duration::from_secs(30),
             certificate_lifetime: figspan_tunnel::ca::LEAF_LIFETIME,
         }

@@ -51,3 +51,25 @@ async fn what_does_not_end_by_the_deadline_is_cut() {
     assert!(response.collect().await.is_err(), "a cut answer never looks whole");
     assert_eq!(hub.running.wait().await, Ok(()));
 }
+
+#[tokio::test]
+async fn a_lame_duck_is_not_ready_and_serves_all_the_same() {
+    let hub = TestHub::start(WEB);
+    let (web, metrics) = (hub.running.listener("web").unwrap(), hub.running.metrics_address().unwrap());
+    let agent = TestAgent::join(&hub.running, "vm-1", "hello").await;
+    eventually("the uplink is routable", || async { get(web, "/").await.0 == 200 }).await;
+    let began = tokio::time::Instant::now();
+    let lame_duck = Duration::from_secs(1);
+    let leaving = hub.running.leave(lame_duck, SOON);
+    let watched = async {
+        eventually("it says so", || async { get(metrics, "/readyz").await.0 == 503 }).await;
+        eventually("the agent is told", || async { agent.told_leaving.load(Ordering::SeqCst) }).await;
+        while began.elapsed() < lame_duck * 3 / 4 {
+            assert_eq!(get(web, "/").await.0, 200, "a new connection is served after {:?}", began.elapsed());
+        }
+        eventually("then nothing new is accepted", || async { tokio::net::TcpStream::connect(web).await.is_err() }).await;
+        assert!(began.elapsed() >= lame_duck);
+    };
+    let (in_time, ()) = tokio::time::timeout(SOON * 2, async { tokio::join!(leaving, watched) }).await.unwrap();
+    assert!(in_time);
+}

@@ -94,9 +94,9 @@ where
     let load =
         Rc::new(Load { active: Cell::new(0), idle_since: Cell::new(Instant::now()), resets: Cell::new(0), task: RefCell::default() });
     let mut driver = Driver::new(connection, limits, Rc::clone(&load));
-    let (mut stopping, mut forced) = (pin!(drain.stopping()), pin!(drain.forced()));
+    let (mut leaving, mut stopping, mut forced) = (pin!(drain.leaving()), pin!(drain.stopping()), pin!(drain.forced()));
     loop {
-        let event = std::future::poll_fn(|cx| driver.poll(cx, stopping.as_mut(), forced.as_mut())).await;
+        let event = std::future::poll_fn(|cx| driver.poll(cx, leaving.as_mut(), stopping.as_mut(), forced.as_mut())).await;
         match event {
             Event::Request(request, respond) => {
                 driver.served = true;
@@ -141,6 +141,8 @@ struct Driver<T> {
     served: bool,
     leaving: bool,
     flooded: bool,
+    /// The hub is a lame duck, or worse.
+    asked_to_leave: bool,
     stopped: bool,
     /// When a leaving connection is cut although it has not said goodbye.
     cut: Option<Pin<Box<Sleep>>>,
@@ -161,6 +163,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             served: false,
             leaving: false,
             flooded: false,
+            asked_to_leave: false,
             stopped: false,
             cut: None,
         }
@@ -180,6 +183,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        leaving: Pin<&mut impl Future<Output = ()>>,
         stopping: Pin<&mut impl Future<Output = ()>>,
         forced: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<Event> {
@@ -192,9 +196,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if self.load.resets.get() > self.limits.h2_resets && !self.flooded {
             return Poll::Ready(Event::Flood);
         }
-        // Each of the two is asked only until it has answered.
+        // Each of these is asked only until it has answered.
         if forced.poll(cx).is_ready() || self.poll_pings(cx).is_ready() || self.poll_cut(cx).is_ready() {
             return Poll::Ready(Event::Gone);
+        }
+        self.asked_to_leave = self.asked_to_leave || leaving.poll(cx).is_ready();
+        // A connection that was made since gets its first request in: many clients ask again at once when they are told to leave
+        // before they asked anything, and would do so until the lame duck ends.
+        if self.asked_to_leave && self.served && !self.leaving {
+            return Poll::Ready(Event::Leave);
         }
         if !self.stopped && stopping.poll(cx).is_ready() {
             self.stopped = true;

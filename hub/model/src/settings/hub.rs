@@ -12,6 +12,9 @@ use super::{Admin, AdminTcp, AdminTls, Ca, Hub, HubSettings, Log, LogFormat, MAX
 
 /// Shortest life of a certificate: what hub and agent still renew in good time.
 const MIN_LIFETIME: Duration = Duration::from_secs(10);
+/// What a load balancer needs to leave a hub out that says 503 on `/readyz`: two looks at it, two seconds apart, as kubelets
+/// and most balancers are set up, and a second for the news to reach every node. Twice that would only delay every restart.
+pub(super) const LAME_DUCK: Duration = Duration::from_secs(5);
 /// Below this an outage at night is longer than a certificate lives.
 const SHORT_LIFETIME: Duration = Duration::from_secs(3600);
 const LEVEL: &str = "use off, error, warn, info, debug or trace; or directives such as \"info,figspan_data=debug\"";
@@ -36,6 +39,7 @@ fn hub(section: &Section<'_>, files: &Files<'_>) -> Hub {
         trust_domain: section.get("trust_domain").and_then(|item| values::typed_name(&item)).unwrap_or(default.trust_domain),
         state_dir: section.get("state_dir").and_then(|item| files.path(&item)).unwrap_or(default.state_dir),
         shards: shards.and_then(|shards| usize::try_from(shards).ok()).unwrap_or(default.shards),
+        lame_duck: section.get("lame_duck").and_then(|item| item.duration_or_off()).map_or(default.lame_duck, Option::unwrap_or_default),
         drain_timeout: section.get("drain_timeout").and_then(|item| item.duration()).unwrap_or(default.drain_timeout),
         certificate_lifetime: section.get("certificate_lifetime").and_then(|item| lifetime(&item)).unwrap_or(default.certificate_lifetime),
     }

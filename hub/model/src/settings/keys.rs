@@ -87,7 +87,13 @@ pub(super) static HUB: Table = Table {
         key("trust_domain", "name", "figspan.local", "The domain of all identities: `spiffe://<trust_domain>/agent/<name>`."),
         key("state_dir", "path", "/var/lib/figspan-hub", "CA, grants, weight overrides and events; only the hub's user may read it."),
         key("shards", "1 to 128", "cores", "Threads that carry traffic, each with its own sockets."),
-        key("drain_timeout", "duration", "30s", "How long a leaving hub lets old work finish."),
+        key(
+            "lame_duck",
+            "duration, 0s is off",
+            "5s",
+            "How long a leaving hub goes on serving: `/readyz` says 503 and clients are asked to go elsewhere (`Connection: close`, GOAWAY), but nobody is refused yet.",
+        ),
+        key("drain_timeout", "duration", "30s", "How long a leaving hub lets old work finish after that."),
         key(
             "certificate_lifetime",
             "10s to 30d",

@@ -101,7 +101,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
             (status, None) if status.is_informational() => broken(),
             (_, None) => response,
         };
-        let stays = self.keeps && !drain.is_stopping() && refused.is_none();
+        let stays = self.keeps && !drain.is_leaving() && refused.is_none();
         send(&self.wire, response, &self.method, self.version, stays).await
     }
 

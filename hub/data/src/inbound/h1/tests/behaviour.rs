@@ -434,6 +434,49 @@ async fn a_drain_asks_busy_connections_to_close_and_closes_idle_ones() {
 }
 
 #[tokio::test]
+async fn a_lame_duck_serves_old_and_new_connections_and_tells_each_to_close() {
+    local(async {
+        let (address, service) = Fake::new(echo).listen().await;
+        let (mut old, mut idle) = (Raw::connect(address).await, Raw::connect(address).await);
+        for raw in [&mut old, &mut idle] {
+            raw.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+            raw.until("GET http://a.example/ ").await;
+        }
+        service.drain.leave();
+        let mut new = Raw::connect(address).await;
+        for raw in [&mut old, &mut new] {
+            raw.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi").await;
+            let (answer, clean) = raw.rest().await;
+            assert!(answer.contains("connection: close\r\n") && answer.starts_with("HTTP/1.1 200 ") && clean, "{answer}");
+        }
+        // Longer than a drain would leave it open: nobody told its client anything yet.
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        idle.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        let (answer, clean) = idle.rest().await;
+        assert!(answer.contains("connection: close\r\n") && answer.starts_with("HTTP/1.1 200 ") && clean, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_whose_first_byte_came_before_the_end_of_a_lame_duck_is_served() {
+    local(async {
+        let (address, service) = Fake::new(echo).listen().await;
+        let mut raw = Raw::connect(address).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        raw.until("GET http://a.example/ ").await;
+        raw.send("G").await;
+        service.drain.leave();
+        service.drain.stop();
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        raw.send("ET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        let (answer, clean) = raw.rest().await;
+        assert!(answer.contains("connection: close\r\n") && answer.starts_with("HTTP/1.1 200 ") && clean, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_forced_drain_resets_what_is_under_way() {
     local(async {
         let (address, service) = Fake::new(|_| std::future::pending()).listen().await;

@@ -350,6 +350,29 @@ async fn a_drain_finishes_what_is_under_way_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_lame_duck_asks_old_connections_to_go_and_new_ones_after_their_first_request() {
+    local(async {
+        let (address, service) = Fake::new(echo).listen().await;
+        let dial = || async {
+            let (send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+            (send, tokio::task::spawn_local(connection))
+        };
+        let (mut old, old_end) = dial().await;
+        let (answer, _) = old.send_request(get("http://a.example/"), true).unwrap();
+        answer.await.unwrap();
+        service.drain.leave();
+        old_end.await.unwrap().unwrap();
+        let (new, new_end) = dial().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut new = new.ready().await.expect("nobody tells it to go before it has asked");
+        let (answer, _) = new.send_request(get("http://a.example/"), true).unwrap();
+        assert_eq!(read(answer.await.unwrap().into_body()).await.0, "GET http://a.example/ ");
+        new_end.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn large_bodies_stream_both_ways_at_once() {
     local(async {
         let (address, _) = Fake::new(|inbound| async move { Response::new(inbound.request.into_body()) }).listen().await;
