@@ -161,6 +161,7 @@ fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
     let services = request.shard.dialer.services();
     let choice = balance::choose(request.snapshot, &request.rule.backends, &request.rule.state, tried, services).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
+    request.rule.backends[choice.backend].share.add(request.shard.shard);
     tried.add(&choice);
     let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
     Ok(Picked { place, in_flight })

@@ -16,7 +16,7 @@ pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
 pub use policy::{BackendPolicy, RulePolicy};
-pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, StreamRoute, ValueMatch};
+pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;
 

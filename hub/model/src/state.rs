@@ -3,11 +3,15 @@
 //! Nothing here is a lock. Each shard writes its own cell; control reads all of them. `Book` hands out the one state for an
 //! identity, so that a reload or a reconnect finds what was there before.
 
+mod share;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
+
+pub use share::{MARK_EVERY, ShareState};
 
 /// Index of a shard, 0-based.
 pub type Shard = usize;
@@ -95,12 +99,19 @@ pub struct Book {
     endpoints: Mutex<HashMap<String, Arc<EndpointState>>>,
     backends: Mutex<HashMap<String, Arc<BackendState>>>,
     rules: Mutex<HashMap<String, Arc<RuleState>>>,
+    shares: Mutex<HashMap<String, Arc<ShareState>>>,
 }
 
 impl Book {
     /// An empty book for a hub of that many shards.
     pub fn new(shards: usize) -> Arc<Self> {
-        Arc::new(Self { shards, endpoints: Mutex::default(), backends: Mutex::default(), rules: Mutex::default() })
+        Arc::new(Self {
+            shards,
+            endpoints: Mutex::default(),
+            backends: Mutex::default(),
+            rules: Mutex::default(),
+            shares: Mutex::default(),
+        })
     }
 
     /// How many shards the states are made for.
@@ -126,10 +137,26 @@ impl Book {
         }
     }
 
-    /// The state of a place of choice: `rule/<route>/<index>`, `uplink/<name>`, `service/<name>`.
+    /// The state of a place of choice: `rule/<route>/<rule>` (see [`HttpRule::key`]), `uplink/<name>`, `service/<name>`.
+    ///
+    /// [`HttpRule::key`]: crate::routing::HttpRule::key
     pub fn rule(&self, key: &str) -> Arc<RuleState> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(rules.entry(key.to_owned()).or_default())
+    }
+
+    /// What a backend of a rule was given: `<key of the rule>/<key of the backend>`.
+    pub fn share(&self, key: &str) -> Arc<ShareState> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        match shares.get(key) {
+            Some(state) => Arc::clone(state),
+            None => Arc::clone(shares.entry(key.to_owned()).or_insert_with(|| Arc::new(ShareState::new(self.shards)))),
+        }
+    }
+
+    /// Notes where all shares stand; control calls it every [`MARK_EVERY`], nobody else.
+    pub fn mark(&self) {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|share| share.mark());
     }
 
     /// Forgets states that nothing else holds, so that churn of names does not grow the book for ever.
@@ -140,6 +167,7 @@ impl Book {
             .retain(|_, state| Arc::strong_count(state) > 1 || state.in_flight.sum() > 0);
         self.backends.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 

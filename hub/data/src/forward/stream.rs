@@ -81,6 +81,7 @@ impl<'c> Connecting<'c> {
                 Err(none) => return Err(self.last.unwrap_or(super::none(none))),
             };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
+            self.route.backends[choice.backend].share.add(self.shard.shard);
             self.tried.add(&choice);
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
             self.place = Some(place.clone());

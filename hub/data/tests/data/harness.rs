@@ -236,6 +236,7 @@ impl Hub {
             routing.services.insert(name, Arc::new(service));
         }
         let rule = HttpRule {
+            name: None,
             matches: vec![],
             backends,
             timeouts: self.timeouts.borrow().clone(),

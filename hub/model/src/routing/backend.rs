@@ -9,7 +9,7 @@ use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 
 use super::policy::BackendPolicy;
-use crate::state::{BackendState, Book};
+use crate::state::{BackendState, Book, ShareState};
 
 /// Names a service in the cluster.
 pub type ServiceName = Arc<str>;
@@ -26,13 +26,15 @@ pub struct Backend {
     pub policy: Option<Arc<BackendPolicy>>,
     /// The target's long-lived state, the same wherever it is named; survives reloads.
     pub state: Arc<BackendState>,
+    /// What this rule gave to this entry; survives reloads.
+    pub share: Arc<ShareState>,
 }
 
 impl Backend {
-    /// An entry without a policy, with the state that the book holds for its target.
+    /// An entry without a policy, with the state that the book holds for its target. Its share is that of no rule.
     pub fn plain(target: Target, weight: Option<Weight>, book: &Book) -> Self {
-        let state = book.backend(&target.key());
-        Self { target, weight, policy: None, state }
+        let key = target.key();
+        Self { state: book.backend(&key), share: book.share(&key), target, weight, policy: None }
     }
 }
 

@@ -11,7 +11,7 @@ use figspan_proto::weight::Weight;
 
 use super::{
     Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing,
-    RulePolicy, Service, ServiceName, StreamRoute, Target, Timeouts,
+    RuleName, RulePolicy, Service, ServiceName, StreamRoute, Target, Timeouts,
 };
 use crate::state::Book;
 
@@ -52,6 +52,8 @@ pub struct HttpRouteDraft {
 /// See [`HttpRule`].
 #[derive(Debug, Clone, Default)]
 pub struct HttpRuleDraft {
+    /// Its name, unique in its route.
+    pub name: Option<RuleName>,
     /// Empty: all requests.
     pub matches: Vec<RouteMatch>,
     /// Where matching requests go.
@@ -90,24 +92,35 @@ impl RoutingDraft {
     /// Routing with the states that the book holds for its rules, and with its matcher compiled.
     pub fn build(self, book: &Book) -> Arc<Routing> {
         let policies = self.backend_policies;
-        let backend = |BackendDraft { target, weight }: BackendDraft| {
-            let (policy, state) = (policies.get(&target).cloned(), book.backend(&target.key()));
-            Backend { target, weight, policy, state }
+        let joined = |rule: &str, drafts: Vec<BackendDraft>| {
+            let mut backends: Vec<Backend> = Vec::with_capacity(drafts.len());
+            for BackendDraft { target, weight } in drafts {
+                let key = target.key();
+                // A target may stand twice in a rule; each entry has a share of its own.
+                let share = match backends.iter().filter(|before| before.target == target).count() {
+                    0 => book.share(&format!("{rule}/{key}")),
+                    before => book.share(&format!("{rule}/{key}/{before}")),
+                };
+                let (policy, state) = (policies.get(&target).cloned(), book.backend(&key));
+                backends.push(Backend { target, weight, policy, state, share });
+            }
+            backends
         };
-        let joined = |backends: Vec<BackendDraft>| backends.into_iter().map(backend).collect();
         let http_route = |draft: HttpRouteDraft| {
             let HttpRouteDraft { name, listeners, hostnames, rules } = draft;
             let rule = |(index, rule): (usize, HttpRuleDraft)| {
-                let HttpRuleDraft { matches, backends, timeouts, policy } = rule;
-                let backends = joined(backends);
-                Arc::new(HttpRule { matches, backends, timeouts, policy, state: book.rule(&format!("rule/{name}/{index}")) })
+                let HttpRuleDraft { name: rule_name, matches, backends, timeouts, policy } = rule;
+                let key = HttpRule::key(&name, rule_name.as_deref(), index);
+                let (backends, state) = (joined(&key, backends), book.rule(&key));
+                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state })
             };
             let rules = rules.into_iter().enumerate().map(rule).collect();
             Arc::new(HttpRoute { name, listeners, hostnames, rules })
         };
         let stream_route = |draft: StreamRouteDraft| {
             let StreamRouteDraft { name, listeners, hostnames, backends, timeouts } = draft;
-            let (backends, state) = (joined(backends), book.rule(&format!("rule/{name}/0")));
+            let key = HttpRule::key(&name, None, 0);
+            let (backends, state) = (joined(&key, backends), book.rule(&key));
             Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, state })
         };
         let routing = Routing {
@@ -127,5 +140,59 @@ impl RoutingDraft {
         };
         routing.matcher();
         Arc::new(routing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: Option<&str>, backends: &[(&str, u32)]) -> HttpRuleDraft {
+        let backend = |(uplink, weight): &(&str, u32)| BackendDraft {
+            target: Target::Uplink(uplink.parse().unwrap()),
+            weight: Some(Weight::try_from(*weight).unwrap()),
+        };
+        HttpRuleDraft { name: name.map(Into::into), backends: backends.iter().map(backend).collect(), ..HttpRuleDraft::default() }
+    }
+
+    fn built(book: &Book, rules: Vec<HttpRuleDraft>) -> Vec<Arc<HttpRule>> {
+        let route = HttpRouteDraft { name: "shop".into(), listeners: vec![], hostnames: vec![], rules };
+        let routing = RoutingDraft { http_routes: vec![route], ..RoutingDraft::default() }.build(book);
+        routing.http_routes[0].rules.clone()
+    }
+
+    #[test]
+    fn a_rule_with_a_name_keeps_its_state_when_others_come_before_it() {
+        let book = Book::new(1);
+        let before = built(&book, vec![rule(Some("orders"), &[("old", 90), ("new", 10)]), rule(None, &[("old", 1)])]);
+        let after = built(
+            &book,
+            vec![
+                rule(None, &[("old", 1)]),
+                rule(Some("health"), &[("old", 1)]),
+                rule(None, &[("old", 1)]),
+                rule(Some("orders"), &[("new", 20), ("old", 80)]),
+            ],
+        );
+        assert!(Arc::ptr_eq(&before[0].state, &after[3].state), "found by its name");
+        assert!(Arc::ptr_eq(&before[0].backends[0].share, &after[3].backends[1].share), "and its backends by theirs");
+        assert!(!Arc::ptr_eq(&before[0].state, &after[0].state), "the first place is another rule now");
+        assert!(!Arc::ptr_eq(&before[1].state, &after[1].state), "a rule with a name has no place");
+        assert!(!Arc::ptr_eq(&before[1].state, &after[2].state), "without a name, the place is the rule");
+    }
+
+    #[test]
+    fn a_name_is_never_the_place_of_another_rule() {
+        let book = Book::new(1);
+        let rules = built(&book, vec![rule(None, &[("old", 1)]), rule(Some("0"), &[("old", 1)])]);
+        assert!(!Arc::ptr_eq(&rules[0].state, &rules[1].state));
+    }
+
+    #[test]
+    fn a_target_that_stands_twice_has_two_shares_and_one_state() {
+        let book = Book::new(1);
+        let rules = built(&book, vec![rule(None, &[("old", 1), ("new", 1), ("old", 2)])]);
+        let [first, _, second] = &rules[0].backends[..] else { panic!("three backends") };
+        assert!(Arc::ptr_eq(&first.state, &second.state) && !Arc::ptr_eq(&first.share, &second.share));
     }
 }

@@ -12,6 +12,9 @@ use crate::state::RuleState;
 /// Names a route.
 pub type RouteName = Arc<str>;
 
+/// Names a rule of a route.
+pub type RuleName = Arc<str>;
+
 /// Rules for HTTP requests.
 #[derive(Debug)]
 pub struct HttpRoute {
@@ -29,6 +32,8 @@ pub struct HttpRoute {
 /// One rule of an HTTP route.
 #[derive(Debug)]
 pub struct HttpRule {
+    /// Its name, unique in its route. Its state is kept under it, so that it keeps its state wherever it stands in the file.
+    pub name: Option<RuleName>,
     /// Any of these; empty matches all requests.
     pub matches: Vec<RouteMatch>,
     /// Where matching requests go.
@@ -37,8 +42,18 @@ pub struct HttpRule {
     pub timeouts: Timeouts,
     /// What else is asked of its requests.
     pub policy: Option<Arc<RulePolicy>>,
-    /// The rule's long-lived state, keyed by route name and rule index; survives reloads.
+    /// The rule's long-lived state, kept under [`HttpRule::key`]; survives reloads.
     pub state: Arc<RuleState>,
+}
+
+impl HttpRule {
+    /// What the state of a rule is kept under: `rule/<route>/<name>`, and `rule/<route>/#<index>` for one without a name.
+    pub fn key(route: &str, name: Option<&str>, index: usize) -> String {
+        match name {
+            Some(name) => format!("rule/{route}/{name}"),
+            None => format!("rule/{route}/#{index}"),
+        }
+    }
 }
 
 /// All parts must match.

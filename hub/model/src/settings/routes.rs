@@ -63,10 +63,11 @@ impl Reader {
         };
         let hostnames = hostnames(section);
         let rules = bounded(section, "rules", &keys::HTTP_RULE);
+        let mut names = Taken::default();
         let rules = rules
             .iter()
             .map(|section| {
-                let rule = self.http_rule(section);
+                let rule = self.http_rule(section, &mut names);
                 self.seen(section, &rule.matches, &listeners, &hostnames);
                 rule
             })
@@ -74,12 +75,14 @@ impl Reader {
         Some(HttpRouteDraft { name: name?, listeners, hostnames, rules })
     }
 
-    fn http_rule(&self, section: &Section<'_>) -> HttpRuleDraft {
+    fn http_rule(&self, section: &Section<'_>, names: &mut Taken) -> HttpRuleDraft {
+        let name = section.get("name").and_then(|item| values::name(&item).filter(|name| names.take(&item, "rule", name)));
         let list = section.sections("matches", &keys::MATCH);
         if let (Some(item), true) = (section.get("matches"), list.len() > MAX_ENTRIES) {
             item.wrong(format!("has {} entries", list.len()), format!("use at most {MAX_ENTRIES}"));
         }
         HttpRuleDraft {
+            name,
             matches: list.iter().map(matches::route_match).collect(),
             backends: self.backends(section, true),
             timeouts: timeouts(section),

@@ -80,6 +80,21 @@ fn certificates_live_ten_seconds_to_thirty_days_and_short_lives_are_warned_of() 
 }
 
 #[test]
+fn rules_of_a_route_have_names_of_their_own() {
+    let rules = |first: &str, second: &str| {
+        format!(
+            "[[http_route]]\nname = 'r'\nrules = [\n{{ name = '{first}', backend_refs = [{{ uplink = 'u' }}] }},\n{{ name = '{second}', matches = [{{ path = {{ value = '/a' }} }}], backend_refs = [{{ uplink = 'u' }}] }},\n]\n"
+        )
+    };
+    let listener = "[[listener]]\nname = 'web'\naddress = '127.0.0.1:80'\nprotocol = 'HTTP'\n";
+    let loaded = read(&format!("{listener}{}", rules("orders", "cart"))).unwrap();
+    let names: Vec<_> = loaded.routing.http_routes[0].rules.iter().map(|rule| rule.name.as_deref()).collect();
+    assert_eq!(names, [Some("orders"), Some("cart")]);
+    assert!(errors(&format!("{listener}{}", rules("cart", "cart")))[0].contains("rule cart is taken by line"));
+    assert!(errors(&format!("{listener}{}", rules("#1", "cart")))[0].contains("is not a name"));
+}
+
+#[test]
 fn every_sample_that_ships_is_read_without_a_warning() {
     let folder = std::fs::read_dir(repository().join("packaging/samples/hub")).unwrap();
     let mut found: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -19,6 +19,12 @@ pub(in super::super) static HTTP_RULE: Table = Table {
     path: "http_route.rules",
     doc: "One rule of a route.",
     keys: &[
+        key(
+            "name",
+            "name",
+            "",
+            "Its name, unique in the route. What the hub knows of the rule (cursors, shares, breakers, sessions) is kept under it, else under its place in the route: a rule with a name may be moved, and others put before it, without a change for it.",
+        ),
         key("matches", "list of tables", "all requests", "Any of these."),
         key("backend_refs", "list of tables", "", "Where matching requests go. Required."),
         key("timeouts", "table", "", "How long things may take."),
