@@ -90,6 +90,9 @@ pub enum NoChoice {
     /// Endpoints are known, and none is ready.
     #[error("no endpoint is ready")]
     NobodyReady,
+    /// Endpoints are ready, and gates (breaker, ejection, checks, limits) shut all of them.
+    #[error("every ready endpoint is held back")]
+    Shut,
     /// Every endpoint that could accept was tried by this request.
     #[error("every endpoint was tried")]
     AllTried,
@@ -120,48 +123,66 @@ impl Tried {
     }
 }
 
+/// A weight that takes part in full: factors are parts of this.
+pub const FULL: u32 = 1024;
+
+/// What may shut a backend or an endpoint for a while, or hold it back: breakers, ejection, checks, limits, failback. Asked in
+/// the step of choice, so it must be quick and must not wait. Answers are parts of [`FULL`]: 0 is shut.
+pub trait Gates {
+    /// The part of its weight with which a backend of the rule takes part.
+    fn backend(&self, backend: &Backend) -> u32 {
+        let _ = backend;
+        FULL
+    }
+
+    /// The part of its weight with which an endpoint of a backend takes part.
+    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState) -> u32 {
+        let _ = (backend, endpoint);
+        FULL
+    }
+}
+
+/// Everything that one choice looks at.
+#[derive(Clone, Copy)]
+pub struct Question<'c> {
+    /// The picture that the request took.
+    pub snapshot: &'c Snapshot,
+    /// The backends of its rule.
+    pub backends: &'c [Backend],
+    /// The rule's cursor.
+    pub rule: &'c RuleState,
+    /// What the request has tried already.
+    pub tried: &'c Tried,
+    /// The live addresses of services.
+    pub services: &'c dyn ServiceEndpoints,
+    /// What holds backends back; `None` where nothing can.
+    pub gates: Option<&'c dyn Gates>,
+}
+
 /// Chooses for the next request and counts it in the cursors.
-pub fn choose(
-    snapshot: &Snapshot,
-    backends: &[Backend],
-    state: &RuleState,
-    tried: &Tried,
-    services: &dyn ServiceEndpoints,
-) -> Result<Choice, NoChoice> {
-    decide(snapshot, backends, state, tried, services, &|state| state.cursor.fetch_add(1, Ordering::Relaxed))
+pub fn choose(question: Question<'_>) -> Result<Choice, NoChoice> {
+    decide(question, &|state| state.cursor.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What [`choose`] would say to the next request, without counting it.
-pub fn peek(
-    snapshot: &Snapshot,
-    backends: &[Backend],
-    state: &RuleState,
-    tried: &Tried,
-    services: &dyn ServiceEndpoints,
-) -> Result<Choice, NoChoice> {
-    decide(snapshot, backends, state, tried, services, &|state| state.cursor.load(Ordering::Relaxed))
+pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
+    decide(question, &|state| state.cursor.load(Ordering::Relaxed))
 }
 
-fn decide(
-    snapshot: &Snapshot,
-    backends: &[Backend],
-    state: &RuleState,
-    tried: &Tried,
-    services: &dyn ServiceEndpoints,
-    number: &dyn Fn(&RuleState) -> u64,
-) -> Result<Choice, NoChoice> {
-    let level = Level { snapshot, tried, services, number };
+fn decide(question: Question<'_>, number: &dyn Fn(&RuleState) -> u64) -> Result<Choice, NoChoice> {
+    let backends = question.backends;
+    let level = Level { question, number };
     let mut obstacles = Obstacles::default();
     let mut weights = Weights::default();
     let weights = weights.fill(backends.iter().map(|backend| level.backend_weight(backend, &mut obstacles)));
     if weights.iter().all(|weight| *weight == 0) {
         return Err(obstacles.verdict());
     }
-    let number = number(state);
+    let number = number(question.rule);
     // Once, as a rule. An endpoint may begin to drain between the look at the weights and the one at the endpoints: then
     // its backend is out of this choice, which so ends after one step per backend.
     while let Some(backend) = pick(number, weights) {
-        if let Some(endpoint) = level.endpoint(&backends[backend].target) {
+        if let Some(endpoint) = level.endpoint(&backends[backend]) {
             return Ok(Choice { backend, endpoint });
         }
         weights[backend] = 0;
@@ -190,9 +211,7 @@ impl Weights {
 
 /// What both levels of one choice look at.
 struct Level<'c> {
-    snapshot: &'c Snapshot,
-    tried: &'c Tried,
-    services: &'c dyn ServiceEndpoints,
+    question: Question<'c>,
     number: &'c dyn Fn(&RuleState) -> u64,
 }
 
@@ -200,12 +219,12 @@ impl Level<'_> {
     /// The weight with which a backend takes part: 0 if it cannot accept.
     fn backend_weight(&self, backend: &Backend, obstacles: &mut Obstacles) -> u32 {
         let (weight, drains) = match &backend.target {
-            Target::Uplink(name) => match self.snapshot.uplinks.get(name) {
+            Target::Uplink(name) => match self.question.snapshot.uplinks.get(name) {
                 Some(uplink) => (backend.weight.unwrap_or(uplink.weight), uplink.draining),
                 None => (backend.weight.unwrap_or_default(), false),
             },
             Target::Service(name) => {
-                let service = self.snapshot.routing.services.get(name);
+                let service = self.question.snapshot.routing.services.get(name);
                 (backend.weight.or(service.map(|service| service.weight)).unwrap_or_default(), false)
             }
         };
@@ -215,68 +234,83 @@ impl Level<'_> {
         }
         let accepts = match &backend.target {
             Target::Uplink(name) => {
-                let uplink = self.snapshot.uplinks.get(name);
+                let uplink = self.question.snapshot.uplinks.get(name);
                 let endpoints = uplink.map(|uplink| &*uplink.endpoints).unwrap_or_default();
                 obstacles.unknown |= endpoints.is_empty();
                 // All are looked at, so that the reason of a refusal is whole.
-                endpoints.iter().filter(|endpoint| self.uplink_weight(endpoint, obstacles) > 0).count()
+                endpoints.iter().filter(|endpoint| self.uplink_weight(backend, endpoint, obstacles) > 0).count()
             }
             Target::Service(name) => {
-                let endpoints = self.services.endpoints(name);
+                let endpoints = self.question.services.endpoints(name);
                 obstacles.unknown |= endpoints.is_empty();
-                endpoints.iter().filter(|endpoint| self.service_weight(endpoint, obstacles) > 0).count()
+                endpoints.iter().filter(|endpoint| self.service_weight(backend, endpoint, obstacles) > 0).count()
             }
         };
-        if accepts > 0 { weight.get() } else { 0 }
+        let part = self.question.gates.map_or(FULL, |gates| gates.backend(backend));
+        obstacles.shut |= part == 0;
+        if accepts > 0 { scaled(weight.get(), part) } else { 0 }
+    }
+
+    /// The weight of an endpoint that accepts, as far as the gates let it.
+    fn gated(&self, backend: &Backend, state: &EndpointState, weight: u32, obstacles: &mut Obstacles) -> u32 {
+        let part = self.question.gates.map_or(FULL, |gates| gates.endpoint(backend, state));
+        obstacles.shut |= part == 0;
+        scaled(weight, part)
     }
 
     /// The weight with which an agent's side of an uplink takes part.
-    fn uplink_weight(&self, endpoint: &Endpoint, obstacles: &mut Obstacles) -> u32 {
+    fn uplink_weight(&self, backend: &Backend, endpoint: &Endpoint, obstacles: &mut Obstacles) -> u32 {
         if endpoint.weight.is_zero() || endpoint.state.draining.load(Ordering::Acquire) {
             obstacles.zero = true;
             0
         } else if !endpoint.accepts() {
             obstacles.not_ready = true;
             0
-        } else if self.tried.has(&endpoint.state) {
+        } else if self.question.tried.has(&endpoint.state) {
             obstacles.tried = true;
             0
         } else {
-            endpoint.weight.get()
+            self.gated(backend, &endpoint.state, endpoint.weight.get(), obstacles)
         }
     }
 
     /// The weight with which an address of a service takes part: all are equal.
-    fn service_weight(&self, endpoint: &ServiceEndpoint, obstacles: &mut Obstacles) -> u32 {
+    fn service_weight(&self, backend: &Backend, endpoint: &ServiceEndpoint, obstacles: &mut Obstacles) -> u32 {
         if endpoint.state.draining.load(Ordering::Acquire) {
             obstacles.zero = true;
             0
-        } else if self.tried.has(&endpoint.state) {
+        } else if self.question.tried.has(&endpoint.state) {
             obstacles.tried = true;
             0
         } else {
-            1
+            self.gated(backend, &endpoint.state, 1, obstacles)
         }
     }
 
-    fn endpoint(&self, target: &Target) -> Option<Chosen> {
+    fn endpoint(&self, backend: &Backend) -> Option<Chosen> {
         let (mut weights, mut ignored) = (Weights::default(), Obstacles::default());
-        match target {
+        match &backend.target {
             Target::Uplink(name) => {
-                let uplink = self.snapshot.uplinks.get(name)?;
-                let weights = weights.fill(uplink.endpoints.iter().map(|endpoint| self.uplink_weight(endpoint, &mut ignored)));
+                let uplink = self.question.snapshot.uplinks.get(name)?;
+                let weights = weights.fill(uplink.endpoints.iter().map(|endpoint| self.uplink_weight(backend, endpoint, &mut ignored)));
                 let endpoint = &uplink.endpoints[pick((self.number)(&uplink.state), weights)?];
                 Some(Chosen::Uplink { uplink: Arc::clone(uplink), endpoint: Arc::clone(endpoint) })
             }
             Target::Service(name) => {
-                let endpoints = self.services.endpoints(name);
-                let weights = weights.fill(endpoints.iter().map(|endpoint| self.service_weight(endpoint, &mut ignored)));
-                let number = self.snapshot.routing.service_states.get(name).map_or(0, |state| (self.number)(state));
+                let endpoints = self.question.services.endpoints(name);
+                let weights = weights.fill(endpoints.iter().map(|endpoint| self.service_weight(backend, endpoint, &mut ignored)));
+                let number = self.question.snapshot.routing.service_states.get(name).map_or(0, |state| (self.number)(state));
                 let endpoint = endpoints[pick(number, weights)?].clone();
                 Some(Chosen::Service { name: name.clone(), endpoint })
             }
         }
     }
+}
+
+/// A part of a weight, in units of 1/[`FULL`]; never 0 where neither is.
+fn scaled(weight: u32, part: u32) -> u32 {
+    // A weight is at most 1,000,000, so that it fits.
+    weight.saturating_mul(part.min(FULL))
 }
 
 /// What stands in the way of a choice.
@@ -285,6 +319,7 @@ struct Obstacles {
     zero: bool,
     unknown: bool,
     not_ready: bool,
+    shut: bool,
     tried: bool,
 }
 
@@ -293,6 +328,7 @@ impl Obstacles {
     fn verdict(&self) -> NoChoice {
         match self {
             Self { tried: true, .. } => NoChoice::AllTried,
+            Self { shut: true, .. } => NoChoice::Shut,
             Self { not_ready: true, .. } => NoChoice::NobodyReady,
             Self { unknown: true, .. } | Self { zero: false, .. } => NoChoice::Unknown,
             Self { zero: true, .. } => NoChoice::AllZero,

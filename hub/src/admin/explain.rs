@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use figspan_data::admission::head::{self, HeadScan, RequestHead, Side};
 use figspan_data::admission::request::{Admitted, Asked, admit};
 use figspan_data::admission::{HeadLimits, Reject};
-use figspan_data::balance::{self, Chosen, NoChoice, ServiceEndpoint, ServiceEndpoints, Tried};
+use figspan_data::balance::{self, Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
 use figspan_data::client::Client;
 use figspan_model::routing::{HttpRule, Limits, ListenerProtocol, ServiceAddress, ServiceName};
 use figspan_model::snapshot::Snapshot;
@@ -69,7 +69,8 @@ fn matched(snapshot: &Snapshot, book: &Arc<Book>, listener: &str, method: &Metho
 /// Where the next request of the rule would go, or the status of the hub's own answer.
 fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<String>) -> (Option<String>, Option<u16>) {
     let services = AsWritten { snapshot, book };
-    match balance::peek(snapshot, &rule.backends, &rule.state, &Tried::default(), &services) {
+    let (backends, state, tried) = (&*rule.backends, &*rule.state, Tried::default());
+    match balance::peek(Question { snapshot, backends, rule: state, tried: &tried, services: &services, gates: None }) {
         Ok(choice) => {
             let target = &rule.backends[choice.backend].target;
             let next = match &choice.endpoint {
@@ -83,7 +84,7 @@ fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<St
             let mend = match reason {
                 NoChoice::AllZero => "raise a weight, or undrain an uplink",
                 NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
-                NoChoice::NobodyReady | NoChoice::AllTried => "figspanctl get uplinks says why nobody is ready",
+                NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => "figspanctl get uplinks says why nobody is ready",
             };
             why.push(format!("no backend can take it: {reason}; {mend}"));
             (None, Some(StatusCode::SERVICE_UNAVAILABLE.as_u16()))

@@ -86,8 +86,12 @@ impl World {
         self
     }
 
+    fn question<'c>(&'c self, backends: &'c [Backend], rule: &'c RuleState, tried: &'c Tried) -> Question<'c> {
+        Question { snapshot: &self.snapshot, backends, rule, tried, services: self, gates: None }
+    }
+
     fn choose(&self, backends: &[Backend], tried: &Tried) -> Result<Choice, NoChoice> {
-        choose(&self.snapshot, backends, &self.book.rule("rule/r/0"), tried, self)
+        choose(self.question(backends, &self.book.rule("rule/r/0"), tried))
     }
 
     fn next(&self, backends: &[Backend]) -> Result<String, NoChoice> {
@@ -199,8 +203,7 @@ fn peeking_tells_the_next_choice_and_changes_nothing() {
     let world = World::new().uplink("a", 100, &[(2, true), (1, true)]).service("s", 100, 3);
     let backends = [uplink("a", Some(2)), service("s", Some(3))];
     for _ in 0..50 {
-        let peeked =
-            || peek(&world.snapshot, &backends, &world.book.rule("rule/r/0"), &Tried::default(), &world).map(|choice| label(&choice));
+        let peeked = || peek(world.question(&backends, &world.book.rule("rule/r/0"), &Tried::default())).map(|choice| label(&choice));
         let told = peeked();
         assert_eq!((told.clone(), told.clone()), (peeked(), world.next(&backends)));
     }

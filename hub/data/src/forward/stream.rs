@@ -11,7 +11,7 @@ use figspan_proto::preamble::Kind;
 use figspan_tunnel::Stream;
 use tokio::net::TcpStream;
 
-use crate::balance::{self, Tried};
+use crate::balance::{self, Question, Tried};
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
 use crate::dial::io::Io;
@@ -72,7 +72,9 @@ impl<'c> Connecting<'c> {
                 return Err(self.last.unwrap_or(Failure::NobodyReady));
             }
             let services = self.shard.dialer.services();
-            let choice = match balance::choose(&self.snapshot, &self.route.backends, &self.route.state, &self.tried, services) {
+            let (backends, rule) = (&*self.route.backends, &*self.route.state);
+            let question = Question { snapshot: &self.snapshot, backends, rule, tried: &self.tried, services, gates: None };
+            let choice = match balance::choose(question) {
                 Ok(choice) => choice,
                 Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {
                     services.looked_up(&self.route.backends, self.route.timeouts.connect).await;

@@ -6,7 +6,7 @@
 use super::answer::Answer;
 use super::record::Record;
 use super::{Request, attempt};
-use crate::balance::{self, Choice, Chosen, NoChoice, Tried};
+use crate::balance::{self, Choice, Chosen, NoChoice, Question, Tried};
 use crate::dial::Fault;
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
@@ -86,10 +86,15 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
 }
 
 impl Request<'_> {
+    /// What `balance` is asked for this request.
+    fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
+        let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
+        Question { snapshot: self.snapshot, backends, rule, tried, services: self.shard.dialer.services(), gates: None }
+    }
+
     /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
     fn has_other(&self, tried: &Tried, heard: bool) -> bool {
-        let services = self.shard.dialer.services();
-        match balance::peek(self.snapshot, &self.rule.backends, &self.rule.state, tried, services) {
+        match balance::peek(self.question(tried)) {
             Err(_) => false,
             Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
                 endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())
@@ -101,8 +106,7 @@ impl Request<'_> {
 
 /// Chooses an endpoint, counts the request on it and remembers it as tried.
 fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
-    let services = request.shard.dialer.services();
-    let choice = balance::choose(request.snapshot, &request.rule.backends, &request.rule.state, tried, services).map_err(none)?;
+    let choice = balance::choose(request.question(tried)).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     request.rule.backends[choice.backend].share.add(request.shard.shard);
     tried.add(&choice);
@@ -114,6 +118,6 @@ fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
 pub(super) fn none(why: NoChoice) -> Failure {
     match why {
         NoChoice::AllZero => Failure::AllDrained,
-        NoChoice::Unknown | NoChoice::NobodyReady | NoChoice::AllTried => Failure::NobodyReady,
+        NoChoice::Unknown | NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => Failure::NobodyReady,
     }
 }
