@@ -17,7 +17,7 @@ fmt:
 
 # Lints, warnings as errors.
 lint:
-    cargo clippy --workspace --all-targets --features figspan-tests/monolith --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features figspan-tests/monolith,figspan-tests/hosts --locked -- -D warnings
 
 # Licences, sources, one crypto provider.
 deny:
@@ -53,6 +53,13 @@ unit:
 # The Debian packages, checked by lintian and unpacked (installs lintian where it is missing: root).
 deb:
     packaging/build-deb
+
+# Tier 2: the packages on real systemd hosts, and faults around them. Installs what it needs (root).
+e2e-hosts: deb
+    tests/hosts/install
+    rm -f target/hosts/faults.tsv
+    FIGSPAN_PROGRAMS=target/release cargo test --locked --workspace --features figspan-tests/hosts --test hosts -- --nocapture --test-threads=1
+    column -t -s "$(printf '\t')" target/hosts/faults.tsv
 
 # The hub's image from scratch (installs buildah where it is missing: root).
 image:

@@ -65,6 +65,9 @@ enum Command {
         /// Name to ask for, where the grant leaves it open
         #[arg(long)]
         name: Option<figspan_proto::name::AgentName>,
+        /// A workload to offer; may be repeated. For more than a name and an address, write agent.toml instead
+        #[arg(long = "uplink", value_name = "NAME=HOST:PORT", value_parser = enrol::uplink)]
+        uplinks: Vec<(figspan_proto::name::UplinkName, crate::settings::Address)>,
         /// Join although this machine has a valid certificate, which is replaced
         #[arg(long)]
         again: bool,
@@ -121,14 +124,14 @@ impl Command {
     async fn perform(self, config: &Path) -> ExitCode {
         match self {
             Self::Run { token_file } => ended(run::run(config, token_file.as_deref()).await),
-            Self::Join { token_file, name, again } => match settings(config) {
+            Self::Join { token_file, name, uplinks, again } => match settings(config) {
                 Err(code) => code,
-                Ok(loaded) => match enrol::join(&loaded.settings, token_file.as_deref(), name, again).await {
+                Ok(loaded) => match enrol::join(&loaded.settings, token_file.as_deref(), enrol::Wanted { name, uplinks, again }).await {
                     Err(error) => fail(if error.is_refusal() { NOT_JOINED } else { 1 }, &error.to_string()),
                     Ok(joined) => {
                         let names: Vec<String> = joined.uplinks.iter().map(ToString::to_string).collect();
                         say(&format!(
-                            "joined {} as {}; it may offer: {}\nnext: systemctl enable figspan-agent && systemctl restart figspan-agent, then figspan-agent status",
+                            "joined {} as {}; it may offer: {}\nnext: figspan-agent status (the service starts by itself; without the package: systemctl enable --now figspan-agent)",
                             joined.trust_domain,
                             joined.name,
                             names.join(", ")

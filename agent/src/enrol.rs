@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use figspan_proto::join::{JoinError, MAX_TOKEN, Token};
-use figspan_proto::name::AgentName;
+use figspan_proto::name::{AgentName, UplinkName};
 use figspan_tunnel::resolve::{ResolveError, Resolver};
 
 use crate::identity::files::{FileError, Files};
 use crate::identity::join::{self, JoinFailure, Joined};
-use crate::settings::Settings;
+use crate::settings::{Address, Settings};
 
 /// Name of the systemd credential that may hold a token.
 const CREDENTIAL: &str = "figspan.token";
@@ -53,11 +53,30 @@ impl EnrolError {
     }
 }
 
+/// What the operator says beside the token.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The name to ask for, where the grant leaves it open.
+    pub name: Option<AgentName>,
+    /// Workloads to offer, kept with what the grant gave.
+    pub uplinks: Vec<(UplinkName, Address)>,
+    /// Whether a valid certificate is to be replaced.
+    pub again: bool,
+}
+
+/// Reads `NAME=HOST:PORT`.
+pub fn uplink(text: &str) -> Result<(UplinkName, Address), String> {
+    let (name, address) = text.split_once('=').ok_or("write NAME=HOST:PORT, as in monolith=127.0.0.1:8080")?;
+    let name = name.parse().map_err(|error| format!("{name}: {error}"))?;
+    let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    Ok((name, address))
+}
+
 /// Redeems the token and keeps what it gave.
-pub async fn join(settings: &Settings, token_file: Option<&Path>, name: Option<AgentName>, again: bool) -> Result<Joined, EnrolError> {
+pub async fn join(settings: &Settings, token_file: Option<&Path>, wanted: Wanted) -> Result<Joined, EnrolError> {
     let files = Files::new(&settings.state_dir);
     // A certificate that cannot be read is no reason to refuse a new one.
-    if !again
+    if !wanted.again
         && let Ok(Some(kept)) = files.read()
         && kept.identity.not_after() > SystemTime::now()
         && let Some(agent) = kept.identity.id().agent()
@@ -65,7 +84,7 @@ pub async fn join(settings: &Settings, token_file: Option<&Path>, name: Option<A
         return Err(EnrolError::Joined(agent.clone()));
     }
     let token: Token = read_token(token_file)?.parse()?;
-    redeem(settings, &files, &token, name).await
+    redeem(settings, &files, &token, wanted).await
 }
 
 /// Redeems the token that waits for the first start of the service, if one does.
@@ -73,15 +92,15 @@ pub async fn join_at_start(settings: &Settings, token_file: Option<&Path>) -> Re
     let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL)).filter(|path| path.exists());
     let Some(path) = token_file.map(Path::to_owned).or_else(credential) else { return Ok(None) };
     let token: Token = read_token(Some(&path))?.parse()?;
-    redeem(settings, &Files::new(&settings.state_dir), &token, None).await.map(Some)
+    redeem(settings, &Files::new(&settings.state_dir), &token, Wanted::default()).await.map(Some)
 }
 
-async fn redeem(settings: &Settings, files: &Files, token: &Token, name: Option<AgentName>) -> Result<Joined, EnrolError> {
+async fn redeem(settings: &Settings, files: &Files, token: &Token, wanted: Wanted) -> Result<Joined, EnrolError> {
     // A grant works once: find out whether the answer can be kept before asking for it.
     files.try_write()?;
-    let wanted = name.or_else(|| settings.name.clone()).or_else(host_name);
-    let joined = join::join(token, wanted, &Resolver::system()?).await?;
-    files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain).map_err(EnrolError::Keep)?;
+    let name = wanted.name.or_else(|| settings.name.clone()).or_else(host_name);
+    let joined = join::join(token, name, &Resolver::system()?).await?;
+    files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain, &wanted.uplinks).map_err(EnrolError::Keep)?;
     Ok(joined)
 }
 

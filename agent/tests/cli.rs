@@ -63,6 +63,8 @@ fn join_reads_tokens_from_files_only_and_says_what_is_wrong_with_them() {
     assert!(refused(&["--token-file", "missing"]).contains("cannot read the token from missing"));
     std::fs::write(folder.path().join("token"), "figspan1.AAAA").unwrap();
     assert!(refused(&["--token-file", "token"]).contains("paste the whole line"));
+    let output = agent(folder.path(), &["join", "--uplink", "shop=127.0.0.1", "--token-file", "token"]);
+    assert!(output.status.code() == Some(2) && err(&output).contains("127.0.0.1: it has no port"), "{}", err(&output));
     assert_eq!(agent(folder.path(), &["join", "figspan1.AAAA"]).status.code(), Some(2), "a token is never an argument");
 }
 

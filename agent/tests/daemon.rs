@@ -105,14 +105,16 @@ fn join(state: &Path) {
     let chain = authority.ca.issue(&id, &csr, SystemTime::now(), Duration::from_secs(3600)).expect("a leaf can be issued");
     let kept = Kept { identity: Identity::from_der(chain, &key).expect("an identity"), key, roots: authority.ca.roots() };
     // Nobody answers there: port 9 is discard, and nothing listens on it on loopback.
-    Files::new(state).write_joined(&kept, &["127.0.0.1:9".to_owned()], authority.ca.trust_domain()).expect("the folder can be written");
+    Files::new(state)
+        .write_joined(&kept, &["127.0.0.1:9".to_owned()], authority.ca.trust_domain(), &[])
+        .expect("the folder can be written");
 }
 
 #[test]
 fn systemd_hears_ready_status_and_signs_of_life_although_the_hub_is_away() {
     let mut service = Service::start("5s");
     let status = service.hears("STATUS=");
-    assert!(status.contains("0/1 tunnels, 0/0 uplinks ready, 0 streams, certificate 59m"), "{status}");
+    assert!(status.contains("0/1 replicas · 0 uplinks ready · 0 in flight · certificate 59 min"), "{status}");
     service.hears("WATCHDOG=1");
     service.hears("WATCHDOG=1");
     service.signal("TERM");
@@ -124,11 +126,11 @@ fn systemd_hears_ready_status_and_signs_of_life_although_the_hub_is_away() {
 fn a_change_of_the_file_is_taken_and_a_bad_one_leaves_the_old_and_says_so() {
     let mut service = Service::start("5s");
     service.write("[[uplink]]\nname = \"shop\"\naddress = \"127.0.0.1:1\"\nhealth = { type = \"none\" }\n");
-    service.hears("STATUS=0/1 tunnels, 1/1 uplinks ready");
+    service.hears("STATUS=0/1 replicas · 1 uplinks ready");
     service.write("[[uplink]]\nname = \"shop\"\n");
-    service.hears("STATUS=0/1 tunnels, 1/1 uplinks ready, 0 streams, certificate 59m, last reload refused");
+    service.hears("STATUS=0/1 replicas · 1 uplinks ready · 0 in flight · certificate 59 min · last reload refused");
     service.write("");
-    service.hears("STATUS=0/1 tunnels, 0/0 uplinks ready");
+    service.hears("STATUS=0/1 replicas · 0 uplinks ready");
     service.signal("HUP");
     service.hears("RELOADING=1");
     service.hears("READY=1");

@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod bed;
 pub mod figures;
+pub mod hosts;
 pub mod names;
 pub mod process;
 pub mod relay;

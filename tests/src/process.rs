@@ -131,6 +131,8 @@ impl HubProcess {
             "[hub]\n{replica}{lame_duck}state_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n[tunnel]\naddress = \"127.0.0.1:0\"\n\n\
              [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"127.0.0.1:0\"\n\n"
         );
+        let own_tunnel = config.contains("[tunnel]");
+        let base = if own_tunnel { base.replace("[tunnel]\naddress = \"127.0.0.1:0\"\n\n", "") } else { base };
         // Beside the file and then over it, as an editor or a ConfigMap does.
         std::fs::write(folder.join("hub.toml.new"), base + config).expect("the folder can be written");
         std::fs::rename(folder.join("hub.toml.new"), folder.join("hub.toml")).expect("the folder can be written");

@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use figspan_proto::name::TrustDomain;
+use figspan_proto::name::{TrustDomain, UplinkName};
 use figspan_tunnel::identity::IdentityError;
 use figspan_tunnel::{Identity, KeyPair, Roots};
 
 use super::Kept;
+use crate::settings::Address;
 use crate::settings::load::JOIN_DROP_IN;
 
 /// Why the state directory could not be read or written.
@@ -87,11 +88,17 @@ impl Files {
     }
 
     /// Keeps everything that a join gave, the certificate last: without it the agent has not joined.
-    pub fn write_joined(&self, kept: &Kept, hubs: &[String], trust_domain: &TrustDomain) -> Result<(), FileError> {
+    pub fn write_joined(
+        &self,
+        kept: &Kept,
+        hubs: &[String],
+        trust_domain: &TrustDomain,
+        uplinks: &[(UplinkName, Address)],
+    ) -> Result<(), FileError> {
         remove(&self.chain())?;
         self.write(&self.key(), &kept.key.to_pem())?;
         self.write_roots(&kept.roots)?;
-        self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain))?;
+        self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain, uplinks))?;
         self.write_chain(&kept.identity)
     }
 
@@ -163,10 +170,12 @@ fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-fn drop_in(hubs: &[String], trust_domain: &TrustDomain) -> String {
+fn drop_in(hubs: &[String], trust_domain: &TrustDomain, uplinks: &[(UplinkName, Address)]) -> String {
     let hubs: Vec<String> = hubs.iter().map(|hub| format!("{hub:?}")).collect();
+    let uplinks: String =
+        uplinks.iter().map(|(name, address)| format!("\n[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\n")).collect();
     format!(
-        "# Written by `figspan-agent join`. Do not edit: what agent.toml says wins over it.\nhubs = [{}]\ntrust_domain = \"{trust_domain}\"\n",
+        "# Written by `figspan-agent join`. Do not edit: what agent.toml says wins over it.\nhubs = [{}]\ntrust_domain = \"{trust_domain}\"\n{uplinks}",
         hubs.join(", ")
     )
 }
@@ -193,7 +202,8 @@ mod tests {
         assert!(files.read().unwrap().is_none());
         let authority = Authority::new();
         let joined = kept(&authority);
-        files.write_joined(&joined, &["hub.example:7443".to_owned()], authority.ca.trust_domain()).unwrap();
+        let offered = [("shop".parse().unwrap(), "127.0.0.1:8080".parse().unwrap())];
+        files.write_joined(&joined, &["hub.example:7443".to_owned()], authority.ca.trust_domain(), &offered).unwrap();
         let back = files.read().unwrap().unwrap();
         assert_eq!(back.identity.chain_pem(), joined.identity.chain_pem());
         for file in [files.key(), files.chain(), files.roots()] {
@@ -203,9 +213,10 @@ mod tests {
         reader.read("join", &fs::read_to_string(dir.path().join("state").join(JOIN_DROP_IN)).unwrap());
         let (settings, _) = reader.finish().unwrap();
         assert_eq!(settings.hubs, ["hub.example:7443"]);
+        assert_eq!((&settings.uplinks[0].name, &settings.uplinks[0].address), (&offered[0].0, &offered[0].1));
         // Another join replaces all of it.
         let other = kept(&authority);
-        files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain()).unwrap();
+        files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
         assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), other.identity.chain_pem());
     }
 
@@ -214,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path());
         let authority = Authority::new();
-        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain()).unwrap();
+        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
         fs::write(files.key(), KeyPair::generate().unwrap().to_pem()).unwrap();
         let error = files.read().unwrap_err().to_string();
         assert!(error.contains("chain.pem") && error.contains("figspan-agent join"), "{error}");

@@ -52,6 +52,7 @@ fn gather(path: &Path) -> (Reader, Vec<PathBuf>) {
     match fs::read_to_string(&joined) {
         Ok(text) => {
             own.read(&joined.display().to_string(), &text);
+            own.give_way();
             read.push(joined);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,9 +1,9 @@
 //! Reads texts into [`Settings`]; notes all mistakes at once, each with its place and its mend. Pure.
 //!
 //! Several texts may be read one after the other into one reader: single values of a later text win, uplinks add up, and
-//! a name that two texts give is a mistake at the second place.
+//! a name that two texts give is a mistake at the second place, unless the first was told to give way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use figspan_proto::control::{MAX_UPLINKS, Protocol};
@@ -23,6 +23,7 @@ const MAX_HUBS: usize = 16;
 pub struct Reader {
     settings: Settings,
     named: HashMap<UplinkName, String>,
+    giving_way: HashSet<UplinkName>,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -37,6 +38,11 @@ impl Reader {
         let (errors, warnings) = source.findings();
         self.errors.extend(errors);
         self.warnings.extend(warnings);
+    }
+
+    /// Lets uplinks of later texts take the place of those read so far, without a mistake.
+    pub fn give_way(&mut self) {
+        self.giving_way = self.named.keys().cloned().collect();
     }
 
     /// Notes a mistake about a file as a whole.
@@ -117,6 +123,10 @@ impl Reader {
             );
         }
         if let (Some(name), Some(item)) = (&name, &name_item) {
+            if self.giving_way.remove(name) {
+                self.settings.uplinks.retain(|uplink| uplink.name != *name);
+                self.named.remove(name);
+            }
             if let Some(first) = self.named.get(name) {
                 item.wrong(format!("uplink {name} is already declared in {first}"), "rename or remove one of the two");
             } else if self.named.len() == MAX_UPLINKS {

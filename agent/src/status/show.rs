@@ -7,34 +7,56 @@ use figspan_proto::control::Health;
 
 use super::{Status, Uplink};
 
-/// One line: `2/2 tunnels, 1/1 uplinks ready, 3 streams, certificate 19h`.
+/// One line: `3/3 replicas · 2 uplinks ready · 31 in flight · certificate 19 h`.
 pub fn line(status: &Status) -> String {
-    let wanted = wanted_tunnels(status);
+    let (reached, known) = replicas(status);
+    let (tunnels, wanted) = (status.tunnels.len(), wanted_tunnels(status));
     let ready = status.uplinks.iter().filter(|uplink| uplink.health == Health::Ready && uplink.refused.is_none()).count();
-    let mut line = if status.draining { "draining, ".to_owned() } else { String::new() };
-    let _ = write!(
-        line,
-        "{}/{wanted} tunnels, {ready}/{} uplinks ready, {} streams",
-        status.tunnels.len(),
-        status.uplinks.len(),
-        status.streams
-    );
+    let offered = status.uplinks.len();
+    let mut line = if status.draining { "draining · ".to_owned() } else { String::new() };
+    let _ = write!(line, "{reached}/{known} replicas");
+    if reached > 0 && tunnels < wanted {
+        let _ = write!(line, " ({tunnels}/{wanted} tunnels)");
+    }
+    // All of them is what is normal, and short.
+    let of = if ready == offered { String::new() } else { format!(" of {offered}") };
+    let _ = write!(line, " · {ready}{of} uplinks ready · {} in flight · certificate ", status.streams);
     // The largest unit alone: a line that changes every second is news every second.
-    let certificate = left(status.certificate.seconds_left);
-    let coarse = certificate.rsplit_once(' ').filter(|(_, last)| last.starts_with(|c: char| c.is_ascii_digit()));
-    let _ = write!(line, ", certificate {}", coarse.map_or(certificate.as_str(), |(first, _)| first));
+    match u64::try_from(status.certificate.seconds_left) {
+        Ok(left) => line.push_str(&coarse(left)),
+        Err(_) => _ = write!(line, "over for {}", coarse(status.certificate.seconds_left.unsigned_abs())),
+    }
     if status.reload.error.is_some() {
-        line.push_str(", last reload refused");
+        line.push_str(" · last reload refused");
     }
     line
 }
 
-/// How many tunnels there would be if each replica that answers had one per shard; at least one.
+/// Replicas that a tunnel leads to, and how many are known: these, and the addresses that do not answer; at least one.
+fn replicas(status: &Status) -> (usize, usize) {
+    let mut reached: Vec<&str> = status.tunnels.iter().map(|tunnel| tunnel.replica.as_str()).collect();
+    reached.sort_unstable();
+    reached.dedup();
+    let silent = status.unreachable.iter().filter(|silent| status.tunnels.iter().all(|tunnel| tunnel.address != silent.address)).count();
+    (reached.len(), (reached.len() + silent).max(1))
+}
+
+/// The largest unit alone: `19 h`.
+fn coarse(seconds: u64) -> String {
+    match seconds {
+        172_800.. => format!("{} d", seconds / 86_400),
+        3600.. => format!("{} h", seconds / 3600),
+        60.. => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+/// How many tunnels there would be if each replica that answers had one per shard.
 fn wanted_tunnels(status: &Status) -> usize {
     let mut replicas: Vec<(&str, u8)> = status.tunnels.iter().map(|tunnel| (tunnel.replica.as_str(), tunnel.shards)).collect();
     replicas.sort_unstable();
     replicas.dedup();
-    replicas.iter().map(|(_, shards)| usize::from(*shards)).sum::<usize>().max(1)
+    replicas.iter().map(|(_, shards)| usize::from(*shards)).sum()
 }
 
 /// A page for a terminal; `now_ms` is the reader's clock.
@@ -151,7 +173,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Certificate, Reload, Tunnel};
+    use crate::status::{Certificate, Reload, Tunnel, Unreachable};
     use figspan_proto::control::Protocol;
 
     fn status() -> Status {
@@ -208,11 +230,17 @@ mod tests {
 
     #[test]
     fn the_line_counts_what_an_operator_looks_for() {
-        assert_eq!(line(&status()), "2/2 tunnels, 1/2 uplinks ready, 3 streams, certificate 19h");
+        assert_eq!(line(&status()), "1/1 replicas · 1 of 2 uplinks ready · 3 in flight · certificate 19 h");
+        let mut one_shard = status();
+        one_shard.tunnels.pop();
+        one_shard.uplinks.pop();
+        one_shard.unreachable.push(Unreachable { address: "192.0.2.2:7443".into(), error: "no answer".into() });
+        assert_eq!(line(&one_shard), "1/2 replicas (1/2 tunnels) · 1 uplinks ready · 3 in flight · certificate 19 h");
         let mut alone = status();
         alone.tunnels.clear();
+        alone.draining = true;
         alone.certificate.seconds_left = -61;
-        assert_eq!(line(&alone), "0/1 tunnels, 1/2 uplinks ready, 3 streams, certificate over for 1m");
+        assert_eq!(line(&alone), "draining · 0/1 replicas · 1 of 2 uplinks ready · 3 in flight · certificate over for 1 min");
     }
 
     #[test]

@@ -144,6 +144,13 @@ fn an_operators_files_win_over_what_join_learned_and_uplinks_add_up() {
     std::fs::write(dir.path().join("agent.toml.d/30.toml"), format!("hubs = [\"own:1\"]\n{}", uplink("a"))).unwrap();
     let errors = load(&file).unwrap_err();
     assert!(errors.len() == 1 && errors[0].to_string().contains("already declared in"), "{errors:?}");
+    // What `join --uplink` kept gives way.
+    std::fs::remove_file(dir.path().join("agent.toml.d/30.toml")).unwrap();
+    let joined = format!("[[uplink]]\nname = \"a\"\naddress = \"127.0.0.1:9\"\n{}", uplink("c"));
+    std::fs::write(state.join("agent.toml.d/10-join.toml"), joined).unwrap();
+    let uplinks = load(&file).unwrap().settings.uplinks;
+    let all: Vec<String> = uplinks.iter().map(|uplink| format!("{}={}", uplink.name, uplink.address)).collect();
+    assert_eq!(all, ["c=127.0.0.1:1", "a=127.0.0.1:1", "b=127.0.0.1:1"]);
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! A hub in a network of its own, and VMs on the same bridge: what a test of this tier stands on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bridge::Router;
+use super::{Bridge, Host, Load, Namespace, Shop, unique};
+use crate::process::{HubProcess, eventually};
+
+/// The hub's address on the bridge.
+pub(super) const HUB: &str = "10.97.0.1";
+/// Where the hub takes tunnels.
+pub const TUNNEL: u16 = 7443;
+
+/// The bed. VMs are made by it and must go before it.
+#[derive(Debug)]
+pub struct Bed {
+    /// The hub.
+    pub hub: HubProcess,
+    /// The hub's network, where clients are too.
+    pub outside: Namespace,
+    /// The network between.
+    pub bridge: Bridge,
+    name: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    /// Starts a hub with one listener and a route of everything to the uplink `monolith`; grants tell agents to dial `advertise`.
+    pub fn start_at(advertise: &str) -> Self {
+        let name = unique();
+        let (bridge, outside) = (Bridge::new(&name), Namespace::new(&format!("{name}-hub")));
+        bridge.plug(&outside, &format!("{HUB}/24"));
+        let folder = tempfile::Builder::new().prefix("figspan-").tempdir().expect("a folder for this test");
+        let config = format!(
+            "[tunnel]\naddress = \"{HUB}:{TUNNEL}\"\nadvertise = [\"{advertise}\"]\n\n\
+             [[listener]]\nname = \"web\"\naddress = \"{HUB}:0\"\nprotocol = \"HTTP\"\n\n\
+             [[http_route]]\nname = \"shop\"\n\n[[http_route.rules]]\nbackend_refs = [{{ uplink = \"monolith\" }}]\n"
+        );
+        let hub = outside.inside(|| HubProcess::start(folder.path(), &config));
+        Self { hub, outside, bridge, name, _folder: folder }
+    }
+
+    /// The same, where agents dial the hub's address.
+    pub fn start() -> Self {
+        Self::start_at(&format!("{HUB}:{TUNNEL}"))
+    }
+
+    /// A VM on the bridge, not booted; `number` is the last part of its address.
+    pub fn vm(&self, name: &str, number: u8) -> Host {
+        let host = Host::new(&format!("{}-{name}", self.name), name);
+        self.bridge.plug(&host.namespace, &format!("10.97.0.{number}/24"));
+        host
+    }
+
+    /// A VM behind a router with NAT, not booted.
+    pub fn vm_behind_nat(&self, name: &str, number: u8) -> (Host, Router) {
+        let host = Host::new(&format!("{}-{name}", self.name), name);
+        let router = self.bridge.plug_behind_nat(&host.namespace, &format!("10.97.0.{number}/24"));
+        (host, router)
+    }
+
+    /// Boots a VM, installs the agent's package, joins it with a grant for `monolith` and waits until the hub may use it.
+    pub fn serve(&self, host: &mut Host, shop: &Shop) {
+        host.boot();
+        install(host);
+        host.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(shop));
+        let line = self.grant(host.name());
+        host.run(&line.replace("sudo ", ""));
+        self.serves();
+    }
+
+    /// The line that the operator of the hub pastes on a VM.
+    pub fn grant(&self, name: &str) -> String {
+        let output = self.hub.ctl(&["grant", "create", name, "--uplinks", "monolith"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line =
+            text.lines().find(|line| line.contains("figspan-agent join")).unwrap_or_else(|| panic!("{}", crate::process::text(&output)));
+        line.to_owned()
+    }
+
+    /// Waits until the hub may use the uplink.
+    pub fn serves(&self) {
+        self.hub.accepts("monolith", 1);
+    }
+
+    /// Waits until the hub knows that it may not.
+    pub fn serves_no_more(&self, deadline: Duration) {
+        eventually("the hub knows that monolith is away", deadline, || {
+            let all = self.hub.json(&["get", "uplinks"]);
+            let found = all.as_array().into_iter().flatten().find(|found| found["name"] == "monolith").cloned().unwrap_or_default();
+            found["endpoints"].as_array().is_none_or(|list| list.iter().all(|endpoint| endpoint["accepts"] == false))
+        });
+    }
+
+    /// Where clients go.
+    pub fn web(&self) -> SocketAddr {
+        self.hub.listener(0)
+    }
+
+    /// Starts load from outside.
+    pub fn load(&self, rate: u64) -> Load {
+        Load::start(&self.outside, self.web(), rate)
+    }
+}
+
+/// An uplink `monolith` that leads to the workload.
+pub fn uplink(shop: &Shop) -> String {
+    format!(
+        "[[uplink]]\nname = \"monolith\"\naddress = \"{}\"\nhealth = {{ type = \"http\", path = \"/healthz\", interval = \"1s\", rise = 1 }}\n",
+        shop.address()
+    )
+}
+
+/// Copies the agent's package onto a VM and installs it; what apt said.
+pub fn install(host: &Host) -> String {
+    host.copy(&package("figspan-agent"), "/root/figspan-agent.deb");
+    host.run("apt-get install -y --no-install-recommends /root/figspan-agent.deb 2>&1")
+}
+
+/// A package that was built: in the folder that `FIGSPAN_PACKAGES` names, else in `target/debian`.
+pub fn package(name: &str) -> PathBuf {
+    let folder = std::env::var_os("FIGSPAN_PACKAGES").unwrap_or_else(|| "target/debian".into());
+    let folder = crate::architecture::root().join(folder);
+    let packages = crate::architecture::files(&folder, ".deb");
+    let found = packages.iter().find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}_"))));
+    found.unwrap_or_else(|| panic!("no package {name} in {}: run packaging/build-deb", folder.display())).clone()
+}

@@ -1,0 +1,43 @@
+//! The workload on a VM: it writes every request into a ledger before it answers, and echoes its body.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Namespace;
+use crate::web::{Workload, ok};
+
+/// A workload with a ledger, listening on the loopback of its VM.
+#[derive(Debug)]
+pub struct Shop {
+    workload: Workload,
+    ledger: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Shop {
+    /// Starts one in a VM's network.
+    pub fn open(namespace: &Namespace) -> Self {
+        let ledger: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let rows = Arc::clone(&ledger);
+        let workload = namespace.inside(|| {
+            Workload::http(move |request| {
+                if request.target() == "/healthz" {
+                    return ok("up");
+                }
+                *rows.lock().unwrap_or_else(PoisonError::into_inner).entry(request.target().to_owned()).or_default() += 1;
+                ok(&format!("{} {}", request.target(), request.text()))
+            })
+        });
+        Self { workload, ledger }
+    }
+
+    /// Where it listens, on the VM.
+    pub fn address(&self) -> SocketAddr {
+        self.workload.address
+    }
+
+    /// How often it saw that target.
+    pub fn count(&self, target: &str) -> usize {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).get(target).copied().unwrap_or(0)
+    }
+}
