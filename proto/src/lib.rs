@@ -8,6 +8,7 @@ pub mod admin;
 pub mod control;
 pub mod join;
 pub mod name;
+pub mod permit;
 pub mod preamble;
 pub mod reset;
 pub mod weight;

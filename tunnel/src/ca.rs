@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use figspan_proto::join::{MAX_CSR, Pin};
 use figspan_proto::name::{SpiffeId, TrustDomain};
+use figspan_proto::permit::Permit;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType,
     SerialNumber, SubjectPublicKeyInfo,
@@ -117,6 +118,29 @@ impl Ca {
     /// Returns the chain in DER: leaf, then this CA's certificate, so that a joining agent can check the pin. An id of another
     /// trust domain is an error.
     pub fn issue(&self, id: &SpiffeId, csr: &[u8], now: SystemTime, lifetime: Duration) -> Result<Vec<Vec<u8>>, CaError> {
+        self.sign(id, None, csr, now, lifetime)
+    }
+
+    /// The same for an agent, with what its grant allows written in, so that all hubs of this CA can read it there.
+    pub fn issue_permitted(
+        &self,
+        id: &SpiffeId,
+        permit: &Permit,
+        csr: &[u8],
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Vec<Vec<u8>>, CaError> {
+        self.sign(id, Some(permit), csr, now, lifetime)
+    }
+
+    fn sign(
+        &self,
+        id: &SpiffeId,
+        permit: Option<&Permit>,
+        csr: &[u8],
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Vec<Vec<u8>>, CaError> {
         if id.trust_domain != self.trust_domain {
             return Err(CaError::Ca(format!("{id} is outside its trust domain {}", self.trust_domain)));
         }
@@ -133,6 +157,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        params.custom_extensions = permit.map(crate::identity::permit::extension).into_iter().collect();
         set_validity(&mut params, now, lifetime)?;
         params.serial_number = Some(serial());
         let root = self.roots.to_der().swap_remove(0);
@@ -145,6 +170,12 @@ impl Ca {
         let leaf = params.signed_by(&public_key, &issuer).map_err(ca_error)?;
         Ok(vec![leaf.der().to_vec(), root])
     }
+}
+
+/// SHA-256 of the key that a request asks a certificate for, once it has proven possession of it: whether two requests are of one key.
+pub fn requested_key(csr: &[u8]) -> Result<Pin, CaError> {
+    let public = rcgen::PublicKeyData::subject_public_key_info(&public_key(csr)?);
+    Ok(crate::identity::pin(&public))
 }
 
 /// The request's public key, once the request has proven possession of its private key.

@@ -5,6 +5,7 @@
 //! touched by a change. Must never write a private key anywhere but into the text that [`KeyPair::to_pem`] returns.
 
 mod leaf;
+pub(crate) mod permit;
 mod roots;
 
 use std::fmt;
@@ -68,6 +69,9 @@ pub enum IdentityError {
     /// A leaf stands where a CA belongs.
     #[error("certificate is not a CA's; a trust bundle holds CA certificates only")]
     NotCa,
+    /// The certificate says something about its grant that no hub of ours says.
+    #[error("the certificate's permit cannot be read: {0}")]
+    Permit(String),
     /// The private key cannot be used.
     #[error("cannot use private key: {0}")]
     Key(String),
@@ -153,6 +157,11 @@ impl Identity {
             error => IdentityError::Key(error.to_string()),
         })?;
         Ok(Self { leaf, certified: Arc::new(certified) })
+    }
+
+    /// What the leaf says.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
     }
 
     /// Whom the leaf speaks for.

@@ -174,7 +174,12 @@ impl Core {
             return Err((Close::Leaving, "this replica ends".to_owned()));
         }
         let ends = stamp(tunnel.peer_not_after());
-        if self.revoked.get(&agent).is_some_and(|revocation| revocation.refuses(stamp(tunnel.peer_leaf().issued()))) {
+        let leaf = tunnel.peer_leaf();
+        let refuses = |revocation: &Revocation| match &leaf.permit {
+            Some(permit) => revocation.takes_back(permit),
+            None => revocation.refuses(stamp(leaf.issued())),
+        };
+        if self.revoked.get(&agent).is_some_and(refuses) {
             let why = format!("agent {agent} was revoked; join again with a new grant");
             self.note(Note::new("refused", &agent, &agent, why.clone()));
             return Err((Close::Revoked, why));
@@ -279,12 +284,17 @@ impl Core {
 
     /// An agent joined, or joined again.
     pub(crate) fn joined(&mut self, agent: &AgentName, allowed: Vec<NamePattern>, revocation: Option<Revocation>) {
+        self.learned(agent, allowed, revocation);
+        self.publish();
+    }
+
+    /// An agent joined another hub.
+    pub(crate) fn learned(&mut self, agent: &AgentName, allowed: Vec<NamePattern>, revocation: Option<Revocation>) {
         match revocation {
             Some(revocation) => drop(self.revoked.insert(agent.clone(), revocation)),
             None => drop(self.revoked.remove(agent)),
         }
         self.registry.joined(agent, allowed);
-        self.publish();
     }
 
     /// An identity was taken back: its tunnels are cut. How many they were.

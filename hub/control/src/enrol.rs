@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use figspan_proto::admin::{self, Problem};
@@ -13,7 +14,7 @@ use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
 use figspan_tunnel::Tunnel;
-use figspan_tunnel::ca::CaError;
+use figspan_tunnel::ca::{CaError, requested_key};
 use figspan_tunnel::exchange;
 use figspan_tunnel::hub::Joining;
 use figspan_tunnel::identity::Leaf;
@@ -52,6 +53,8 @@ const RENEWALS: (u32, u32) = (16, 1);
 #[derive(Debug)]
 pub(crate) struct Enrolment {
     ledger: Mutex<Ledger>,
+    /// Whether the ledger has learned what is not yet on the disk.
+    unsaved: AtomicBool,
     strangers: Arc<Semaphore>,
     from_one: Limiter<IpAddr>,
     from_all: Limiter<()>,
@@ -68,6 +71,7 @@ impl Enrolment {
         };
         Ok(Self {
             ledger: Mutex::new(ledger),
+            unsaved: AtomicBool::new(false),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             from_one: Limiter::new(FROM_ONE.0, FROM_ONE.1),
             from_all: Limiter::new(FROM_ALL.0, FROM_ALL.1),
@@ -79,6 +83,38 @@ impl Enrolment {
     pub(crate) fn known(&mut self) -> (&std::collections::BTreeMap<AgentName, Joined>, &std::collections::BTreeMap<AgentName, Revocation>) {
         let ledger = self.ledger.get_mut();
         (&ledger.agents, &ledger.revoked)
+    }
+
+    /// Takes the word of a verified certificate about the grant behind it, which another hub of this CA may have seen redeemed.
+    pub(crate) async fn learn(&self, context: &Context, leaf: &Leaf) {
+        let (Some(name), Some(permit)) = (leaf.id.agent(), &leaf.permit) else { return };
+        let mut ledger = self.ledger.lock().await;
+        if ledger.learn(name, permit, context.clock.stamp()).is_none() {
+            return;
+        }
+        self.unsaved.store(true, Ordering::Release);
+        let revocation = ledger.revoked.get(name).cloned();
+        drop(ledger);
+        let (agent, allowed) = (name.clone(), permit.uplinks.clone());
+        context.writer.tell(move |core| core.learned(&agent, allowed, revocation)).await;
+        tracing::info!(agent = %name, "agent {name} joined another hub of this CA; its certificate says what it may advertise");
+    }
+
+    /// Brings what was learned to the disk. What is lost in a crash is learned again.
+    pub(crate) async fn save_learned(&self, context: &Shared) {
+        if !self.unsaved.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        // Held meanwhile, so that no older state is written over a newer one.
+        let ledger = self.ledger.lock().await;
+        let saved = async {
+            context.store.save(REVOKED, ledger.revoked.clone()).await?;
+            context.store.save(AGENTS, ledger.agents.clone()).await
+        };
+        if let Err(error) = saved.await {
+            self.unsaved.store(true, Ordering::Release);
+            tracing::error!(%error, "what certificates say of agents of other hubs is not on the disk");
+        }
     }
 
     /// Serves a VM without a certificate: one question, one answer.
@@ -122,19 +158,25 @@ impl Enrolment {
         if self.from_one.check(&network(remote), 1).is_err() || self.from_all.check(&(), 1).is_err() {
             return Err(refused(context, RefusedReason::Busy, "too many attempts to join; try again in a few seconds".to_owned()));
         }
+        // Looked into whether the grant is known or not, so that time does not tell. What is wrong with it is said below.
+        let key = requested_key(csr).ok();
         let mut ledger = self.ledger.lock().await;
         let now = context.clock.stamp();
         let denied = |Denial(reason, message)| refused(context, reason, message);
-        let ticket = ledger.redeemable(grant, secret, wanted, now).map_err(|denial| {
+        let ticket = ledger.redeemable(grant, secret, wanted, key, now).map_err(|denial| {
             tracing::warn!(%remote, grant, reason = ?denial.0, "a VM was not let in: {}", denial.1);
             denied(denial)
         })?;
         clock_check(context, time_ms, join_skew(context))?;
         let id = SpiffeId { trust_domain: context.trust_domain.clone(), role: Role::Agent(ticket.name.clone()) };
-        let chain = context.trust.issue(&id, csr).map_err(|error| ca_refusal(context, &error))?;
-
         let mut next = ledger.clone();
         let lifted = next.redeem(&ticket, now);
+        let permit = next.renewable(&ticket.name).map_err(denied)?;
+        let chain = context.trust.issue(&id, &permit, csr).map_err(|error| ca_refusal(context, &error))?;
+        if ticket.again {
+            tracing::info!(%remote, agent = %ticket.name, grant, "an agent asks again for the answer to its join");
+            return Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: ticket.allowed });
+        }
         // In this order: after a crash between two of them the grant is used up, and nothing was given for it.
         let stored = async {
             context.store.save(GRANTS, next.grants.clone()).await?;
@@ -186,15 +228,15 @@ impl Enrolment {
             return Err(refused(context, RefusedReason::Busy, "too many renewals; try again in a few seconds".to_owned()));
         }
         let denied = |Denial(reason, message)| refused(context, reason, message);
-        let allowed = self.ledger.lock().await.renewable(&name).map_err(denied)?;
+        let permit = self.ledger.lock().await.renewable(&name).map_err(denied)?;
         clock_check(context, time_ms, join_skew(context) * RENEW_SKEW)?;
-        let chain = context.trust.issue(&id, csr).map_err(|error| ca_refusal(context, &error))?;
+        let chain = context.trust.issue(&id, &permit, csr).map_err(|error| ca_refusal(context, &error))?;
         if let Some(leaf) = chain.first().and_then(|leaf| Leaf::read(leaf).ok()) {
             let tunnel = tunnel.id();
             context.writer.tell(move |core| core.renewed(tunnel, &leaf)).await;
         }
         context.events.record(Note::new("renew", &name, &name, format!("agent {name} renewed its certificate")));
-        Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: allowed })
+        Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: permit.uplinks })
     }
 
     /// Makes a grant.

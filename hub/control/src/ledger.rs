@@ -1,7 +1,10 @@
 //! Who may become an agent, who did, and whose identity was taken back.
 //!
 //! Pure: time and randomness are arguments. Of a grant's secret only the SHA-256 is kept. A revocation is lifted by
-//! redeeming a grant that was made after it and names the agent; certificates from before stay refused all the same.
+//! redeeming a grant that was made after it and names the agent; certificates from before stay refused all the same. Whoever
+//! redeemed a grant and lost the answer may ask again with the same key for as long as the grant lives; that uses nothing up.
+
+mod known;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +12,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use figspan_proto::admin::{self, CreateGrant};
-use figspan_proto::join::{RefusedReason, Secret};
+use figspan_proto::join::{Pin, RefusedReason, Secret};
 use figspan_proto::name::{AgentName, NamePattern};
+use figspan_proto::permit::{MAX_PATTERNS, Permit};
 use figspan_tunnel::ca::MAX_LEAF_LIFETIME;
 use figspan_tunnel::digest::{same, sha256};
 use jiff::Timestamp;
@@ -27,8 +31,6 @@ const MAX_TTL: u64 = 30 * 24 * 3600;
 const SHOWN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most redemptions of one grant: an autoscaling group.
 const MAX_USES: u32 = 1000;
-/// Most patterns of one grant.
-const MAX_PATTERNS: usize = 64;
 
 /// One grant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +44,9 @@ pub(crate) struct Grant {
     pub(crate) expires: Timestamp,
     uses: u32,
     redeemed_by: Vec<AgentName>,
+    /// SHA-256 of the key of each of them.
+    #[serde(default)]
+    keys: Vec<String>,
     revoked: bool,
     who: String,
 }
@@ -52,7 +57,11 @@ pub(crate) struct Grant {
 pub(crate) struct Joined {
     pub(crate) allowed: Vec<NamePattern>,
     pub(crate) grant: String,
+    /// When the grant was redeemed.
     pub(crate) at: Timestamp,
+    /// When the grant was made.
+    #[serde(default)]
+    pub(crate) granted: Option<Timestamp>,
 }
 
 /// One identity taken back.
@@ -67,7 +76,7 @@ pub(crate) struct Revocation {
 }
 
 impl Revocation {
-    /// Whether a certificate of that moment is refused.
+    /// Whether a certificate of that moment is refused that says nothing of its grant.
     pub(crate) fn refuses(&self, issued: Timestamp) -> bool {
         // Certificates count whole seconds.
         self.lifted.is_none_or(|lifted| issued.as_second() < lifted.as_second())
@@ -88,6 +97,12 @@ pub(crate) struct Ticket {
     pub(crate) grant: String,
     pub(crate) name: AgentName,
     pub(crate) allowed: Vec<NamePattern>,
+    /// When the grant was made.
+    pub(crate) granted: Timestamp,
+    /// Of the key that asks, where the request can be read.
+    key: Option<Pin>,
+    /// It was redeemed with this key before, and the answer was lost.
+    pub(crate) again: bool,
 }
 
 /// Why nothing is given.
@@ -126,6 +141,7 @@ impl Ledger {
             expires: now.checked_add(Duration::from_secs(ask.ttl_seconds)).unwrap_or(Timestamp::MAX),
             uses: ask.uses,
             redeemed_by: Vec::new(),
+            keys: Vec::new(),
             revoked: false,
             who: who.to_owned(),
         };
@@ -135,8 +151,15 @@ impl Ledger {
     }
 
     /// Whether a grant may be redeemed now, by whom it says. Nothing is changed. An unknown grant and a wrong secret are told
-    /// apart neither by the answer nor by its time.
-    pub(crate) fn redeemable(&self, id: &str, secret: &Secret, wanted: Option<&str>, now: Timestamp) -> Result<Ticket, Denial> {
+    /// apart neither by the answer nor by its time. `key` is that of the request, which may be one whose answer was lost.
+    pub(crate) fn redeemable(
+        &self,
+        id: &str,
+        secret: &Secret,
+        wanted: Option<&str>,
+        key: Option<Pin>,
+        now: Timestamp,
+    ) -> Result<Ticket, Denial> {
         let known = self.grants.get(id);
         let nothing = "-".repeat(43);
         let expected = known.map_or(nothing.as_str(), |grant| &grant.hash);
@@ -151,13 +174,14 @@ impl Ledger {
         if now >= grant.expires {
             return Err(Denial(RefusedReason::Expired, format!("the grant ended at {}; {again}", text(grant.expires))));
         }
-        if grant.redeemed_by.len() >= grant.uses as usize {
+        let before = key.and_then(|key| grant.redeemed_with(key)).filter(|name| self.agents.get(*name).is_some_and(|now| now.grant == id));
+        if before.is_none() && grant.redeemed_by.len() >= grant.uses as usize {
             return Err(Denial(
                 RefusedReason::Used,
                 format!("the grant was redeemed {} of {} times; {again}", grant.redeemed_by.len(), grant.uses),
             ));
         }
-        let name = match &grant.agent {
+        let name = match before.or(grant.agent.as_ref()) {
             Some(name) => name.clone(),
             None => self.free_name(wanted)?,
         };
@@ -166,7 +190,8 @@ impl Ledger {
             let at = text(revocation.at);
             return Err(Denial(RefusedReason::Revoked, format!("agent {name} was revoked at {at}, after the grant was made; {again}")));
         }
-        Ok(Ticket { grant: id.to_owned(), name, allowed: grant.uplinks.clone() })
+        let (allowed, granted, again) = (grant.uplinks.clone(), grant.created, before.is_some());
+        Ok(Ticket { grant: id.to_owned(), name, allowed, granted, key, again })
     }
 
     /// An open grant gives a name that nobody has or had: whoever holds one can never take another's place with it.
@@ -184,10 +209,17 @@ impl Ledger {
 
     /// Enters a redemption that `redeemable` allowed. `true` when a revocation was lifted by it.
     pub(crate) fn redeem(&mut self, ticket: &Ticket, now: Timestamp) -> bool {
-        if let Some(grant) = self.grants.get_mut(&ticket.grant) {
-            grant.redeemed_by.push(ticket.name.clone());
+        if ticket.again {
+            return false;
         }
-        self.agents.insert(ticket.name.clone(), Joined { allowed: ticket.allowed.clone(), grant: ticket.grant.clone(), at: now });
+        if let Some(grant) = self.grants.get_mut(&ticket.grant) {
+            // Both lists are as long as each other from the first redemption on that noted keys.
+            grant.keys.resize(grant.redeemed_by.len(), String::new());
+            grant.redeemed_by.push(ticket.name.clone());
+            grant.keys.push(ticket.key.map(|key| key.to_string()).unwrap_or_default());
+        }
+        let (allowed, grant, granted) = (ticket.allowed.clone(), ticket.grant.clone(), Some(ticket.granted));
+        self.agents.insert(ticket.name.clone(), Joined { allowed, grant, at: now, granted });
         // Once all certificates from before have ended, the entry has done its work.
         self.revoked.retain(|_, revocation| revocation.lifted.is_none_or(|lifted| older(now, lifted) < 2 * MAX_LEAF_LIFETIME));
         match self.revoked.get_mut(&ticket.name) {
@@ -210,13 +242,13 @@ impl Ledger {
         self.revoked.insert(name.clone(), revocation);
     }
 
-    /// Names that an agent may advertise, if it may be an agent at all.
-    pub(crate) fn renewable(&self, name: &AgentName) -> Result<Vec<NamePattern>, Denial> {
+    /// What an agent may, if it may be an agent at all.
+    pub(crate) fn renewable(&self, name: &AgentName) -> Result<Permit, Denial> {
         if self.revoked.get(name).is_some_and(|revocation| revocation.lifted.is_none()) {
             return Err(Denial(RefusedReason::Revoked, format!("agent {name} was revoked; join again with a new grant")));
         }
         let unknown = || Denial(RefusedReason::UnknownGrant, format!("this hub knows no grant of agent {name}; join again with a new one"));
-        self.agents.get(name).map(|joined| joined.allowed.clone()).ok_or_else(unknown)
+        self.agents.get(name).map(Joined::permit).ok_or_else(unknown)
     }
 
     /// All grants, newest first.
@@ -236,6 +268,12 @@ impl Grant {
             () if now >= self.expires => "expired",
             () => "open",
         }
+    }
+
+    /// Who redeemed it with that key.
+    fn redeemed_with(&self, key: Pin) -> Option<&AgentName> {
+        let key = key.to_string();
+        self.keys.iter().position(|known| *known == key).and_then(|index| self.redeemed_by.get(index))
     }
 
     fn view(&self, id: &str, now: Timestamp) -> admin::Grant {

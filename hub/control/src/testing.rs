@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::limiter::Pace;
-use crate::{Clock, Control, ControlConfig};
+use crate::{CaFiles, Clock, Control, ControlConfig};
 
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
@@ -77,7 +77,17 @@ impl Hub {
     }
 
     pub(crate) fn start_with(dir: &Path, pace: Pace, ahead: &Ahead) -> Self {
-        let (config, reader) = config(dir, ahead);
+        Self::run(config(dir, ahead), pace)
+    }
+
+    /// One of several hubs of a CA.
+    pub(crate) fn of_ca(dir: &Path, ca: &CaFiles) -> Self {
+        let (mut config, reader) = config(dir, &Ahead::default());
+        config.ca = Some(ca.clone());
+        Self::run((config, reader), Pace::default())
+    }
+
+    fn run((config, reader): (ControlConfig, Reader), pace: Pace) -> Self {
         let (book, board) = (Arc::clone(&config.book), Arc::clone(&config.board));
         let control = Control::start_with(config, pace).unwrap();
         let socket = bind_shards(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);

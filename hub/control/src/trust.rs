@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use figspan_proto::admin::CaRoot;
 use figspan_proto::join::Pin;
 use figspan_proto::name::{ReplicaId, Role, SpiffeId, TrustDomain};
+use figspan_proto::permit::Permit;
 use figspan_tunnel::ca::{Ca, CaError};
 use figspan_tunnel::identity::{Credentials, Identity, IdentityError, KeyPair};
 use jiff::Timestamp;
@@ -146,10 +147,10 @@ impl Trust {
         now > last && self.cas().longest.is_none_or(|longest| now > longest)
     }
 
-    /// Signs a leaf for an identity; the public key is all that the request is used for.
-    pub(crate) fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
+    /// Signs a leaf for an agent, with its permit; the public key is all that the request is used for.
+    pub(crate) fn issue(&self, id: &SpiffeId, permit: &Permit, csr: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
         let ca = Arc::clone(&self.cas().current);
-        ca.issue(id, csr, self.clock.now(), self.lifetime)
+        ca.issue_permitted(id, permit, csr, self.clock.now(), self.lifetime)
     }
 
     /// Whether a second root could be added.

@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::join::Pin;
-use figspan_proto::name::SpiffeId;
+use figspan_proto::name::{Role, SpiffeId};
+use figspan_proto::permit::Permit;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{IdentityError, Roots};
+use super::{IdentityError, Roots, permit};
 
 /// What a leaf certificate says about its holder. Whether to believe it is decided by the chain, not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Leaf {
     pub not_before: SystemTime,
     /// When it ends to be valid.
     pub not_after: SystemTime,
+    /// What the grant behind it allows, as far as the hub that signed it wrote that down. Agents' only.
+    pub permit: Option<Permit>,
     /// The name of the CA that signed it, in DER.
     issuer: Vec<u8>,
 }
@@ -33,14 +36,18 @@ impl Leaf {
         }
         let names = certificate.subject_alternative_name().map_err(|error| IdentityError::Certificate(error.to_string()))?;
         let names = names.map_or(&[][..], |names| &names.value.general_names[..]);
-        let id = match names {
+        let id: SpiffeId = match names {
             [GeneralName::URI(uri)] => uri.parse()?,
             [_] => return Err(IdentityError::NotUri),
             names => return Err(IdentityError::Names(names.len())),
         };
+        let permit = permit::read(&certificate)?;
+        if permit.is_some() && matches!(id.role, Role::Hub(_)) {
+            return Err(IdentityError::Permit("hubs have none".to_owned()));
+        }
         let validity = certificate.validity();
         let (not_before, not_after) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
-        Ok(Self { id, not_before, not_after, issuer: certificate.issuer().as_raw().to_vec() })
+        Ok(Self { id, not_before, not_after, permit, issuer: certificate.issuer().as_raw().to_vec() })
     }
 
     /// When a figspan CA signed it.

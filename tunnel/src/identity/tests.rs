@@ -1,5 +1,6 @@
 use super::*;
 use crate::ca::{Ca, LEAF_LIFETIME};
+use figspan_proto::permit::Permit;
 use proptest::prelude::*;
 use rcgen::{CertificateParams, SanType};
 
@@ -50,6 +51,24 @@ fn zero_or_two_names_are_refused_and_so_are_other_kinds_of_names() {
 }
 
 #[test]
+fn permits_that_are_doubled_or_spelled_otherwise_are_refused() {
+    let permit = || permit::extension(&Permit { granted: 1, joined: 2, uplinks: vec!["shop".parse().unwrap()] });
+    let leaf = |extensions: Vec<rcgen::CustomExtension>| {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![uri("spiffe://figspan.local/agent/vm-1")];
+        params.custom_extensions = extensions;
+        Leaf::read(params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der())
+    };
+    assert!(leaf(vec![permit()]).unwrap().permit.is_some());
+    assert!(matches!(leaf(vec![permit(), permit()]), Err(IdentityError::Permit(_) | IdentityError::Certificate(_))));
+    let oid: Vec<u64> = permit().oid_components().collect();
+    for bad in ["\x0c\x07", "\x0c\x0a1 01 2 shop", "\x0c\x0c1 1 2 shop,,", "1 1 2 shop"] {
+        let extension = rcgen::CustomExtension::from_oid_content(&oid, bad.as_bytes().to_vec());
+        assert!(matches!(leaf(vec![extension]), Err(IdentityError::Permit(_))), "{bad:?}");
+    }
+}
+
+#[test]
 fn a_ca_is_no_leaf_and_a_leaf_is_no_root() {
     let (ca, key) = (ca(), KeyPair::generate().unwrap());
     assert!(matches!(Leaf::read(&ca.roots().to_der()[0]), Err(IdentityError::IsCa)));
@@ -81,11 +100,13 @@ proptest! {
     }
 
     #[test]
-    fn an_altered_leaf_never_makes_the_reader_panic(at in 0usize..600, to: u8) {
+    fn an_altered_leaf_never_makes_the_reader_panic(at in 0usize..700, to: u8) {
         static LEAF: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
         let mut der = LEAF.get_or_init(|| {
             let id = "spiffe://figspan.local/agent/vm-1".parse().unwrap();
-            ca().issue(&id, &KeyPair::generate().unwrap().csr().unwrap(), SystemTime::now(), LEAF_LIFETIME).unwrap().swap_remove(0)
+            let permit = "1 1 2 shop,orders-*".parse().unwrap();
+            let csr = KeyPair::generate().unwrap().csr().unwrap();
+            ca().issue_permitted(&id, &permit, &csr, SystemTime::now(), LEAF_LIFETIME).unwrap().swap_remove(0)
         }).clone();
         let at = at % der.len();
         der[at] = to;

@@ -34,6 +34,8 @@ const INTAKE: usize = 256;
 const JOBS: usize = 1024;
 /// How often the CA is looked after, at the least; more often where certificates live for minutes.
 const KEEP_UP: Duration = Duration::from_secs(30);
+/// How long what certificates say may wait for the disk: ten thousand agents that come to a new hub are a few writes.
+const SAVE_LEARNED: Duration = Duration::from_secs(1);
 /// Looks in the life of a certificate. It is renewed at two thirds, and one look may be missed.
 const LOOKS: u32 = 20;
 
@@ -97,6 +99,7 @@ impl Control {
         service.spawn(audit.run(lines, service.clone()));
         context.work.spawn(take_in(Arc::clone(&context), Arc::clone(&enrolment), established));
         context.work.spawn(keep_up(Arc::clone(&context)));
+        context.work.spawn(save_learned(Arc::clone(&context), Arc::clone(&enrolment)));
         Ok(Self(Arc::new(Inner { context, enrolment, operators: Arc::new(Operators::default()), intake, reset_key, service })))
     }
 }
@@ -113,11 +116,26 @@ async fn take_in(context: Arc<Context>, enrolment: Arc<Enrolment>, mut establish
         match connection {
             Established::Tunnel(tunnel) => {
                 let asking = (Arc::clone(&shared), tunnel.clone());
-                // Ends with the tunnel.
-                context.work.spawn(async move { enrolment.serve(&asking.0, &asking.1).await });
-                context.work.spawn(discovery::serve(shared, shard, tunnel));
+                context.work.spawn(async move {
+                    enrolment.learn(&shared, tunnel.peer_leaf()).await;
+                    // Ends with the tunnel.
+                    shared.work.spawn(async move { enrolment.serve(&asking.0, &asking.1).await });
+                    discovery::serve(Arc::clone(&shared), shard, tunnel).await;
+                });
             }
             Established::Joining(joining) => context.work.spawn(async move { enrolment.welcome(&shared, joining).await }),
+        }
+    }
+}
+
+/// Brings what certificates say to the disk, for many agents at once.
+async fn save_learned(context: Arc<Context>, enrolment: Arc<Enrolment>) {
+    let mut every = tokio::time::interval(SAVE_LEARNED);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => enrolment.save_learned(&context).await,
+            () = context.work.stopping() => return enrolment.save_learned(&context).await,
         }
     }
 }

@@ -1,3 +1,5 @@
+mod replicas;
+
 use figspan_proto::admin::Revoke;
 use figspan_proto::join::Token;
 use figspan_tunnel::{KeyPair, agent, exchange};
