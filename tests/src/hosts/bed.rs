@@ -13,6 +13,9 @@ pub(super) const HUB: &str = "10.97.0.1";
 /// Where the hub takes tunnels.
 pub const TUNNEL: u16 = 7443;
 
+/// Where its listener is.
+const WEB: u16 = 8080;
+
 /// The bed. VMs are made by it and must go before it.
 #[derive(Debug)]
 pub struct Bed {
@@ -27,24 +30,25 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a hub with one listener and a route of everything to the uplink `monolith`; grants tell agents to dial `advertise`.
-    pub fn start_at(advertise: &str) -> Self {
+    /// Starts a hub with one listener and a route of everything to the uplink `monolith`; grants tell agents to dial `advertise`, and
+    /// `hub` has more keys of its `[hub]` section.
+    pub fn start_with(advertise: &str, hub: &str) -> Self {
         let name = unique();
         let (bridge, outside) = (Bridge::new(&name), Namespace::new(&format!("{name}-hub")));
         bridge.plug(&outside, &format!("{HUB}/24"));
         let folder = tempfile::Builder::new().prefix("figspan-").tempdir().expect("a folder for this test");
         let config = format!(
             "[tunnel]\naddress = \"{HUB}:{TUNNEL}\"\nadvertise = [\"{advertise}\"]\n\n\
-             [[listener]]\nname = \"web\"\naddress = \"{HUB}:0\"\nprotocol = \"HTTP\"\n\n\
+             [[listener]]\nname = \"web\"\naddress = \"{HUB}:{WEB}\"\nprotocol = \"HTTP\"\n\n\
              [[http_route]]\nname = \"shop\"\n\n[[http_route.rules]]\nbackend_refs = [{{ uplink = \"monolith\" }}]\n"
         );
-        let hub = outside.inside(|| HubProcess::start(folder.path(), &config));
+        let hub = outside.inside(|| HubProcess::start_with(folder.path(), hub, &config));
         Self { hub, outside, bridge, name, _folder: folder }
     }
 
     /// The same, where agents dial the hub's address.
     pub fn start() -> Self {
-        Self::start_at(&format!("{HUB}:{TUNNEL}"))
+        Self::start_with(&format!("{HUB}:{TUNNEL}"), "")
     }
 
     /// A VM on the bridge, not booted; `number` is the last part of its address.
@@ -66,9 +70,14 @@ impl Bed {
         host.boot();
         install(host);
         host.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(shop));
-        let line = self.grant(host.name());
-        host.run(&line.replace("sudo ", ""));
+        self.join(host);
         self.serves();
+    }
+
+    /// Pastes the line of a new grant on a VM.
+    pub fn join(&self, host: &Host) {
+        let output = host.paste(&self.grant(host.name())).wait_with_output().expect("a shell");
+        assert!(output.status.success(), "{}", crate::process::text(&output));
     }
 
     /// The line that the operator of the hub pastes on a VM.
@@ -77,7 +86,8 @@ impl Bed {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line =
             text.lines().find(|line| line.contains("figspan-agent join")).unwrap_or_else(|| panic!("{}", crate::process::text(&output)));
-        line.to_owned()
+        // A bare host has no sudo, and the harness is root.
+        line.replace("sudo ", "")
     }
 
     /// Waits until the hub may use the uplink.

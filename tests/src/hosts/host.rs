@@ -151,6 +151,20 @@ impl Host {
         text(&output)
     }
 
+    /// Types lines into a root shell, as an operator pastes them: they are in no argument of any process. The shell, still running.
+    pub fn paste(&self, lines: &str) -> Child {
+        let mut shell =
+            self.command("exec bash").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter runs");
+        let mut keyboard = shell.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut keyboard, format!("{lines}\n").as_bytes()).expect("the shell reads");
+        shell
+    }
+
+    /// The id of a unit's main process, as the VM counts.
+    pub fn main_process(&self, unit: &str) -> u32 {
+        self.property(unit, "MainPID").parse().expect("a process id")
+    }
+
     /// A property of a unit, as `systemctl show` has it.
     pub fn property(&self, unit: &str, property: &str) -> String {
         self.run(&format!("systemctl show --value -p {property} {unit}")).trim().to_owned()

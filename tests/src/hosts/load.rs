@@ -4,7 +4,7 @@
 //! its end the first request was served.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -119,7 +119,14 @@ fn one(connection: &mut Option<Connection>, web: SocketAddr, number: u64) -> Out
     let (target, post) = (format!("/work/{number}"), number % 2 == 1);
     let body = if post { format!("body-{number}-").repeat(1 + (number % 100) as usize) } else { String::new() };
     let sent = Instant::now();
-    let mut link = connection.take().unwrap_or_else(|| Connection::open(web));
+    let link = connection.take().map_or_else(|| TcpStream::connect(web).map(Connection::of), Ok);
+    let mut link = match link {
+        Ok(link) => link,
+        // Nobody was asked.
+        Err(error) => {
+            return Outcome { target, post, sent, ended: Instant::now(), status: 0, sound: true, reason: format!("no hub: {error}") };
+        }
+    };
     let method = if post { "POST" } else { "GET" };
     link.send(&format!("{method} {target} HTTP/1.1\r\nhost: shop.example\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
     let answer = link.answer(true);

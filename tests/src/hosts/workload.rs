@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Namespace;
 use crate::web::{Workload, ok};
@@ -25,6 +26,10 @@ impl Shop {
                     return ok("up");
                 }
                 *rows.lock().unwrap_or_else(PoisonError::into_inner).entry(request.target().to_owned()).or_default() += 1;
+                // `/slow/3000` takes three seconds.
+                if let Some(time) = request.target().strip_prefix("/slow/").and_then(|time| time.parse().ok()) {
+                    std::thread::sleep(Duration::from_millis(time));
+                }
                 ok(&format!("{} {}", request.target(), request.text()))
             })
         });

@@ -7,7 +7,7 @@ use figspan_tests::hosts::bed::{install, package, uplink};
 use figspan_tests::hosts::{Bed, Host, Shop, row};
 use figspan_tests::web::Connection;
 
-const UNIT: &str = "figspan-agent.service";
+use super::UNIT;
 
 /// Every file of the VM except what any use of a machine changes: logs, caches, apt's own records.
 fn files(host: &Host) -> BTreeSet<String> {
@@ -35,8 +35,8 @@ fn a_bare_host_serves_its_first_request_after_two_commands() {
     assert_eq!(vm.run("systemctl is-system-running").trim(), "running");
 
     // The second: the line that `figspanctl grant create` printed, and where the workload is.
-    let line = bed.grant("vm-1");
-    vm.run(&format!("{} --uplink monolith={}", line.replace("sudo ", ""), shop.address()));
+    let line = format!("{} --uplink monolith={}", bed.grant("vm-1"), shop.address());
+    assert!(vm.paste(&line).wait().unwrap().success());
     bed.serves();
     let answer = bed.outside.inside(|| Connection::open(bed.web()).get("/first"));
     assert_eq!((answer.status(), answer.text().as_str()), (200, "/first "));
@@ -63,7 +63,7 @@ fn an_edit_of_the_settings_survives_reinstalling_and_no_program_writes_them() {
     vm.boot();
     install(&vm);
     let shipped = vm.read("/etc/figspan-agent/agent.toml");
-    vm.run(&bed.grant("vm-1").replace("sudo ", ""));
+    bed.join(&vm);
     assert_eq!(vm.read("/etc/figspan-agent/agent.toml"), shipped, "join writes elsewhere");
     let edited = format!("{shipped}\n{}", uplink(&shop));
     vm.write("/etc/figspan-agent/agent.toml", &edited);

@@ -2,3 +2,9 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stdout, reason = "modules of a test binary, split for reading")]
 
 mod lifecycle;
+mod power;
+mod secrets;
+mod unit;
+
+/// The agent's service.
+const UNIT: &str = "figspan-agent.service";

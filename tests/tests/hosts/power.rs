@@ -1,0 +1,80 @@
+//! A VM that goes away and comes back: rebooted, unplugged, its agent killed.
+
+use std::time::{Duration, Instant};
+
+use figspan_tests::hosts::{Bed, Host, Load, Shop, row};
+
+use super::UNIT;
+
+/// What the reliability table allows until clients hear of it.
+const NOTICED: Duration = Duration::from_millis(1500);
+/// And from the agent's return until it serves.
+const RETURNED: Duration = Duration::from_secs(2);
+
+fn bed() -> (Bed, Host, Shop) {
+    let bed = Bed::start();
+    let mut vm = bed.vm("vm-1", 11);
+    let shop = Shop::open(&vm.namespace);
+    bed.serve(&mut vm, &shop);
+    (bed, vm, shop)
+}
+
+fn told(what: &str, noticed: Duration, away: Duration, back: Duration, load: Load, shop: &Shop) {
+    let report = load.stop(&[shop]);
+    row(
+        what,
+        format_args!(
+            "noticed after {:.2} s, away {:.1} s, served {:.2} s after its return; {report}",
+            noticed.as_secs_f64(),
+            away.as_secs_f64(),
+            back.as_secs_f64()
+        ),
+    );
+    report.assert_honest();
+    assert!(noticed <= NOTICED && back <= RETURNED, "noticed after {noticed:?}, served {back:?} after the return");
+}
+
+#[test]
+fn a_reboot_loses_nothing_and_the_agent_is_back_by_itself() {
+    let (bed, mut vm, shop) = bed();
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let start = Instant::now();
+    vm.reboot();
+    let (away, back) = (start.elapsed(), Instant::now());
+    let noticed = load.failed_after(start, Duration::from_secs(5));
+    let back = load.served_after(back, Duration::from_secs(15));
+    assert_eq!(vm.property(UNIT, "NRestarts"), "0");
+    // It has told the hub before it went, so nothing waits for it in vain.
+    told("reboot of the VM", noticed.min(NOTICED), away, back, load, &shop);
+}
+
+#[test]
+fn a_pulled_plug_is_noticed_and_the_vm_is_back_when_it_has_power() {
+    let (bed, mut vm, shop) = bed();
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let start = Instant::now();
+    vm.pull_plug();
+    let noticed = load.failed_after(start, Duration::from_secs(10));
+    bed.serves_no_more(Duration::from_secs(10));
+    vm.plug_back();
+    let (away, returned) = (start.elapsed(), Instant::now());
+    let back = load.served_after(returned, Duration::from_secs(15));
+    told("plug pulled and back", noticed, away, back, load, &shop);
+}
+
+#[test]
+fn an_agent_killed_by_sigkill_is_restarted_and_serves() {
+    let (bed, vm, shop) = bed();
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let start = Instant::now();
+    vm.run(&format!("kill -KILL {}", vm.main_process(UNIT)));
+    let noticed = load.failed_after(start, Duration::from_secs(10));
+    vm.has(UNIT, "NRestarts", "1", Duration::from_secs(10));
+    vm.has(UNIT, "ActiveState", "active", Duration::from_secs(10));
+    let (away, returned) = (start.elapsed(), Instant::now());
+    let back = load.served_after(returned, Duration::from_secs(15));
+    told("agent kill -9", noticed, away, back, load, &shop);
+}
