@@ -5,6 +5,8 @@
 //! publishes and data reads, with the long-lived *state* (counters, cursors) that every snapshot points to and that outlives
 //! each of them. No I/O but reading settings files; no tasks; no clock.
 
+pub mod health;
+pub mod moment;
 pub mod routing;
 pub mod settings;
 pub mod snapshot;

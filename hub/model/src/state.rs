@@ -13,6 +13,8 @@ use crossbeam_utils::CachePadded;
 
 pub use share::{MARK_EVERY, ShareState};
 
+use crate::health::{BackendHealth, EndpointHealth};
+
 /// Index of a shard, 0-based.
 pub type Shard = usize;
 
@@ -61,6 +63,8 @@ pub struct EndpointState {
     /// Set by control *before* a snapshot without this endpoint is published, so that a retry that still holds an older
     /// snapshot does not bring it new work.
     pub draining: AtomicBool,
+    /// Breaker, ejection and checks.
+    pub health: EndpointHealth,
 }
 
 impl EndpointState {
@@ -71,6 +75,7 @@ impl EndpointState {
             picked: PerShard::new(shards),
             failed: PerShard::new(shards),
             draining: AtomicBool::new(false),
+            health: EndpointHealth::new(shards),
         }
     }
 }
@@ -84,11 +89,14 @@ pub struct RuleState {
 
 /// The long-lived state of an uplink or service as a backend, over all rules and endpoints.
 #[derive(Debug)]
-pub struct BackendState {}
+pub struct BackendState {
+    /// Its breaker.
+    pub health: BackendHealth,
+}
 
 impl BackendState {
-    fn new(_shards: usize) -> Self {
-        Self {}
+    fn new(shards: usize) -> Self {
+        Self { health: BackendHealth::new(shards) }
     }
 }
 

@@ -5,10 +5,15 @@
 //! that a rule without them costs nothing. Their state is never here: it is keyed by identity and outlives every reload
 //! (`crate::state`).
 
+use crate::health::Guard;
+
 /// What one rule asks for. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RulePolicy {}
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct BackendPolicy {}
+pub struct BackendPolicy {
+    /// Circuit breaker, outlier ejection and checks: what stands between a choice and an endpoint.
+    pub guard: Option<Guard>,
+}

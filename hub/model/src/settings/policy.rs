@@ -15,5 +15,5 @@ pub(super) fn rule(_section: &Section<'_>) -> Option<Arc<RulePolicy>> {
 
 /// The policy of a backend. `target` is `None` where the section names none that exists.
 pub(super) fn backend(_section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
-    BackendPolicy {}
+    BackendPolicy::default()
 }
