@@ -6,7 +6,7 @@
 //!
 //! - [`head`], [`framing`], [`chunked`]: where a message begins and ends (RFC 9112, sections 2 to 7 and 11)
 //! - [`host`], [`path`], [`target`]: one authority and one canonical path, used for match and forward alike
-//! - [`fields`], [`forwarded`]: what a field section may carry across a hop, and who the client is
+//! - [`marks`], [`fields`], [`forwarded`]: what a field section may carry across a hop, and who the client is
 //! - [`request`]: all of it for one request; [`stream`]: all of it for a connection's bytes
 //! - [`reject`]: the one table of refusals
 
@@ -16,6 +16,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod host;
+pub mod marks;
 pub mod path;
 pub mod reject;
 pub mod request;
@@ -25,5 +26,6 @@ pub mod target;
 
 pub use framing::Framing;
 pub use head::HeadLimits;
+pub use marks::Marks;
 pub use reject::Reject;
 pub use stream::{fuzz_request, fuzz_response};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderValue;
 use proxy::ProxyHeader;
 
 /// A client's connection, as the workload shall hear of it.
@@ -15,6 +16,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// The client's own address: the peer, or what a trusted proxy said (PROXY protocol or forwarded headers).
     pub address: SocketAddr,
+    /// The client's address as a header value, written once for all its requests.
+    pub shown: HeaderValue,
     /// The address that it called.
     pub local: SocketAddr,
     /// `http` or `https`.
@@ -37,7 +40,14 @@ impl Client {
             Some(ProxyHeader::Local) | None => (canonical(peer), local),
         };
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        Self { peer: canonical(peer), address, local: canonical(local), scheme: "http", server_name: None, listener, connection }
+        let shown = shown(address);
+        Self { peer: canonical(peer), address, shown, local: canonical(local), scheme: "http", server_name: None, listener, connection }
+    }
+
+    /// The same connection, for a client that trusted proxies named.
+    #[must_use]
+    pub fn named(&self, address: SocketAddr, scheme: &'static str) -> Self {
+        Self { address, shown: shown(address), scheme, ..self.clone() }
     }
 
     /// The same client after a TLS handshake.
@@ -45,6 +55,11 @@ impl Client {
     pub fn over_tls(self, server_name: Option<String>) -> Self {
         Self { scheme: "https", server_name: server_name.map(Arc::from), ..self }
     }
+}
+
+fn shown(address: SocketAddr) -> HeaderValue {
+    let text = bytes::Bytes::from(address.ip().to_canonical().to_string());
+    HeaderValue::from_maybe_shared(text).expect("addresses are ASCII")
 }
 
 /// IPv4 in IPv6 as IPv4, so that a dual-stack listener shows what an IPv4 one would.

@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod reply;
 pub mod retry;
 pub mod route;
+mod scratch;
 pub mod shard;
 pub mod tcp;

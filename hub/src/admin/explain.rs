@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use figspan_data::admission::head::{self, HeadScan, RequestHead, Side};
 use figspan_data::admission::request::{Admitted, Asked, admit};
-use figspan_data::admission::{HeadLimits, Reject};
+use figspan_data::admission::{HeadLimits, Marks, Reject};
 use figspan_data::balance::{self, Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
 use figspan_data::client::Client;
 use figspan_model::routing::{HttpRule, Limits, ListenerProtocol, ServiceAddress, ServiceName};
@@ -33,7 +33,8 @@ pub(super) fn explain(snapshot: &Snapshot, book: &Arc<Book>, asked: &ExplainRequ
         Err(reject) => return refuse(reject),
     };
     let client = Rc::new(client(&listener, &url));
-    let question = Asked { method: &request.method, target: &request.target, authority: None, headers: &mut request.headers };
+    let marks = Marks::of(&request.headers);
+    let question = Asked { method: &request.method, target: &request.target, authority: None, headers: &mut request.headers, marks };
     let uri = match admit(question, &client, &snapshot.routing.proxies) {
         Ok(Admitted::Forward { uri, .. }) => uri,
         Ok(Admitted::Ping) => return Ok(refused(None, "*", StatusCode::NO_CONTENT, "`OPTIONS *` asks the hub itself".to_owned())),

@@ -7,6 +7,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::{is_token, list};
 
@@ -20,8 +21,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Takes away what concerns one connection only. `TE: trailers` stays, as gRPC needs it to.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Reject> {
-    if headers.contains_key(header::CONNECTION) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, marks: Marks) -> Result<(), Reject> {
+    if marks.has(Marks::CONNECTION) {
         let mut named = Vec::new();
         for name in list(headers, header::CONNECTION) {
             if !is_token(name) || named.len() == CONNECTION_NAMES {
@@ -41,51 +42,51 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Reject> {
             headers.remove(name);
         }
     }
-    if headers.contains_key(header::TE) {
+    if marks.has(Marks::TE) {
         let trailers = list(headers, header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        HTTP2_SETTINGS,
-        PROXY,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
+    if marks.has(Marks::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if marks.has(Marks::UPGRADE) {
+        headers.remove(header::UPGRADE);
+    }
+    if marks.has(Marks::HOP) {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, PROXY, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION] {
+            headers.remove(name);
+        }
     }
     Ok(())
 }
 
 /// Takes away what only the hub, or a trusted proxy before it, may say, under all spellings. From a trusted peer the true
 /// spellings stay, for [`super::forwarded`] to read.
-pub fn remove_trusted(headers: &mut HeaderMap, peer_is_trusted: bool) {
+pub fn remove_trusted(headers: &mut HeaderMap, marks: Marks, peer_is_trusted: bool) {
+    if !marks.has(Marks::TRUSTED) {
+        return;
+    }
     let doomed = |name: &HeaderName| {
         let name = name.as_str().as_bytes();
         if is_alias(name) { is_ours(name) || DELIMITING.iter().any(|field| same(name, field)) } else { is_ours(name) && !peer_is_trusted }
     };
-    if headers.keys().any(doomed) {
-        let names: Vec<_> = headers.keys().filter(|name| doomed(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    let names: Vec<_> = headers.keys().filter(|name| doomed(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
 /// Fields whose aliases would let a workload see another message than the hub did.
 const DELIMITING: [&str; 6] = ["content-length", "transfer-encoding", "host", "authorization", "cookie", "proxy"];
 
-fn is_alias(name: &[u8]) -> bool {
+pub(super) fn is_alias(name: &[u8]) -> bool {
     name.iter().any(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
 }
 
-fn is_ours(name: &[u8]) -> bool {
+pub(super) fn is_ours(name: &[u8]) -> bool {
     starts(name, "x-forwarded")
         || same(name, "forwarded")
         || same(name, "x-real-ip")

@@ -10,6 +10,7 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::host::Authority;
 use super::syntax::trim;
+use crate::client::Client;
 use figspan_model::routing::{ForwardedHeaders, Proxies};
 
 /// X-Forwarded-For.
@@ -43,12 +44,9 @@ pub fn is_trusted(address: IpAddr, proxies: &Proxies) -> bool {
     proxies.trusted.iter().any(|net| net.contains(&address))
 }
 
-/// Reads what a trusted peer said and takes it out of the headers. Nothing from others.
-pub fn take(headers: &mut HeaderMap, peer: IpAddr, proxies: &Proxies) -> Told {
+/// Reads what a trusted peer said and takes it out of the headers. Never to be asked about others.
+pub fn take(headers: &mut HeaderMap, proxies: &Proxies) -> Told {
     let mut told = Told::default();
-    if !is_trusted(peer, proxies) {
-        return told;
-    }
     let forwarded = joined(headers, &FORWARDED);
     let elements: Vec<Element> = split_quoted(&forwarded, ',').map(Element::parse).collect();
     let nodes: Vec<Option<SocketAddr>> = match headers.contains_key(FOR) {
@@ -75,24 +73,30 @@ pub fn take(headers: &mut HeaderMap, peer: IpAddr, proxies: &Proxies) -> Told {
     told
 }
 
-/// Writes what the workload shall hear. `peer` is the connection's own client address; `authority` what the request asks for.
-pub fn write(headers: &mut HeaderMap, told: &Told, peer: IpAddr, scheme: &str, authority: &Authority, which: ForwardedHeaders) {
+/// Writes what the workload shall hear. `asked` is what the request asks for, with the Host field that said so, if it did.
+pub fn write(
+    headers: &mut HeaderMap,
+    told: &Told,
+    client: &Client,
+    scheme: &'static str,
+    asked: (&Authority, Option<HeaderValue>),
+    which: ForwardedHeaders,
+) {
+    let (authority, host) = asked;
     let authority = told.host.as_ref().unwrap_or(authority);
-    let peer = peer.to_canonical();
     if matches!(which, ForwardedHeaders::XForwarded | ForwardedHeaders::Both) {
-        let mut list = String::with_capacity(40);
-        for address in &told.chain {
-            list.push_str(&address.ip().to_canonical().to_string());
-            list.push_str(", ");
-        }
-        list.push_str(&peer.to_string());
-        let port = told.port.or(authority.port()).unwrap_or(if scheme == "https" { 443 } else { 80 });
-        for (name, value) in
-            [(FOR, value(list)), (PROTO, value(scheme.to_owned())), (HOST, value(authority.as_str().to_owned())), (PORT, Some(port.into()))]
-        {
-            headers.remove(&name);
-            if let Some(value) = value {
-                headers.insert(name, value);
+        // Mostly nothing was told, and the client's own address was written down when it connected.
+        let list = if told.chain.is_empty() { Some(client.shown.clone()) } else { value(chain(&told.chain, client)) };
+        let host = host.filter(|host| host == authority.as_str()).or_else(|| HeaderValue::from_str(authority.as_str()).ok());
+        let port = match told.port.or(authority.port()) {
+            None if scheme == "https" => HeaderValue::from_static("443"),
+            None => HeaderValue::from_static("80"),
+            Some(port) => port.into(),
+        };
+        for (name, value) in [(FOR, list), (PROTO, Some(HeaderValue::from_static(scheme))), (HOST, host), (PORT, Some(port))] {
+            match value {
+                Some(value) => drop(headers.insert(name, value)),
+                None => drop(headers.remove(name)),
             }
         }
     }
@@ -101,11 +105,22 @@ pub fn write(headers: &mut HeaderMap, told: &Told, peer: IpAddr, scheme: &str, a
         for address in &told.chain {
             list.push_str(&format!("for={}, ", quoted(address.ip().to_canonical())));
         }
+        let peer = client.address.ip().to_canonical();
         list.push_str(&format!("for={};host={};proto={scheme}", quoted(peer), quote_authority(authority)));
         if let Some(value) = value(list) {
             headers.insert(FORWARDED, value);
         }
     }
+}
+
+fn chain(chain: &[SocketAddr], client: &Client) -> String {
+    let mut list = String::with_capacity(40);
+    for address in chain {
+        list.push_str(&address.ip().to_canonical().to_string());
+        list.push_str(", ");
+    }
+    list.push_str(&client.address.ip().to_canonical().to_string());
+    list
 }
 
 fn value(text: String) -> Option<HeaderValue> {
@@ -199,7 +214,15 @@ mod tests {
     fn take_from(lines: &[(&'static str, &'static str)], peer: &str) -> Told {
         let mut headers: HeaderMap =
             lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
-        take(&mut headers, peer.parse().unwrap(), &proxies())
+        match is_trusted(peer.parse().unwrap(), &proxies()) {
+            true => take(&mut headers, &proxies()),
+            false => Told::default(),
+        }
+    }
+
+    fn client(peer: &str) -> Client {
+        let peer = peer.parse().unwrap();
+        Client::connected("web".into(), peer, peer, None)
     }
 
     fn chain(told: &Told) -> Vec<String> {
@@ -237,7 +260,7 @@ mod tests {
         assert_eq!((told.proto, told.host.as_ref().map(Authority::as_str)), (Some("https"), Some("shop.example:81")));
         let mut headers = HeaderMap::new();
         let own = Authority::parse(b"hub.example").unwrap();
-        write(&mut headers, &told, "2001:db8::7".parse().unwrap(), "https", &own, ForwardedHeaders::Both);
+        write(&mut headers, &told, &client("[2001:db8::7]:9"), "https", (&own, None), ForwardedHeaders::Both);
         assert_eq!(headers["forwarded"], "for=1.2.3.4, for=\"[2001:db8::7]\";host=\"shop.example:81\";proto=https");
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4, 2001:db8::7");
         assert_eq!(
@@ -250,7 +273,9 @@ mod tests {
     fn what_is_said_without_proxies_is_what_the_connection_shows() {
         let mut headers = HeaderMap::new();
         let own = Authority::parse(b"hub.example").unwrap();
-        write(&mut headers, &Told::default(), "::ffff:192.0.2.9".parse().unwrap(), "http", &own, ForwardedHeaders::XForwarded);
+        let host = Some(HeaderValue::from_static("hub.example"));
+        write(&mut headers, &Told::default(), &client("[::ffff:192.0.2.9]:9"), "http", (&own, host), ForwardedHeaders::XForwarded);
+        assert_eq!(headers["x-forwarded-host"], "hub.example");
         assert_eq!((&headers["x-forwarded-for"], &headers["x-forwarded-port"]), (&"192.0.2.9".parse().unwrap(), &"80".parse().unwrap()));
         assert!(!headers.contains_key(FORWARDED));
     }

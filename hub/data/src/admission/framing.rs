@@ -3,6 +3,7 @@
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 
+use super::marks::Marks;
 use super::reject::Reject;
 
 /// Where a body ends.
@@ -21,13 +22,20 @@ pub enum Framing {
 }
 
 /// The body of a request.
-pub fn of_request(version: Version, headers: &HeaderMap) -> Result<Framing, Reject> {
-    Ok(declared(version, headers)?.unwrap_or(Framing::None))
+pub fn of_request(version: Version, headers: &HeaderMap, marks: Marks) -> Result<Framing, Reject> {
+    Ok(declared(version, headers, marks)?.unwrap_or(Framing::None))
 }
 
 /// The body of a response to a request of that method. `upgrade` says whether the request asked for an upgrade.
-pub fn of_response(method: &Method, status: StatusCode, version: Version, headers: &HeaderMap, upgrade: bool) -> Result<Framing, Reject> {
-    let declared = declared(version, headers)?;
+pub fn of_response(
+    method: &Method,
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+    marks: Marks,
+    upgrade: bool,
+) -> Result<Framing, Reject> {
+    let declared = declared(version, headers, marks)?;
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     if bodiless && declared == Some(Framing::Chunked) {
         return Err(Reject::TransferEncoding);
@@ -45,8 +53,11 @@ pub fn of_response(method: &Method, status: StatusCode, version: Version, header
     Ok(declared.unwrap_or(Framing::UntilClose))
 }
 
-fn declared(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Reject> {
+fn declared(version: Version, headers: &HeaderMap, marks: Marks) -> Result<Option<Framing>, Reject> {
     let length = content_length(headers)?;
+    if !marks.has(Marks::TRANSFER_ENCODING) {
+        return Ok(length.map(Framing::Length));
+    }
     let mut encodings = headers.get_all(TRANSFER_ENCODING).into_iter();
     let Some(encoding) = encodings.next() else { return Ok(length.map(Framing::Length)) };
     if length.is_some() {
@@ -80,6 +91,11 @@ mod tests {
         lines.iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))).collect()
     }
 
+    fn request(version: Version, lines: Lines<'_>) -> Result<Framing, Reject> {
+        let headers = headers(lines);
+        of_request(version, &headers, Marks::of(&headers))
+    }
+
     #[test]
     fn a_request_body_is_said_in_one_way_or_refused() {
         use Reject::{ContentLength as Cl, LengthAndEncoding as Both, TransferEncoding as Te};
@@ -111,15 +127,16 @@ mod tests {
             (&[(te, "chunked;q=1")], Err(Te)),
         ];
         for (lines, expected) in table {
-            assert_eq!(of_request(Version::HTTP_11, &headers(lines)), *expected, "{lines:?}");
+            assert_eq!(request(Version::HTTP_11, lines), *expected, "{lines:?}");
         }
-        assert_eq!(of_request(Version::HTTP_10, &headers(&[(te, "chunked")])), Err(Te));
+        assert_eq!(request(Version::HTTP_10, &[(te, "chunked")]), Err(Te));
     }
 
     #[test]
     fn a_response_body_depends_on_status_and_method() {
         let of = |method: Method, status: u16, lines: Lines<'_>, upgrade| {
-            of_response(&method, StatusCode::from_u16(status).unwrap(), Version::HTTP_11, &headers(lines), upgrade)
+            let headers = headers(lines);
+            of_response(&method, StatusCode::from_u16(status).unwrap(), Version::HTTP_11, &headers, Marks::of(&headers), upgrade)
         };
         let length = &[("content-length", "5")][..];
         let chunked = &[("transfer-encoding", "chunked")][..];

@@ -70,12 +70,10 @@ impl HeadScan {
                     self.lines = 1;
                 }
                 ([], _) => return Ok(Some(end + 1)),
+                _ if self.lines <= limits.count && check_field_line(line).is_ok() => self.lines += 1,
                 _ if memchr::memchr(b'\r', line).is_some() => return Err(Reject::LineEnd),
                 _ if self.lines > limits.count => return Err(Reject::TooManyFields),
-                _ => {
-                    check_field_line(line)?;
-                    self.lines += 1;
-                }
+                _ => return check_field_line(line).and(Ok(None)),
             }
         }
         self.from = window.len();

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use http::header::{self, HeaderMap};
 use http::{Method, Uri, Version};
 
+use super::forwarded::Told;
 use super::framing::Framing;
 use super::host::Authority;
+use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::list;
 use super::target::{self, Target};
@@ -25,6 +27,8 @@ pub struct Asked<'r> {
     pub authority: Option<&'r str>,
     /// Its fields, from which all that may not pass is taken.
     pub headers: &'r mut HeaderMap,
+    /// The marks of these fields.
+    pub marks: Marks,
 }
 
 /// What may go on.
@@ -44,7 +48,7 @@ pub enum Admitted {
 /// Admits a request or says why not. Afterwards the headers hold no Host (the URI's authority is the one), nothing
 /// connection-specific, and the hub's own word about the client.
 pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies) -> Result<Admitted, Reject> {
-    let Asked { method, target, authority, headers } = asked;
+    let Asked { method, target, authority, headers, marks } = asked;
     let host = target::host(headers)?;
     let own = match (authority.map(|authority| Authority::parse(authority.as_bytes())).transpose()?, host) {
         (Some(authority), Some(host)) if authority != host => return Err(Reject::AuthorityMismatch),
@@ -57,25 +61,29 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies) -> Result
         Target::Asterisk => (own, None),
     };
     target::agree_with_server_name(&authority, client.server_name.as_deref())?;
-    expects_continue(headers)?;
-    fields::remove_hop_by_hop(headers)?;
+    expects_continue(headers, marks)?;
+    fields::remove_hop_by_hop(headers, marks)?;
     let Some(path) = path else { return Ok(Admitted::Ping) };
     let peer = client.address.ip();
-    fields::remove_trusted(headers, forwarded::is_trusted(peer, proxies));
-    let told = forwarded::take(headers, peer, proxies);
+    let trusted = forwarded::is_trusted(peer, proxies);
+    fields::remove_trusted(headers, marks, trusted);
+    let told = if trusted && marks.has(Marks::TRUSTED) { forwarded::take(headers, proxies) } else { Told::default() };
     let scheme = told.proto.unwrap_or(client.scheme);
-    forwarded::write(headers, &told, peer, scheme, &authority, proxies.forwarded);
-    headers.remove(header::HOST);
+    let host = headers.remove(header::HOST);
+    forwarded::write(headers, &told, client, scheme, (&authority, host), proxies.forwarded);
     let uri = target::uri(scheme, &authority, path)?;
     let client = match told.chain.first() {
         None if scheme == client.scheme => Rc::clone(client),
-        first => Rc::new(Client { address: first.copied().unwrap_or(client.address), scheme, ..Client::clone(client) }),
+        first => Rc::new(client.named(first.copied().unwrap_or(client.address), scheme)),
     };
     Ok(Admitted::Forward { uri, client })
 }
 
 /// Whether the client waits for 100 (Continue) before it sends a body.
-pub fn expects_continue(headers: &HeaderMap) -> Result<bool, Reject> {
+pub fn expects_continue(headers: &HeaderMap, marks: Marks) -> Result<bool, Reject> {
+    if !marks.has(Marks::EXPECT) {
+        return Ok(false);
+    }
     let mut expectations = headers.get_all(header::EXPECT).into_iter();
     match (expectations.next(), expectations.next()) {
         (None, _) => Ok(false),
@@ -86,8 +94,8 @@ pub fn expects_continue(headers: &HeaderMap) -> Result<bool, Reject> {
 
 /// Whether an HTTP/1 request asks for a WebSocket (RFC 6455, section 4.1). Other upgrades are not offered and are dropped with
 /// the connection-specific fields, except `h2c`, which is refused: behind it lies the oldest way to smuggle past a gateway.
-pub fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap, framing: Framing) -> Result<bool, Reject> {
-    if !headers.contains_key(header::UPGRADE) {
+pub fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap, marks: Marks, framing: Framing) -> Result<bool, Reject> {
+    if !marks.has(Marks::UPGRADE) {
         return Ok(false);
     }
     let names = |protocol: &'static [u8]| list(headers, header::UPGRADE).any(move |name| name.eq_ignore_ascii_case(protocol));

@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Version};
 use super::chunked::{Chunked, Step};
 use super::framing::{self, Framing};
 use super::head::{self, HeadLimits, HeadScan, Side};
+use super::marks::Marks;
 use super::reject::Reject;
 
 /// Most requests that may wait for their responses on one connection: pipelines of our own are one deep.
@@ -106,11 +107,12 @@ impl Requests {
             bytes = &bytes[taken..];
             if let Some(head) = head {
                 let head = head::request(&head)?;
-                let framing = framing::of_request(head.version, &head.headers)?;
+                let marks = Marks::of(&head.headers);
+                let framing = framing::of_request(head.version, &head.headers, marks)?;
                 super::target::host(&head.headers)?.ok_or(Reject::Host)?;
                 super::target::parse(&head.method, &head.target)?;
-                super::request::asks_for_websocket(&head.method, head.version, &head.headers, framing)?;
-                super::request::expects_continue(&head.headers)?;
+                super::request::asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
+                super::request::expects_continue(&head.headers, marks)?;
                 self.heads += 1;
                 self.part = Part::body(framing, Side::Request, self.limits);
             }
@@ -163,7 +165,8 @@ impl Responses {
             if let Some(head) = head {
                 let head = head::response(&head)?;
                 let (method, upgrade) = self.asked.front().ok_or(Reject::StartLine)?;
-                let framing = framing::of_response(method, head.status, head.version, &head.headers, *upgrade)?;
+                let marks = Marks::of(&head.headers);
+                let framing = framing::of_response(method, head.status, head.version, &head.headers, marks, *upgrade)?;
                 let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                 if interim && head.version != Version::HTTP_11 {
                     return Err(Reject::StartLine);

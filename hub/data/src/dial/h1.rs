@@ -30,11 +30,15 @@ use super::upload::{Part, Upload};
 use crate::admission::HeadLimits;
 use crate::admission::head::HeadScan;
 use crate::reply::Failure;
+use crate::scratch;
 use head::Head;
 
 /// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
 /// ones are written from where they lie.
 const COPY_BELOW: usize = 8 * 1024;
+
+/// Room for the next request's head that an idle connection keeps; more is given back.
+const KEPT: usize = 2 * 1024;
 
 /// Bytes asked for in one read. A QUIC stream rarely has more at once; larger buffers only cost memory per connection.
 const READ: usize = 16 * 1024;
@@ -246,7 +250,7 @@ impl Wire {
             {
                 return Poll::Ready(Ok(head));
             }
-            if ready!(self.poll_fill(cx)).map_err(ReadError::Io)? == 0 {
+            if ready!(self.poll_more(cx)).map_err(ReadError::Io)? == 0 {
                 return Poll::Ready(Err(if self.input.is_empty() { ReadError::Eof } else { ReadError::Protocol(Failure::Incomplete) }));
             }
         }
@@ -279,6 +283,14 @@ impl Wire {
         }
     }
 
+    /// Reads behind what is held, without a buffer of this connection's own while nothing comes.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let n = ready!(scratch::poll_read(Pin::new(&mut self.io), cx, &mut self.input))?;
+        self.progress = Instant::now();
+        Poll::Ready(Ok(n))
+    }
+
+    /// Reads a body's bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.reserve(READ);
         let n = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
@@ -290,8 +302,7 @@ impl Wire {
         if !self.input.is_empty() || self.trace.probe().is_some_and(|probe| probe.tunnel_lost() || probe.fate().is_some()) {
             return Poll::Ready(());
         }
-        self.input.reserve(1);
-        match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) {
+        match scratch::poll_read(Pin::new(&mut self.io), cx, &mut self.input) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(_) => Poll::Ready(()),
         }
@@ -299,7 +310,10 @@ impl Wire {
 
     fn rest(&mut self) {
         self.input = BytesMut::new();
-        self.out = BytesMut::new();
+        self.out.clear();
+        if self.out.capacity() > KEPT {
+            self.out = BytesMut::new();
+        }
         self.scan = head::scan();
     }
 

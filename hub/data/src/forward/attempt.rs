@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::Request;
 use super::answer::{Answer, Rest, Source};
 use super::websocket;
-use crate::admission::fields;
+use crate::admission::{Marks, fields};
 use crate::client::Client;
 use crate::dial::h1::body::{Home, ResponseBody};
 use crate::dial::h1::decode::Decoder;
@@ -135,7 +135,8 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
         wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
         return Err(Fault::seen(Failure::UpgradeFailed));
     }
-    if fields::remove_hop_by_hop(head.headers_mut()).is_err() {
+    let marks = Marks::of(head.headers());
+    if fields::remove_hop_by_hop(head.headers_mut(), marks).is_err() {
         wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
         return Err(Fault::seen(Failure::Malformed));
     }
@@ -157,7 +158,8 @@ async fn over_h2(
     let begun = h2::exchange::exchange(&lease, request.parts, upload, place.tls().is_some(), terms).await;
     let begun = begun.map_err(|fault| Failed { fault, stale })?;
     let (mut parts, stream) = begun.response.into_parts();
-    fields::remove_hop_by_hop(&mut parts.headers).map_err(|_| Fault::seen(Failure::Malformed))?;
+    let marks = Marks::of(&parts.headers);
+    fields::remove_hop_by_hop(&mut parts.headers, marks).map_err(|_| Fault::seen(Failure::Malformed))?;
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;

@@ -158,7 +158,7 @@ where
                 return Poll::Ready(Ok(Some(wire.held.split_to(length).freeze())));
             }
             let fresh = scan.is_fresh(wire.held.len());
-            match wire.poll_fill(cx) {
+            match wire.poll_more(cx) {
                 Poll::Ready(Ok(0)) if fresh => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Err(HeadError::Gone)),
                 Poll::Ready(Ok(_)) => {}

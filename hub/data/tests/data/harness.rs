@@ -277,6 +277,7 @@ impl Hub {
         Rc::new(Client {
             peer: ([10, 0, 0, 9], 4321).into(),
             address: ([10, 0, 0, 9], 4321).into(),
+            shown: http::HeaderValue::from_static("10.0.0.9"),
             local: ([10, 0, 0, 1], 80).into(),
             scheme: "http",
             server_name: None,

@@ -7,7 +7,7 @@ use figspan_model::routing::Limits;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 
 use crate::admission::head::{HeadScan, Side};
-use crate::admission::{Framing, HeadLimits, Reject, fields, framing, head};
+use crate::admission::{Framing, HeadLimits, Marks, Reject, fields, framing, head};
 use crate::reply::Failure;
 
 /// A response's head, hop-by-hop fields removed (but those of a 101, which its reader needs).
@@ -57,15 +57,19 @@ pub fn take(
 
 fn read(bytes: &Bytes, method: &Method, upgrade: bool) -> Result<Head, Reject> {
     let head::ResponseHead { status, version, mut headers } = head::response(bytes)?;
-    let framing = framing::of_response(method, status, version, &headers, upgrade)?;
-    let keep_alive = framing != Framing::UntilClose && stays_open(version, &headers);
+    let marks = Marks::of(&headers);
+    let framing = framing::of_response(method, status, version, &headers, marks, upgrade)?;
+    let keep_alive = framing != Framing::UntilClose && stays_open(version, &headers, marks);
     if status != StatusCode::SWITCHING_PROTOCOLS {
-        fields::remove_hop_by_hop(&mut headers)?;
+        fields::remove_hop_by_hop(&mut headers, marks)?;
     }
     Ok(Head { status, headers, framing, keep_alive })
 }
 
-fn stays_open(version: Version, headers: &HeaderMap) -> bool {
+fn stays_open(version: Version, headers: &HeaderMap, marks: Marks) -> bool {
+    if !marks.has(Marks::CONNECTION) {
+        return version == Version::HTTP_11;
+    }
     let says = |word: &[u8]| has(headers, header::CONNECTION, word);
     if version == Version::HTTP_11 { !says(b"close") } else { says(b"keep-alive") && !says(b"close") }
 }

@@ -20,7 +20,7 @@ use super::upgrade::{Upgraded, client_io};
 use super::wire::{Continue, Next, Progress, Shared};
 use crate::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
 use crate::admission::syntax::list;
-use crate::admission::{Reject, framing, head};
+use crate::admission::{Marks, Reject, framing, head};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, WebSocket};
@@ -43,11 +43,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     /// Admits the request whose head this is.
     pub(super) fn open(wire: &Shared<T>, client: &Rc<Client>, routing: &Routing, head: Bytes) -> Result<Self, Reject> {
         let mut head = head::request(&head)?;
-        let framing = framing::of_request(head.version, &head.headers)?;
-        let websocket = asks_for_websocket(&head.method, head.version, &head.headers, framing)?;
-        let keeps = keeps_alive(head.version, &head.headers);
-        let waits = expects_continue(&head.headers)? && head.version == Version::HTTP_11;
-        let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers };
+        let marks = Marks::of(&head.headers);
+        let framing = framing::of_request(head.version, &head.headers, marks)?;
+        let websocket = asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
+        let keeps = keeps_alive(head.version, &head.headers, marks);
+        let waits = expects_continue(&head.headers, marks)? && head.version == Version::HTTP_11;
+        let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks };
         let admitted = admit(asked, client, &routing.proxies)?;
         let number = {
             let mut wire = wire.borrow_mut();
@@ -152,7 +153,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     }
 }
 
-fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+fn keeps_alive(version: Version, headers: &HeaderMap, marks: Marks) -> bool {
+    if !marks.has(Marks::CONNECTION) {
+        return version == Version::HTTP_11;
+    }
     let says = |option: &'static [u8]| list(headers, header::CONNECTION).any(|name| name.eq_ignore_ascii_case(option));
     !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
 }

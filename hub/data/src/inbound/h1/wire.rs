@@ -18,6 +18,7 @@ use super::encode;
 use super::outgoing::Outgoing;
 use crate::admission::Reject;
 use crate::inbound::socket::Socket;
+use crate::scratch;
 
 /// Room for one read. Four times the usual head; a body's chunk as large as a TLS record.
 const READ: usize = 16 * 1024;
@@ -92,6 +93,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         }))
     }
 
+    /// Reads once behind what is held, without a buffer of this connection's own while nothing comes; 0 at the client's end of
+    /// file. For heads; [`Wire::poll_fill`] is for bodies.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        let read = ready!(scratch::poll_read(Pin::new(socket), cx, &mut self.held))?;
+        self.ended = read == 0;
+        Poll::Ready(Ok(read))
+    }
+
     /// Reads once into `held`; 0 at the client's end of file.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(socket) = &mut self.socket else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
@@ -117,7 +130,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     /// hold a workload, and a drain, for nobody. Other gateways do the same.
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.body == Progress::Done && !self.ended && self.held.len() < READ_AHEAD {
-            match self.poll_fill(cx) {
+            match self.poll_more(cx) {
                 Poll::Ready(read) => drop(read?),
                 Poll::Pending => break,
             }

@@ -19,7 +19,7 @@ use super::body::RequestBody;
 use super::websocket::{self, Upgraded};
 use crate::admission::framing::content_length;
 use crate::admission::request::{Admitted, Asked, admit, expects_continue};
-use crate::admission::{Reject, fields};
+use crate::admission::{Marks, Reject, fields};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, Pause, WebSocket};
@@ -80,17 +80,16 @@ fn open<S: Serve>(
         websocket::as_get(&mut head)?;
     }
     content_length(&head.headers)?;
-    if head.headers.contains_key(header::CONNECTION)
-        || head.headers.contains_key(header::TRANSFER_ENCODING)
-        || head.headers.contains_key(header::UPGRADE)
-    {
+    let marks = Marks::of(&head.headers);
+    if marks.has(Marks::CONNECTION.and(Marks::TRANSFER_ENCODING).and(Marks::UPGRADE)) {
         return Err(Reject::Connection);
     }
-    let waits = expects_continue(&head.headers)?;
+    let waits = expects_continue(&head.headers, marks)?;
     join_cookies(&mut head.headers);
     let target = head.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
-    let asked = Asked { method: &head.method, target: target.as_bytes(), authority: authority.as_deref(), headers: &mut head.headers };
+    let asked =
+        Asked { method: &head.method, target: target.as_bytes(), authority: authority.as_deref(), headers: &mut head.headers, marks };
     let Admitted::Forward { uri, client } = admit(asked, client, &routing.proxies)? else { return Ok(None) };
     let interim = Rc::clone(answer);
     let informational = Rc::new(move |response: Response<()>| send_interim(&interim, response));
