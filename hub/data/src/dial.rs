@@ -15,12 +15,12 @@ pub mod tunnel;
 pub mod upload;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use figspan_model::Map;
 use figspan_model::routing::{BackendTls, BackendTlsRoots, Limits, Timeouts};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::{Book, EndpointState, Shard};
@@ -135,11 +135,11 @@ pub struct Dialer {
     multiplexed: h2::Multiplexed,
     services: Services,
     tasks: Drain,
-    tls: RefCell<HashMap<TlsKey, (Arc<BackendTls>, BackendTlsClient)>>,
+    tls: RefCell<Map<TlsKey, (Arc<BackendTls>, BackendTlsClient)>>,
     /// Attempts that wait for a way, by endpoint.
-    pending: RefCell<HashMap<usize, usize>>,
+    pending: RefCell<Map<usize, usize>>,
     /// Clients whose authentication is bound to their connection, and when they were last seen.
-    bound: RefCell<HashMap<u64, Instant>>,
+    bound: RefCell<Map<u64, Instant>>,
 }
 
 impl Dialer {

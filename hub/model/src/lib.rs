@@ -7,7 +7,10 @@
 
 pub mod health;
 pub mod moment;
+mod map;
 pub mod routing;
 pub mod settings;
 pub mod snapshot;
 pub mod state;
+
+pub use map::{Map, Set};

@@ -61,8 +61,16 @@ impl Authority {
 
 fn name_of(name: &str) -> Result<String, Reject> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let valid = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if name.len() > NAME || !name.split('.').all(valid) {
+    // One pass over the bytes, and a label may not be empty.
+    let mut before = b'.';
+    for byte in name.bytes() {
+        let fits = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && before != b'.');
+        if !fits {
+            return Err(Reject::Host);
+        }
+        before = byte;
+    }
+    if name.len() > NAME || before == b'.' {
         return Err(Reject::Host);
     }
     Ok(name.to_ascii_lowercase())

@@ -9,13 +9,13 @@ pub mod duplex;
 pub mod exchange;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use figspan_model::Map;
 use figspan_model::state::{EndpointState, Shard};
 use figspan_proto::preamble::Kind;
 use h2::client::SendRequest;
@@ -48,7 +48,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The shared connections of a shard.
 pub struct Multiplexed {
     shard: Shard,
-    hosts: RefCell<HashMap<Key, Rc<Host>>>,
+    hosts: RefCell<Map<Key, Rc<Host>>>,
     stopped: Rc<Cell<bool>>,
 }
 

@@ -5,7 +5,6 @@
 //! once; what drains or vanishes is dropped with the publication that says so.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use figspan_model::state::{EndpointState, Shard};
+use figspan_model::{Map, Set};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -93,11 +93,11 @@ impl Wake for IdleWake {
 #[derive(Default)]
 pub struct Live {
     /// Endpoints that take new work, by the address of their state.
-    pub states: HashSet<usize>,
+    pub states: Set<usize>,
     /// Tunnels that take new streams, by id.
-    pub tunnels: HashSet<u64>,
+    pub tunnels: Set<u64>,
     /// TLS settings in force, by [`Key`]'s number for them.
-    pub tls: HashSet<usize>,
+    pub tls: Set<usize>,
 }
 
 impl Live {
@@ -113,7 +113,7 @@ impl Live {
 pub struct Pool<C: Reusable> {
     shard: Shard,
     live: RefCell<Live>,
-    buckets: RefCell<HashMap<Key, Bucket<C>>>,
+    buckets: RefCell<Map<Key, Bucket<C>>>,
     total: Cell<usize>,
     woken: Arc<Notify>,
     stopped: Cell<bool>,

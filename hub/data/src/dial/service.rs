@@ -5,12 +5,12 @@
 //! case only: nothing else can be chosen, and a name of the rule has not been looked up once yet.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use figspan_model::Map;
 use figspan_model::routing::{Backend, Routing, Service, ServiceAddress, ServiceName, Target};
 use figspan_model::state::{Book, EndpointState};
 use figspan_tunnel::backoff::Backoff;
@@ -48,7 +48,7 @@ struct Entry {
 pub struct Services {
     book: Arc<Book>,
     resolver: Option<Resolver>,
-    entries: RefCell<HashMap<ServiceName, Rc<Entry>>>,
+    entries: RefCell<Map<ServiceName, Rc<Entry>>>,
 }
 
 impl Services {
@@ -217,6 +217,8 @@ pub async fn connect(address: SocketAddr, wait: Duration) -> Result<TcpStream, F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
+
     use figspan_proto::control::Protocol;
     use figspan_proto::weight::Weight;
 

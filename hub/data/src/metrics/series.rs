@@ -1,11 +1,11 @@
 //! Requests by label. Written by one shard, read by the scrape; a lock of its own that no other shard takes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Method, StatusCode};
 
 use super::histogram::{Histogram, Total};
+use figspan_model::Map;
 
 /// Most series of a shard. Names come from the configuration, so that this is reached only by churn of names.
 const MAX_SERIES: usize = 4096;
@@ -74,7 +74,7 @@ type OfRoute = Vec<(Labels, Arc<Histogram>)>;
 /// The lock is taken by the shard's thread for each request and by a scrape for the time of a copy of pointers. No other
 /// shard takes it, so that it is free whenever nobody scrapes.
 #[derive(Debug, Default)]
-pub struct Series(Mutex<HashMap<Arc<str>, OfRoute>>);
+pub struct Series(Mutex<Map<Arc<str>, OfRoute>>);
 
 impl Series {
     /// Counts a request.

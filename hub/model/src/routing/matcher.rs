@@ -14,7 +14,6 @@ mod candidate;
 mod host;
 mod paths;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Method};
@@ -25,6 +24,7 @@ use self::paths::Paths;
 use super::Routing;
 use super::listener::{ListenerName, ListenerProtocol};
 use super::route::{HttpRoute, HttpRule, StreamRoute};
+use crate::Map;
 
 /// A routing's matcher, once it is compiled.
 #[derive(Debug, Default)]
@@ -59,9 +59,9 @@ pub(crate) struct Asked<'r> {
 /// All routes, by listener.
 #[derive(Debug, Default)]
 pub struct Matcher {
-    http: HashMap<ListenerName, Hosts<Paths>>,
-    tcp: HashMap<ListenerName, Arc<StreamRoute>>,
-    tls: HashMap<ListenerName, Hosts<Option<Arc<StreamRoute>>>>,
+    http: Map<ListenerName, Hosts<Paths>>,
+    tcp: Map<ListenerName, Arc<StreamRoute>>,
+    tls: Map<ListenerName, Hosts<Option<Arc<StreamRoute>>>>,
 }
 
 impl Matcher {

@@ -1,6 +1,6 @@
 //! Hosts: exact, wildcard, any. Generic over what stands behind a host.
 
-use std::collections::HashMap;
+use crate::Map;
 
 /// Longest host that can match by name, in bytes (RFC 1035, section 2.3.4). Longer ones match routes without hosts only, so
 /// that a long Host header costs nothing.
@@ -8,9 +8,9 @@ const MAX_HOST: usize = 253;
 
 #[derive(Debug, Default)]
 pub(super) struct Hosts<T> {
-    exact: HashMap<Box<str>, T>,
+    exact: Map<Box<str>, T>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, T>,
+    wildcard: Map<Box<str>, T>,
     any: T,
 }
 

@@ -1,17 +1,16 @@
 //! Paths of one host: exact ones in a map, prefixes in a tree of elements, expressions in a list.
 
-use std::collections::HashMap;
-
 use super::super::route::PathMatch;
 use super::Asked;
 use super::candidate::{Candidate, Part};
+use crate::Map;
 
 /// What is told about each candidate whose path matches: the part that does not, or `None` for the one that is chosen.
 pub(super) type Tell<'f> = dyn FnMut(&Candidate, Option<Part>) + 'f;
 
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    exact: HashMap<Box<str>, Vec<Candidate>>,
+    exact: Map<Box<str>, Vec<Candidate>>,
     /// Longest first.
     regex: Vec<(regex::Regex, Candidate)>,
     prefix: Node,
@@ -21,7 +20,7 @@ pub(super) struct Paths {
 #[derive(Debug, Default)]
 struct Node {
     here: Vec<Candidate>,
-    below: HashMap<Box<str>, Node>,
+    below: Map<Box<str>, Node>,
 }
 
 impl Paths {
