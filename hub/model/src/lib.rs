@@ -6,8 +6,8 @@
 //! each of them. No I/O but reading settings files; no tasks; no clock.
 
 pub mod health;
-pub mod moment;
 mod map;
+pub mod moment;
 pub mod routing;
 pub mod settings;
 pub mod snapshot;
