@@ -1,13 +1,17 @@
 //! One direction of a splice.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio_util::io::poll_read_buf;
 
 use crate::stream::{RecvHalf, SendHalf, StreamError};
 
@@ -126,7 +130,11 @@ impl<'a> Reader<'a> {
         loop {
             self.tcp.readable().await?;
             let mut buffer = BytesMut::with_capacity(self.size);
-            match self.tcp.try_read_buf(&mut buffer) {
+            // Polled rather than tried: a read that leaves room in the buffer then counts as "nothing more has come", which spares
+            // the next one from asking the kernel for that.
+            let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut self.tcp), cx, &mut buffer))).await;
+            let Poll::Ready(read) = read else { continue };
+            match read {
                 Ok(count) => {
                     if count == self.size {
                         self.size = (self.size * 4).min(*READ.end());
@@ -135,7 +143,6 @@ impl<'a> Reader<'a> {
                     }
                     return Ok(buffer.freeze());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
