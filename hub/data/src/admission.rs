@@ -6,6 +6,7 @@
 //!
 //! - [`head`], [`framing`], [`chunked`]: where a message begins and ends (RFC 9112, sections 2 to 7 and 11)
 //! - [`host`], [`path`], [`target`]: one authority and one canonical path, used for match and forward alike
+//! - [`fragment`]: the one thing that h2 hides of a path
 //! - [`marks`], [`fields`], [`forwarded`]: what a field section may carry across a hop, and who the client is
 //! - [`request`]: all of it for one request; [`stream`]: all of it for a connection's bytes
 //! - [`reject`]: the one table of refusals
@@ -13,6 +14,7 @@
 pub mod chunked;
 pub mod fields;
 pub mod forwarded;
+pub mod fragment;
 pub mod framing;
 pub mod head;
 pub mod host;

@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod request;
+mod watched;
 mod websocket;
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +28,9 @@ use tokio::time::{Instant, Sleep};
 
 use super::Serve;
 use super::socket::Socket;
+use crate::admission::fragment::Fragments;
 use crate::client::Client;
+use watched::Watched;
 
 /// Window of a stream: a fast upload on a path of 20 ms reaches 100 Mbit/s. Times the streams of a connection it is never
 /// reached, as the connection's own window is smaller.
@@ -48,7 +51,7 @@ const PING: Duration = Duration::from_secs(20);
 /// How long an ended or idle connection may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-type H2<T> = Connection<Socket<T>, Bytes>;
+type H2<T> = Connection<Watched<T>, Bytes>;
 
 /// What the requests of one connection share.
 struct Load {
@@ -80,6 +83,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Serve,
 {
+    let fragments = Rc::new(RefCell::new(Fragments::new(limits.header_bytes)));
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -89,7 +93,7 @@ where
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
         .max_local_error_reset_streams(Some(limits.h2_resets))
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(socket);
+        .handshake::<_, Bytes>(Watched::new(socket, Rc::clone(&fragments)));
     let Ok(Ok(connection)) = tokio::time::timeout(limits.header_time, handshake).await else { return };
     let load =
         Rc::new(Load { active: Cell::new(0), idle_since: Cell::new(Instant::now()), resets: Cell::new(0), task: RefCell::default() });
@@ -101,9 +105,10 @@ where
             Event::Request(request, respond) => {
                 driver.served = true;
                 load.begin();
+                let fragment = fragments.borrow_mut().take(request.body().stream_id().as_u32());
                 let (client, service, load) = (Rc::clone(&client), Rc::clone(&service), Rc::clone(&load));
                 drain.spawn_local(async move {
-                    let reset = Box::pin(request::serve(*request, respond, &client, service.as_ref())).await;
+                    let reset = Box::pin(request::serve(*request, fragment, respond, &client, service.as_ref())).await;
                     load.end(reset);
                 });
             }

@@ -28,12 +28,19 @@ use crate::inbound::{Serve, broken, date, pong, refusal};
 /// The client reset the stream, or the connection is gone.
 struct Gone;
 
-/// Answers a request; `true` when the client reset it.
-pub(super) async fn serve<S: Serve>(request: Request<RecvStream>, respond: SendResponse<Bytes>, client: &Rc<Client>, service: &S) -> bool {
+/// Answers a request, whose path may have had a `fragment`; `true` when the client reset it.
+pub(super) async fn serve<S: Serve>(
+    request: Request<RecvStream>,
+    fragment: bool,
+    respond: SendResponse<Bytes>,
+    client: &Rc<Client>,
+    service: &S,
+) -> bool {
     let method = request.method().clone();
     let answer: Answer = Rc::new(RefCell::new(Some(respond)));
     let mut upgrade = None;
-    let response = match open(request, &answer, client, service, &mut upgrade) {
+    let opened = if fragment { Err(Reject::Target) } else { open(request, &answer, client, service, &mut upgrade) };
+    let response = match opened {
         Err(reject) => {
             service.refused(client, reject);
             refusal(reject)

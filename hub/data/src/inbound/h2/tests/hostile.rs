@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::admission::Reject;
 use crate::inbound::PREFACE;
 use crate::inbound::testing::{Fake, PATIENCE, echo, local};
 
@@ -77,20 +78,32 @@ impl Peer {
         self.first(&[RST_STREAM, GOAWAY]).await
     }
 
+    /// The next answer: its stream, and the first byte of its header block.
+    async fn status(&mut self) -> Option<(u32, u8)> {
+        let (_, stream, payload) = self.frame(&[HEADERS]).await?;
+        Some((stream, payload[0]))
+    }
+
     /// The next frame of one of these kinds, in the same way.
     async fn first(&mut self, kinds: &[u8]) -> Option<(u8, u32, u32)> {
+        let (kind, stream, payload) = self.frame(kinds).await?;
+        let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+        Some(match kind {
+            RST_STREAM => (RST_STREAM, stream, number(0)),
+            GOAWAY => (GOAWAY, 0, number(4)),
+            kind => (kind, stream, 0),
+        })
+    }
+
+    /// The next frame of one of these kinds: kind, stream, payload.
+    async fn frame(&mut self, kinds: &[u8]) -> Option<(u8, u32, Vec<u8>)> {
         loop {
             let mut head = [0; 9];
-            tokio::time::timeout(PATIENCE, self.0.read_exact(&mut head)).await.expect("a verdict in time").ok()?;
+            tokio::time::timeout(PATIENCE, self.0.read_exact(&mut head)).await.expect("a frame in time").ok()?;
             let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
             self.0.read_exact(&mut payload).await.ok()?;
-            let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-            let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
-            match head[3] {
-                kind if !kinds.contains(&kind) => {}
-                RST_STREAM => return Some((RST_STREAM, stream, number(0))),
-                GOAWAY => return Some((GOAWAY, 0, number(4))),
-                kind => return Some((kind, stream, 0)),
+            if kinds.contains(&head[3]) {
+                return Some((head[3], u32::from_be_bytes(head[5..].try_into().unwrap()), payload));
             }
         }
     }
@@ -129,6 +142,33 @@ async fn malformed_requests_are_reset_and_nothing_is_served() {
             assert_eq!(code, PROTOCOL_ERROR, "{name}");
             assert_eq!(service.seen.borrow().as_slice(), [""; 0], "{name}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_path_with_a_fragment_is_refused_and_the_next_request_served() {
+    local(async {
+        let (address, service) = Fake::new(echo).listen().await;
+        let mut peer = Peer::connect(address).await;
+        let request = |path: &'static str| block(&[&PSEUDO[..3], &[(":path", path)]].concat());
+        // The second names the path by the entry that the first left in the table.
+        let kept = [&block(&PSEUDO[..3])[..], &[0x44, 3], b"/#a"].concat();
+        let indexed = [&block(&PSEUDO[..3])[..], &[0xbe]].concat();
+        for (stream, fields, status) in [
+            (1, request("/a#b"), 0x8c),
+            (3, request("/a"), 0x88),
+            (5, kept, 0x8c),
+            (7, indexed, 0x8c),
+            (9, request("/?q#"), 0x8c),
+            (11, request("/%23"), 0x88),
+        ] {
+            peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)).await;
+            // 200 and 400 by their indexes in the static table.
+            assert_eq!(peer.status().await, Some((stream, status)));
+        }
+        assert_eq!(service.seen.borrow().as_slice(), ["POST http://a.example/a", "POST http://a.example/%23"]);
+        assert_eq!(service.refused.borrow().as_slice(), [Reject::Target; 4]);
     })
     .await;
 }
