@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod check;
 pub mod ejection;
 pub mod expression;
+pub mod gate;
 pub mod guard;
 pub mod verdict;
 pub mod window;
@@ -20,7 +21,8 @@ pub use breaker::Breaker;
 pub use check::Checked;
 pub use ejection::Ejection;
 pub use expression::Condition;
-pub use guard::{BackendHealth, Changes, EndpointHealth, Gate, Guard, Permit, Why};
+pub use gate::{Gate, Why};
+pub use guard::{BackendHealth, Changes, EndpointHealth, Guard, Permit};
 pub use verdict::Verdict;
 
 /// How one attempt at an endpoint ended, as far as its health is concerned.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::expression::Condition;
-use super::guard::{Gate, Why};
+use super::gate::{Gate, Why};
 use super::window::{Measure, Totals, Window};
 use crate::moment::Moment;
 

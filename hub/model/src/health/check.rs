@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-use super::guard::{Gate, Why};
+use super::gate::{Gate, Why};
 use crate::moment::Moment;
 
 const READY: u8 = 1;

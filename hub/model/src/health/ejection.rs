@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Outcome;
-use super::guard::{Gate, Why};
+use super::gate::{Gate, Why};
 use crate::moment::Moment;
 
 /// What a policy asks of ejection.

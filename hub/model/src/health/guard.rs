@@ -9,6 +9,7 @@ use super::Outcome;
 use super::breaker::{self, Breaker, Turn};
 use super::check::Check;
 use super::ejection::{self, Ejection};
+use super::gate::Gate;
 use crate::moment::Moment;
 
 /// What a backend's policy asks about health. Parameters only; see [`BackendHealth`] and [`EndpointHealth`].
@@ -20,59 +21,6 @@ pub struct Guard {
     pub ejection: Option<ejection::Terms>,
     /// Whether the hub checks the endpoints itself (services only: agents check what they advertise).
     pub checked: bool,
-}
-
-/// Whether work may pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// Yes.
-    Open,
-    /// As one of the few that try whether it works again.
-    Probe,
-    /// Only where no endpoint of the backend is better.
-    LastResort(Why),
-    /// No.
-    Shut(Why),
-}
-
-/// What stands in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// No check has ended yet.
-    Unchecked,
-    /// The hub's checks fail.
-    Unready,
-    /// It failed several times in a row.
-    Ejected {
-        /// When it comes back.
-        until: Moment,
-    },
-    /// Its breaker is open, or half-open with all its probes under way.
-    Breaker {
-        /// When that may change by itself.
-        until: Moment,
-    },
-}
-
-impl Gate {
-    /// The stronger of two.
-    pub const fn and(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
-    }
-
-    /// Whether work may pass without need.
-    pub const fn is_free(self) -> bool {
-        matches!(self, Self::Open | Self::Probe)
-    }
-
-    const fn rank(self) -> u8 {
-        match self {
-            Self::Open => 0,
-            Self::Probe => 1,
-            Self::LastResort(_) => 2,
-            Self::Shut(_) => 3,
-        }
-    }
 }
 
 /// The long-lived health of an uplink or a service as a whole.

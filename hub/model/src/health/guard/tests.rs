@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::health::gate::Why;
 use crate::health::breaker::Scope;
 use crate::health::{Checked, Condition, End, Verdict};
 
