@@ -110,6 +110,19 @@ impl<'d> Item<'d> {
         }
     }
 
+    /// A part of a whole: above 0, up to 1.
+    pub fn fraction(&self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
+            DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64),
+            _ => return self.refuse_kind("a fraction such as 0.5, without quotes"),
+        };
+        match number {
+            Some(number) if number > 0.0 && number <= 1.0 => Some(number),
+            _ => self.refuse("is out of range", "use a fraction above 0, up to 1, as in 0.5"),
+        }
+    }
+
     /// A number of bytes within bounds: `"64KiB"`, or a whole number.
     pub fn size(&self, bounds: RangeInclusive<u64>) -> Option<u64> {
         let bytes = match self.value {

@@ -2,9 +2,11 @@
 
 use figspan_settings::{Key, Table};
 
+mod guard;
 mod policy;
 mod routes;
 
+pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
 pub(super) use policy::BACKEND_POLICY;
 pub(super) use routes::{BACKEND, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
 
@@ -40,6 +42,9 @@ pub static TABLES: &[&Table] = &[
     &TCP_ROUTE,
     &TLS_ROUTE,
     &BACKEND_POLICY,
+    &CIRCUIT_BREAKER,
+    &BREAKER_LATENCY,
+    &OUTLIER_EJECTION,
 ];
 
 pub(super) static TOP: Table = Table {

@@ -1,6 +1,8 @@
 //! Policies: of a rule, inside `[[http_route.rules]]`, and of an uplink or service, `[[backend_policy]]`. Each policy is read
 //! in a file of its own; here they are put together.
 
+mod guard;
+
 use std::sync::Arc;
 
 use figspan_settings::Section;
@@ -14,6 +16,6 @@ pub(super) fn rule(_section: &Section<'_>) -> Option<Arc<RulePolicy>> {
 }
 
 /// The policy of a backend. `target` is `None` where the section names none that exists.
-pub(super) fn backend(_section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
-    BackendPolicy::default()
+pub(super) fn backend(section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
+    BackendPolicy { guard: guard::guard(section) }
 }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::health::gate::Why;
 use crate::health::breaker::Scope;
+use crate::health::gate::Why;
 use crate::health::{Checked, Condition, End, Verdict};
 
 fn breaker(scope: Scope) -> breaker::Terms {
