@@ -245,8 +245,8 @@ Hub's own answer:  -
 Why:
   path /orders is the longest prefix
 Backends:
-  BACKEND          WEIGHT         SHARE   READY
-  uplink monolith  25 (file: 90)  71.4 %  2/2
+  BACKEND          WEIGHT         WANTED  OBSERVED  PICKED  READY
+  uplink monolith  25 (file: 90)  71.4 %  70.0 %    700     2/2
 ";
     assert_eq!(ran.out, wanted, "{}", ran.err);
     let sent = hub.only().json();

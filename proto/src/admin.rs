@@ -297,6 +297,9 @@ pub struct Route {
 pub struct Rule {
     /// Its index.
     pub index: usize,
+    /// Its name, under which its state is kept; without one, its index counts.
+    #[serde(default)]
+    pub name: Option<String>,
     /// What it matches, for people, one entry for each alternative.
     pub matches: Vec<String>,
     /// Its backends.
@@ -320,6 +323,15 @@ pub struct RuleBackend {
     pub endpoints: usize,
     /// Share wanted, 0 to 1, among backends that accept.
     pub share_wanted: f64,
+    /// Share observed in the last minute, 0 to 1; `None`: the rule was not asked for.
+    #[serde(default)]
+    pub share_observed: Option<f64>,
+    /// Requests and connections that this rule gave to it, each try counted.
+    #[serde(default)]
+    pub picked: u64,
+    /// Of those, in the last minute.
+    #[serde(default)]
+    pub picked_last_minute: u64,
 }
 
 /// `POST /v1/explain`: a request, as a client would send it.

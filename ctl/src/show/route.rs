@@ -10,7 +10,7 @@ pub(crate) fn many(routes: &[Route]) -> String {
         route.rules.iter().flat_map(move |rule| {
             rule.backends.iter().map(move |backend| {
                 [
-                    format!("{}/{}", route.name, rule.index),
+                    format!("{}/{}", route.name, self::name(rule)),
                     route.kind.clone(),
                     list(&route.listeners),
                     list(&route.hostnames),
@@ -18,12 +18,13 @@ pub(crate) fn many(routes: &[Route]) -> String {
                     format!("{} {}", backend.kind, backend.name),
                     weight(backend),
                     percent(backend.share_wanted),
+                    observed(backend),
                     format!("{}/{}", backend.ready_endpoints, backend.endpoints),
                 ]
             })
         })
     });
-    table("no route", ["ROUTE", "KIND", "LISTENERS", "HOSTS", "MATCHES", "BACKEND", "WEIGHT", "SHARE", "READY"], rows)
+    table("no route", ["ROUTE", "KIND", "LISTENERS", "HOSTS", "MATCHES", "BACKEND", "WEIGHT", "WANTED", "OBSERVED", "READY"], rows)
 }
 
 /// Everything about one.
@@ -37,7 +38,7 @@ pub(crate) fn whole(route: &Route) -> String {
     let rule = |rule: &figspan_proto::admin::Rule| {
         let matches = if rule.matches.is_empty() { "everything".to_owned() } else { rule.matches.join("\n     or ") };
         let matches = matches.lines().map(figspan_proto::control::plain).collect::<Vec<_>>().join("\n");
-        format!("Rule {}: {matches}\n{}", rule.index, indent(&backends(&rule.backends)))
+        format!("Rule {}: {matches}\n{}", name(rule), indent(&backends(&rule.backends)))
     };
     std::iter::once(about).chain(route.rules.iter().map(rule)).collect::<Vec<_>>().join("\n")
 }
@@ -62,10 +63,22 @@ fn backends(backends: &[RuleBackend]) -> String {
             format!("{} {}", backend.kind, backend.name),
             weight(backend),
             percent(backend.share_wanted),
+            observed(backend),
+            backend.picked.to_string(),
             format!("{}/{}", backend.ready_endpoints, backend.endpoints),
         ]
     };
-    table("no backend", ["BACKEND", "WEIGHT", "SHARE", "READY"], backends.iter().map(row))
+    table("no backend", ["BACKEND", "WEIGHT", "WANTED", "OBSERVED", "PICKED", "READY"], backends.iter().map(row))
+}
+
+/// What a rule is called: by its name, else by its place.
+fn name(rule: &figspan_proto::admin::Rule) -> String {
+    rule.name.clone().unwrap_or_else(|| rule.index.to_string())
+}
+
+/// The share of the last minute.
+fn observed(backend: &RuleBackend) -> String {
+    backend.share_observed.map(percent).unwrap_or_default()
 }
 
 /// The weight in force, and the file's where it says another.

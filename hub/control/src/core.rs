@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use figspan_model::routing::Routing;
 use figspan_model::snapshot::TunnelAt;
-use figspan_model::state::Shard;
+use figspan_model::state::{MARK_EVERY, Shard};
 use figspan_proto::control::{FromHub, HubHello, Replica, Uplink};
 use figspan_proto::name::{AgentName, NamePattern, UplinkName};
 use figspan_proto::reset::Close;
@@ -384,6 +384,9 @@ impl Core {
         }
         self.publish();
         self.ticks += 1;
+        if self.ticks.is_multiple_of(MARK_EVERY.as_secs()) {
+            self.publication.mark_shares();
+        }
         if self.ticks.is_multiple_of(SWEEP_EVERY) {
             let registry = &self.registry;
             self.publication.sweep(|name| registry.uplinks().contains_key(name));

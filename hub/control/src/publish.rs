@@ -91,6 +91,11 @@ impl Publication {
         self.generation
     }
 
+    /// Notes where all shares stand.
+    pub(crate) fn mark_shares(&self) {
+        self.book.mark();
+    }
+
     /// Forgets what is known of uplinks that are neither published nor kept by the registry.
     pub(crate) fn sweep(&mut self, known: impl Fn(&UplinkName) -> bool) {
         self.since.retain(|name, _| known(name));

@@ -19,6 +19,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
             .enumerate()
             .map(|(index, rule)| admin::Rule {
                 index,
+                name: rule.name.as_ref().map(|name| name.to_string()),
                 matches: if rule.matches.is_empty() { vec!["all".into()] } else { rule.matches.iter().map(words).collect() },
                 backends: backends(snapshot, &rule.backends),
             })
@@ -29,7 +30,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
         kind: if is_tls(snapshot, &route.listeners) { "TLS" } else { "TCP" }.into(),
         listeners: texts(&route.listeners),
         hostnames: route.hostnames.clone(),
-        rules: vec![admin::Rule { index: 0, matches: vec!["all".into()], backends: backends(snapshot, &route.backends) }],
+        rules: vec![admin::Rule { index: 0, name: None, matches: vec!["all".into()], backends: backends(snapshot, &route.backends) }],
     });
     http.chain(streams).collect()
 }
@@ -47,7 +48,9 @@ pub(super) fn backends(snapshot: &Snapshot, backends: &[Backend]) -> Vec<admin::
     let mut shown: Vec<_> = backends.iter().map(|backend| shown(snapshot, backend)).collect();
     let accepts = |b: &admin::RuleBackend| b.ready_endpoints > 0;
     let total: u64 = shown.iter().filter(|b| accepts(b)).map(|b| u64::from(b.effective_weight.get())).sum();
+    let recent: u64 = shown.iter().map(|b| b.picked_last_minute).sum();
     for backend in &mut shown {
+        backend.share_observed = (recent > 0).then(|| backend.picked_last_minute as f64 / recent as f64);
         if total > 0 && accepts(backend) {
             backend.share_wanted = f64::from(backend.effective_weight.get()) / total as f64;
         }
@@ -78,6 +81,9 @@ fn shown(snapshot: &Snapshot, backend: &Backend) -> admin::RuleBackend {
         ready_endpoints,
         endpoints,
         share_wanted: 0.0,
+        share_observed: None,
+        picked: backend.share.sum(),
+        picked_last_minute: backend.share.recent(),
     }
 }
 

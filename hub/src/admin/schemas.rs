@@ -51,10 +51,11 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ]),
     ("AgentCount", TOLD, &[("agent", "name"), ("open_connections", "integer?")]),
     ("Route", TOLD, &[("name", "string"), ("kind", "string"), ("listeners", "[string]"), ("hostnames", "[string]"), ("rules", "[Rule]")]),
-    ("Rule", TOLD, &[("index", "integer"), ("matches", "[string]"), ("backends", "[RuleBackend]")]),
+    ("Rule", TOLD, &[("index", "integer"), ("name", "string?="), ("matches", "[string]"), ("backends", "[RuleBackend]")]),
     ("RuleBackend", TOLD, &[
         ("kind", "string"), ("name", "string"), ("weight", "weight?"), ("effective_weight", "weight"),
-        ("ready_endpoints", "integer"), ("endpoints", "integer"), ("share_wanted", "number"),
+        ("ready_endpoints", "integer"), ("endpoints", "integer"), ("share_wanted", "number"), ("share_observed", "number?="),
+        ("picked", "integer="), ("picked_last_minute", "integer="),
     ]),
     ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]=")]),
     ("Explanation", TOLD, &[
