@@ -10,7 +10,7 @@ pub(crate) fn many(routes: &[Route]) -> String {
         route.rules.iter().flat_map(move |rule| {
             rule.backends.iter().map(move |backend| {
                 [
-                    format!("{}/{}", route.name, self::name(rule)),
+                    format!("{}/{}", route.name, name(rule)),
                     route.kind.clone(),
                     list(&route.listeners),
                     list(&route.hostnames),
