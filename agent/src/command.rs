@@ -13,6 +13,7 @@ use figspan_settings::Finding;
 use crate::advertise::unix_ms;
 use crate::doctor;
 use crate::enrol;
+use crate::manual;
 use crate::run;
 use crate::settings::DEFAULT_FILE;
 use crate::settings::load::{Loaded, load, status_socket};
@@ -96,8 +97,12 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Prints the man page
-    Man,
+    /// Prints the man page, or writes all of them
+    Man {
+        /// Where to write the pages of the program, of its commands and of agent.toml
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// How to print.
@@ -154,13 +159,16 @@ impl Command {
                 clap_complete::generate(shell, &mut Cli::command(), "figspan-agent", &mut text);
                 say(String::from_utf8_lossy(&text).trim_end())
             }
-            Self::Man => {
-                let mut text = Vec::new();
-                match clap_mangen::Man::new(Cli::command().disable_help_subcommand(true)).section("8").render(&mut text) {
-                    Ok(()) => say(String::from_utf8_lossy(&text).trim_end()),
-                    Err(error) => fail(1, &error.to_string()),
+            Self::Man { dir: Some(dir) } => match manual::write(Cli::command(), &dir) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    fail(1, &format!("cannot write man pages to {}: {error}; give a directory that can be written", dir.display()))
                 }
-            }
+            },
+            Self::Man { dir: None } => match manual::program(Cli::command()) {
+                Ok(page) => say(String::from_utf8_lossy(&page).trim_end()),
+                Err(error) => fail(1, &error.to_string()),
+            },
         }
     }
 }

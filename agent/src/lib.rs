@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod enrol;
 pub mod forward;
 pub mod identity;
+mod manual;
 pub mod probe;
 pub mod receive;
 pub mod run;
