@@ -1,6 +1,7 @@
 //! figspan's harness: whole hubs, real agents and workloads with a ledger, on loopback, in a few statements.
 
 pub mod architecture;
+pub mod balancer;
 pub mod bed;
 pub mod figures;
 pub mod hosts;

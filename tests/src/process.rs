@@ -2,7 +2,7 @@
 //!
 //! For what only processes can show: `kill -9`, signals, CPU time, resident memory, and programs of other makers around them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
@@ -103,6 +103,8 @@ pub struct HubProcess {
     pub folder: PathBuf,
     /// The process.
     pub process: Process,
+    /// Where its own sockets are, if not where the kernel chose.
+    address: Option<Ipv4Addr>,
     /// What its `[hub]` section says beside the usual.
     hub: String,
 }
@@ -115,21 +117,32 @@ impl HubProcess {
 
     /// The same with more keys of its `[hub]` section.
     pub fn start_with(folder: &Path, hub: &str, config: &str) -> Self {
-        Self::write(folder, hub, config);
+        Self::launch(folder, None, hub, config)
+    }
+
+    /// The same with its own sockets at fixed ports of an address of the loopback: tunnel 7443, metrics 9464.
+    pub fn start_at(folder: &Path, address: Ipv4Addr, hub: &str, config: &str) -> Self {
+        Self::launch(folder, Some(address), hub, config)
+    }
+
+    fn launch(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str) -> Self {
+        Self::write(folder, address, hub, config);
         let process = Process::start("figspan-hub", folder, "hub", &["run", "--config", "hub.toml"]);
-        let hub = Self { folder: folder.to_owned(), process, hub: hub.to_owned() };
+        let hub = Self { folder: folder.to_owned(), process, address, hub: hub.to_owned() };
         eventually("the hub answers on its admin socket", Duration::from_secs(20), || hub.ctl(&["status"]).status.success());
         hub
     }
 
-    fn write(folder: &Path, hub: &str, config: &str) {
+    fn write(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str) {
+        let socket = |port: u16| address.map_or("127.0.0.1:0".to_owned(), |address| format!("{address}:{port}"));
+        let (tunnel, metrics) = (socket(7443), socket(9464));
         let folder_text = folder.display();
         // Few tests have a load balancer that wants to be told.
         let lame_duck = if hub.contains("lame_duck") { "" } else { "lame_duck = \"0s\"\n" };
         let replica = if hub.contains("replica") { "" } else { "replica = \"hub-0\"\n" };
         let base = format!(
-            "[hub]\n{replica}{lame_duck}state_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n[tunnel]\naddress = \"127.0.0.1:0\"\n\n\
-             [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"127.0.0.1:0\"\n\n"
+            "[hub]\n{replica}{lame_duck}state_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n[tunnel]\naddress = \"{tunnel}\"\n\n\
+             [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"{metrics}\"\n\n"
         );
         let own_tunnel = config.contains("[tunnel]");
         let base = if own_tunnel { base.replace("[tunnel]\naddress = \"127.0.0.1:0\"\n\n", "") } else { base };
@@ -154,7 +167,7 @@ impl HubProcess {
 
     /// Changes the file under the running hub.
     pub fn rewrite(&self, config: &str) {
-        Self::write(&self.folder, &self.hub, config);
+        Self::write(&self.folder, self.address, &self.hub, config);
     }
 
     /// Runs figspanctl against it.

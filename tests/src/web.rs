@@ -64,6 +64,19 @@ impl Connection {
         Self::of(TcpStream::connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}")))
     }
 
+    /// Connects, where somebody listens.
+    pub fn try_open(address: SocketAddr) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(Self::of)
+    }
+
+    /// Sends a request with more header lines (each with its line end) and a body, and reads the answer.
+    pub fn ask(&mut self, method: &str, target: &str, fields: &str, body: &[u8]) -> std::io::Result<Message> {
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        self.send(&format!("{method} {target} HTTP/1.1\r\nhost: shop.example\r\n{fields}{length}\r\n"));
+        let _ = self.write.write_all(body);
+        self.answer(true)
+    }
+
     /// Takes a socket over.
     pub fn of(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("a socket option");

@@ -13,6 +13,7 @@ mod limits;
 mod names;
 mod operators;
 mod probes;
+mod replicas;
 mod routes;
 mod secure;
 mod services;
