@@ -105,6 +105,9 @@ fn ask(client: usize, members: &[Member], stop: &AtomicBool) -> (Vec<String>, Ve
     let (mut asked, mut wrong) = (Vec::new(), Vec::new());
     while !stop.load(Ordering::SeqCst) {
         std::thread::sleep(PACE);
+        for (kept, member) in kept.iter_mut().zip(members) {
+            kept.take_if(|(epoch, _)| *epoch != member.epoch.load(Ordering::SeqCst));
+        }
         let turn = asked.len() + client;
         let Some(index) =
             (0..members.len()).map(|step| (turn + step) % members.len()).find(|&index| members[index].ready.load(Ordering::SeqCst))

@@ -22,6 +22,9 @@ const MAX_TUNNELS: usize = 512;
 const FLOOR: Duration = Duration::from_millis(100);
 /// Longest wait after a failure: a hub that comes back has its agents within it.
 const CEILING: Duration = Duration::from_secs(10);
+/// The same for a tunnel whose replica said that it leaves: what takes its place may be there at any moment. Not at once, so that
+/// one that says so to everybody is not dialled for ever at the shortest wait.
+const ORDERLY_LIFE: Duration = Duration::from_secs(1);
 /// A tunnel that held so long was a good one; what ends it begins a new back-off.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
@@ -199,7 +202,9 @@ impl Planner {
     pub fn closed(&mut self, tunnel: u64, now: Instant, random: f64) {
         let Some(up) = self.up.remove(&tunnel) else { return };
         // Whoever comes back after a good life is let in soon; who closes each tunnel at once is asked ever more rarely.
-        let good = now.duration_since(up.since) >= GOOD_LIFE;
+        let life = now.duration_since(up.since);
+        let orderly = up.leaving && life >= ORDERLY_LIFE;
+        let good = orderly || life >= GOOD_LIFE;
         for wish in [up.wish, Wish::Explore(up.address), Wish::Shard(up.replica, up.shard)] {
             let attempts = self.attempts.entry(wish.clone()).or_insert_with(Attempts::new);
             if attempts.dialling {
@@ -208,8 +213,9 @@ impl Planner {
             if good {
                 attempts.backoff.reset();
             }
-            // Two tunnels of one hub end together, which is one failure of the address and not two.
-            if attempts.not_before.is_none_or(|at| at <= now) {
+            // Two tunnels of one hub end together, which is one failure of the address and not two. What a leaving hub answered
+            // in its last seconds says nothing of the one that comes.
+            if orderly || attempts.not_before.is_none_or(|at| at <= now) {
                 self.wait(&wish, now, random);
             }
         }

@@ -173,6 +173,29 @@ async fn a_hub_that_comes_back_after_a_good_life_is_dialled_soon_and_one_that_cl
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_leaving_hub_answered_does_not_delay_the_one_that_takes_its_place() {
+    let mut bench = Bench::new(&[A]);
+    bench.settle("hub-0", 2);
+    bench.pass(ORDERLY_LIFE);
+    bench.planner.leaving(1);
+    // It takes no new tunnel for as long as it leaves.
+    for _ in 0..6 {
+        let dial = loop {
+            if let Some(dial) = bench.dials().pop() {
+                break dial;
+            }
+            bench.now = bench.planner.due(bench.now).unwrap();
+        };
+        bench.planner.failed(&dial, Some(&replica("hub-0")), bench.now, 1.0);
+    }
+    assert!(bench.planner.due(bench.now) > Some(bench.now + 20 * FLOOR));
+    for tunnel in [1, 2] {
+        bench.planner.closed(tunnel, bench.now, 1.0);
+    }
+    assert_eq!(bench.planner.due(bench.now), Some(bench.now + 2 * FLOOR));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_is_forgotten_with_the_last_tunnel() {
     let mut bench = Bench::new(&[A]);
     bench.settle("hub-0", 1);
