@@ -22,6 +22,7 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::dial::upload::Upload;
 use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
+use crate::filters;
 use crate::reply::Failure;
 use crate::route;
 use crate::shard::ShardRef;
@@ -44,7 +45,7 @@ pub struct Request<'r> {
 /// Answers an admitted request. Dropped when the client goes away: then the workload's stream is reset.
 pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     let Inbound { request, client, informational, websocket } = inbound;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let snapshot = shard.snapshot();
     let mut record = Record::new(shard, &client, &parts);
     let Some(matched) = route::http(&snapshot, &client.listener, &parts.method, &parts.uri, &parts.headers) else {
@@ -52,6 +53,11 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
     record.route(&route.name);
+    let filtered = match filters::before(&matched, &mut parts) {
+        filters::Verdict::Forward(filtered) => filtered,
+        filters::Verdict::Answer(answer) => return record.answer(answer),
+        filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
+    };
     let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, informational: &*informational };
     let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
@@ -63,8 +69,8 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
             .unwrap_or(Err(Failure::RequestTimeout)),
     };
     match outcome {
-        Err(failure) => record.refuse(failure),
-        Ok(answer) => deliver(shard, &client, answer, upload, websocket, rule, deadline, record),
+        Err(failure) => filters::refusal(filtered.as_ref(), record.refuse(failure)),
+        Ok(answer) => deliver(shard, &client, answer, upload, websocket, rule, deadline, filtered.as_ref(), record),
     }
 }
 
@@ -73,14 +79,18 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
 fn deliver(
     shard: &ShardRef,
     client: &Rc<Client>,
-    answer: Answer,
+    mut answer: Answer,
     mut upload: Upload,
     websocket: Option<WebSocket>,
     rule: &HttpRule,
     deadline: Option<tokio::time::Instant>,
+    filtered: Option<&filters::Filtered<'_>>,
     mut record: Record,
 ) -> Response<Body> {
     upload.forget();
+    if let Some(filtered) = filtered {
+        filtered.answer(answer.headers_mut());
+    }
     match answer {
         Answer::Upgraded { head, io, in_flight } => {
             let Some(websocket) = websocket else { return record.refuse(Failure::UpgradeFailed) };

@@ -13,6 +13,7 @@ pub mod body;
 pub mod client;
 pub mod dial;
 pub mod exchange;
+pub mod filters;
 pub mod forward;
 pub mod inbound;
 pub mod listen;

@@ -84,6 +84,8 @@ failures! {
     BackendTls: Hub, 502, "proxy_configuration_error", "backend-tls-settings", "the backend's TLS settings cannot be used";
     /// A WebSocket was asked of a backend that cannot carry one.
     NoWebSocket: Hub, 501, "http_upgrade_failed", "no-websocket", "this backend does not carry WebSockets";
+    /// The route's redirect leads to what was asked.
+    RedirectLoop: Hub, 500, "proxy_configuration_error", "redirect-loop", "this route would redirect the request to itself";
     /// No live tunnel to the agent.
     NoTunnel: Tunnel, 503, "destination_unavailable", "no-tunnel", "no tunnel to the backend's agent";
     /// The tunnel ended.

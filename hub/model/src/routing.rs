@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod draft;
+pub mod fields;
 pub mod limits;
 pub mod listener;
 pub mod matcher;
@@ -15,7 +16,7 @@ pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress,
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
-pub use policy::{BackendPolicy, RulePolicy};
+pub use policy::{BackendPolicy, Filters, HeaderEdit, PathEdit, Redirect, Rewrite, RulePolicy};
 pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;

@@ -8,6 +8,7 @@ mod configuration;
 mod drain;
 mod failure;
 mod faults;
+mod filters;
 mod identity;
 mod limits;
 mod names;

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::{is_token, list};
+use figspan_model::routing::fields::{is_figspans, is_hubs, same, starts};
 
 /// Most names that Connection may list: more than any client sends, few enough to look each one up.
 const CONNECTION_NAMES: usize = 32;
@@ -78,14 +79,18 @@ fn removed_plain(headers: &mut HeaderMap) -> bool {
 }
 
 /// Takes away what only the hub, or a trusted proxy before it, may say, under all spellings. From a trusted peer the true
-/// spellings stay, for [`super::forwarded`] to read.
+/// spellings stay, for [`super::forwarded`] to read; figspan's own fields stay from nobody, as a proxy in front may have passed
+/// its client's on.
 pub fn remove_trusted(headers: &mut HeaderMap, marks: Marks, peer_is_trusted: bool) {
     if !marks.has(Marks::TRUSTED) {
         return;
     }
     let doomed = |name: &HeaderName| {
         let name = name.as_str().as_bytes();
-        if is_alias(name) { is_ours(name) || DELIMITING.iter().any(|field| same(name, field)) } else { is_ours(name) && !peer_is_trusted }
+        match is_alias(name) {
+            true => is_hubs(name) || DELIMITING.iter().any(|field| same(name, field)),
+            false => is_hubs(name) && !(peer_is_trusted && !is_figspans(name)),
+        }
     };
     let names: Vec<_> = headers.keys().filter(|name| doomed(name)).cloned().collect();
     for name in names {
@@ -100,23 +105,6 @@ pub(super) fn is_alias(name: &[u8]) -> bool {
     name.iter().any(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
 }
 
-pub(super) fn is_ours(name: &[u8]) -> bool {
-    starts(name, "x-forwarded")
-        || same(name, "forwarded")
-        || same(name, "x-real-ip")
-        || starts(name, "x-figspan-")
-        || starts(name, "figspan-")
-}
-
-fn starts(name: &[u8], prefix: &str) -> bool {
-    name.len() >= prefix.len() && same(&name[..prefix.len()], prefix)
-}
-
-fn same(name: &[u8], field: &str) -> bool {
-    let folded = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    name.len() == field.len() && name.iter().zip(field.bytes()).all(|(&byte, expected)| folded(byte) == expected)
-}
-
 /// Takes away what no trailer may say, in both directions.
 pub fn filter_trailers(trailers: &mut HeaderMap) {
     let names: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
@@ -129,7 +117,7 @@ fn may_trail(name: &HeaderName) -> bool {
     let bytes = name.as_str().as_bytes();
     let forbidden = |field: &str| same(bytes, field);
     let families = ["content-", "if-", "proxy-", "access-control-", "sec-", "www-authenticate"];
-    !(is_ours(bytes) || families.into_iter().any(|family| starts(bytes, family)) || NEVER_TRAILING.into_iter().any(forbidden))
+    !(is_hubs(bytes) || families.into_iter().any(|family| starts(bytes, family)) || NEVER_TRAILING.into_iter().any(forbidden))
 }
 
 const NEVER_TRAILING: [&str; 28] = [

@@ -123,6 +123,15 @@ fn chain(chain: &[SocketAddr], client: &Client) -> String {
     list
 }
 
+/// The authority that the client asked for, as [`write`] told the workload of it.
+pub fn asked(headers: &HeaderMap) -> Option<Authority> {
+    if let Some(host) = headers.get(HOST) {
+        return Authority::parse(host.as_bytes()).ok();
+    }
+    let forwarded = headers.get(FORWARDED)?.to_str().ok()?;
+    split_quoted(forwarded, ',').last().and_then(|element| Element::parse(element).host)
+}
+
 fn value(text: String) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
 }
@@ -263,6 +272,9 @@ mod tests {
         write(&mut headers, &told, &client("[2001:db8::7]:9"), "https", (&own, None), ForwardedHeaders::Both);
         assert_eq!(headers["forwarded"], "for=1.2.3.4, for=\"[2001:db8::7]\";host=\"shop.example:81\";proto=https");
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4, 2001:db8::7");
+        assert_eq!(asked(&headers).unwrap().as_str(), "shop.example:81");
+        headers.remove(HOST);
+        assert_eq!(asked(&headers).unwrap().as_str(), "shop.example:81");
         assert_eq!(
             (&headers["x-forwarded-proto"], &headers["x-forwarded-host"], &headers["x-forwarded-port"]),
             (&"https".parse().unwrap(), &"shop.example:81".parse().unwrap(), &"81".parse().unwrap())

@@ -51,6 +51,15 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// The fields of its head.
+    pub fn headers_mut(&mut self) -> &mut http::HeaderMap {
+        match self {
+            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.headers_mut(),
+        }
+    }
+}
+
 /// Where a streaming body comes from.
 pub enum Source {
     /// HTTP/1.1.

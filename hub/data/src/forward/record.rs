@@ -111,6 +111,13 @@ impl Record {
         self.ended = true;
     }
 
+    /// Ends with an answer that the rule itself gives.
+    pub fn answer(mut self, answer: Outbound) -> Outbound {
+        self.answered(answer.status());
+        self.complete();
+        answer
+    }
+
     /// Ends with an answer of the hub's own.
     pub fn refuse(mut self, failure: Failure) -> Outbound {
         self.status = failure.status();

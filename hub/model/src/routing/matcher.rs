@@ -23,7 +23,7 @@ use self::host::Hosts;
 use self::paths::Paths;
 use super::Routing;
 use super::listener::{ListenerName, ListenerProtocol};
-use super::route::{HttpRoute, HttpRule, StreamRoute};
+use super::route::{HttpRoute, HttpRule, PathMatch, StreamRoute};
 use crate::Map;
 
 /// A routing's matcher, once it is compiled.
@@ -45,6 +45,19 @@ pub struct Matched<'m> {
     pub rule: &'m Arc<HttpRule>,
     /// The rule's index in the route.
     pub rule_index: usize,
+    /// The index of the match in the rule; `None`: the rule has none and takes everything.
+    pub match_index: Option<usize>,
+}
+
+impl<'m> Matched<'m> {
+    /// The prefix that matched, without a final slash: empty where the whole path was free.
+    pub fn prefix(&self) -> &'m str {
+        let parts = self.match_index.and_then(|index| self.rule.matches.get(index));
+        match parts.and_then(|parts| parts.path.as_ref()) {
+            Some(PathMatch::Prefix(prefix)) if prefix != "/" => prefix,
+            _ => "",
+        }
+    }
 }
 
 /// What a request looks like to routes.

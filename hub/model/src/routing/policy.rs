@@ -5,11 +5,18 @@
 //! that a rule without them costs nothing. Their state is never here: it is keyed by identity and outlives every reload
 //! (`crate::state`).
 
+mod filters;
+
 use crate::health::Guard;
+
+pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
 
 /// What one rule asks for. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct RulePolicy {}
+pub struct RulePolicy {
+    /// What is changed of requests and answers.
+    pub filters: Filters,
+}
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -2,10 +2,12 @@
 
 use figspan_settings::{Key, Table};
 
+mod filters;
 mod guard;
 mod policy;
 mod routes;
 
+pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
 pub(super) use policy::BACKEND_POLICY;
 pub(super) use routes::{BACKEND, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
@@ -37,6 +39,9 @@ pub static TABLES: &[&Table] = &[
     &PATH,
     &HEADER,
     &QUERY,
+    &FILTER,
+    &EDITED,
+    &PATH_EDIT,
     &BACKEND,
     &TIMEOUTS,
     &TCP_ROUTE,

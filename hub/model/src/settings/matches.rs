@@ -8,7 +8,7 @@ use super::keys;
 use crate::routing::{HeaderMatch, PathMatch, RouteMatch, ValueMatch};
 
 /// Longest path, value or expression to match, in bytes: that of Gateway API.
-const MAX_VALUE: usize = 1024;
+pub(super) const MAX_VALUE: usize = 1024;
 
 /// Bytes that a compiled expression may take; `(\w{99}){99}` and its like end here. Measure check times before raising it.
 const MAX_REGEX: usize = 256 * 1024;
@@ -54,7 +54,7 @@ fn path(section: &Section<'_>) -> Option<PathMatch> {
 }
 
 /// A path in the canonical form that admission makes of every request's: another would never match.
-fn plain_path<'d>(item: &Item<'d>, text: &'d str) -> Option<&'d str> {
+pub(super) fn plain_path<'d>(item: &Item<'d>, text: &'d str) -> Option<&'d str> {
     let refuse = |why: &str, mend: &str| {
         item.wrong(format!("path `{}` {why}", text.escape_debug()), mend);
         None
@@ -99,7 +99,7 @@ fn header(section: &Section<'_>) -> Option<HeaderMatch> {
     Some(HeaderMatch { name: name?, value: value? })
 }
 
-fn header_name(item: &Item<'_>) -> Option<HeaderName> {
+pub(super) fn header_name(item: &Item<'_>) -> Option<HeaderName> {
     let text = item.text()?;
     let name = HeaderName::from_bytes(text.to_ascii_lowercase().as_bytes()).ok();
     if name.is_none() {

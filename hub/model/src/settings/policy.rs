@@ -1,7 +1,10 @@
 //! Policies: of a rule, inside `[[http_route.rules]]`, and of an uplink or service, `[[backend_policy]]`. Each policy is read
 //! in a file of its own; here they are put together.
 
+mod filters;
 mod guard;
+mod header_edit;
+mod path_edit;
 
 use std::sync::Arc;
 
@@ -9,9 +12,11 @@ use figspan_settings::Section;
 
 use crate::routing::{BackendPolicy, RulePolicy, Target};
 
+pub(super) use filters::{Read, read as filters};
+
 /// The policy of a rule; `None` where it asks for nothing.
-pub(super) fn rule(_section: &Section<'_>) -> Option<Arc<RulePolicy>> {
-    let policy = RulePolicy {};
+pub(super) fn rule(_section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
+    let policy = RulePolicy { filters: filters.filters };
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }
 

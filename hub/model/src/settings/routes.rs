@@ -81,13 +81,18 @@ impl Reader {
         if let (Some(item), true) = (section.get("matches"), list.len() > MAX_ENTRIES) {
             item.wrong(format!("has {} entries", list.len()), format!("use at most {MAX_ENTRIES}"));
         }
-        HttpRuleDraft {
-            name,
-            matches: list.iter().map(matches::route_match).collect(),
-            backends: self.backends(section, true),
-            timeouts: timeouts(section),
-            policy: policy::rule(section),
-        }
+        let matches: Vec<RouteMatch> = list.iter().map(matches::route_match).collect();
+        let filters = policy::filters(section, &matches);
+        let backends = match (filters.redirects, section.get("backend_refs")) {
+            (false, _) => self.backends(section, true),
+            (true, None) => Vec::new(),
+            (true, Some(item)) => {
+                item.wrong("stands beside a RequestRedirect, so nothing would ever go there", "remove it, or remove the filter");
+                Vec::new()
+            }
+        };
+        let policy = policy::rule(section, filters);
+        HttpRuleDraft { name, matches, backends, timeouts: timeouts(section), policy }
     }
 
     /// Warns of matches that can never be reached, because the same ones stand before them.

@@ -345,6 +345,14 @@ fn the_full_sample_mentions_every_key() {
     assert_eq!(known.difference(&found).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
 }
 
+/// A filter's type with which a key goes; nothing for other tables.
+fn kind_of_filter(path: &str, key: &str) -> String {
+    let below = path.strip_prefix("http_route.rules.filters").unwrap_or_default().trim_start_matches('.');
+    let key = if below.is_empty() { key } else { below };
+    let kind = keys::FILTER_KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
+    kind.filter(|_| path.starts_with("http_route.rules.filters")).map(|kind| format!("type = '{kind}', ")).unwrap_or_default()
+}
+
 #[test]
 fn every_key_is_read() {
     // A date is no setting's value: whoever reads the key must complain about it.
@@ -352,6 +360,8 @@ fn every_key_is_read() {
         for key in table.keys {
             let extra = if table.path.starts_with("listener") { "protocol = 'HTTPS'," } else { "" };
             let extra = if key.name == "protocol" { "" } else { extra };
+            let filter = kind_of_filter(table.path, key.name);
+            let extra = if table.path == "http_route.rules.filters" { &filter } else { extra };
             let mut value = format!("{{ {extra} {} = 1979-05-27 }}", key.name);
             if table.path == "listener.certificates" {
                 value = format!("{{ {} = 1979-05-27 }}", key.name);
@@ -362,6 +372,7 @@ fn every_key_is_read() {
                 let kind = parent.keys.iter().find(|key| key.name == *step).unwrap().kind;
                 value = if kind == "list of tables" { format!("[{value}]") } else { value };
                 let beside = if depth == 1 && steps[0] == "listener" { "protocol = 'HTTPS', " } else { "" };
+                let beside = if steps[..depth] == ["http_route", "rules", "filters"] { &filter } else { beside };
                 value = if depth == 0 { format!("{step} = {value}") } else { format!("{{ {beside}{step} = {value} }}") };
             }
             let text = if steps.is_empty() { format!("{} = 1979-05-27", key.name) } else { value };

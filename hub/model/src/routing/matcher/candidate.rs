@@ -28,7 +28,7 @@ pub(super) enum Part {
 
 impl Candidate {
     pub(super) fn matched(&self) -> Matched<'_> {
-        Matched { route: &self.route, rule: &self.rule, rule_index: self.rule_index }
+        Matched { route: &self.route, rule: &self.rule, rule_index: self.rule_index, match_index: self.match_index }
     }
 
     pub(super) fn path(&self) -> Option<&PathMatch> {

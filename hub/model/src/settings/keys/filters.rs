@@ -1,0 +1,59 @@
+//! Keys of filters.
+
+use figspan_settings::Table;
+
+use super::key;
+
+/// Which keys go with which type; `type` goes with all.
+pub(in super::super) static FILTER_KINDS: &[(&str, &[&str])] = &[
+    ("RequestHeaderModifier", &["set", "add", "remove"]),
+    ("ResponseHeaderModifier", &["set", "add", "remove"]),
+    ("URLRewrite", &["hostname", "path"]),
+    ("RequestRedirect", &["scheme", "hostname", "port", "path", "status_code"]),
+];
+
+pub(in super::super) static FILTER: Table = Table {
+    path: "http_route.rules.filters",
+    doc: "What is changed of requests and answers, with the names of Gateway API; each type at most once. Filters act in a fixed order: `RequestRedirect`, `RequestHeaderModifier`, `URLRewrite` on requests; `ResponseHeaderModifier` on every answer, the hub's own included. No filter may touch fields of one hop or of a message's framing, Host, and what the hub itself says (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Figspan-*`, `X-Figspan-*`, `Proxy-Status`).",
+    keys: &[
+        key("type", "RequestHeaderModifier, ResponseHeaderModifier, URLRewrite or RequestRedirect", "", "Which filter. Required."),
+        key("set", "list of tables", "", "Header modifiers: fields to replace, or to add where they are missing."),
+        key("add", "list of tables", "", "Header modifiers: fields to add beside those that are there. Keys as in `set`."),
+        key("remove", "list of names", "", "Header modifiers: fields to take away, before anything is set or added."),
+        key(
+            "hostname",
+            "host",
+            "as asked",
+            "URLRewrite: the Host that the workload gets; X-Forwarded-Host keeps the client's. RequestRedirect: the host to go to.",
+        ),
+        key("path", "table", "as asked", "URLRewrite and RequestRedirect: another path. The query stays as it is."),
+        key("scheme", "http or https", "as asked", "RequestRedirect: the scheme to go to."),
+        key(
+            "port",
+            "1 to 65535",
+            "the scheme's own where `scheme` or `hostname` is given, else as asked",
+            "RequestRedirect: the port to go to.",
+        ),
+        key("status_code", "301, 302, 303, 307 or 308", "302", "RequestRedirect: the answer's status. 307 and 308 keep method and body."),
+    ],
+};
+
+pub(in super::super) static EDITED: Table = Table {
+    path: "http_route.rules.filters.set",
+    doc: "A field; the same in `add`.",
+    keys: &[key("name", "text", "", "Its name. Required."), key("value", "text", "", "Its value. Required.")],
+};
+
+pub(in super::super) static PATH_EDIT: Table = Table {
+    path: "http_route.rules.filters.path",
+    doc: "Another path.",
+    keys: &[
+        key(
+            "type",
+            "ReplaceFullPath or ReplacePrefixMatch",
+            "",
+            "ReplacePrefixMatch replaces the prefix that matched, by elements; every match of the rule must then be by prefix. Required.",
+        ),
+        key("value", "text", "", "What stands there instead. Required."),
+    ],
+};
