@@ -11,6 +11,10 @@ fn main() {
         Some("workload") => figures::workload::run(),
         Some("quick") => figures::run(1, 60),
         None => figures::run(5, 200),
-        Some(other) => println!("figures: no such mode: {other}; use none, or `quick`"),
+        Some("tunnels") => {
+            let count = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(1_000);
+            figures::tunnels::measure(count, &mut |what, figure| println!("{what}: {figure}"));
+        }
+        Some(other) => println!("figures: no such mode: {other}; use none, `quick`, or `tunnels [N]`"),
     }
 }
