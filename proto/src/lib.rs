@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod admin;
+mod codec;
 pub mod control;
 pub mod join;
 pub mod name;
