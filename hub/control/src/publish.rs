@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use figspan_model::moment::Moment;
 use figspan_model::routing::{Routing, Target};
-use figspan_model::snapshot::{Endpoint, Publisher, TunnelAt, Uplink};
+use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink};
 use figspan_model::state::{Book, EndpointState};
 use figspan_proto::name::{AgentName, UplinkName};
+
+use tokio::time::Instant;
 
 use crate::registry::{TunnelId, UplinkParts};
 
@@ -113,22 +116,31 @@ impl Publication {
                 tunnels: endpoint.tunnels.iter().filter_map(|&id| tunnel(id)).collect(),
             })
         });
+        let endpoints: Vec<_> = endpoints.collect();
         Uplink {
+            shares: Shares::of(&endpoints, |_| true),
             protocol: parts.protocol,
             weight: parts.weight,
             draining: parts.draining,
-            endpoints: endpoints.collect(),
+            endpoints,
             state: self.book.rule(&format!("uplink/{}", parts.name)),
             name: parts.name,
         }
     }
 
     fn mark(&self, name: &UplinkName, old: Option<&Uplink>, new: Option<&UplinkParts>) {
-        let mut present = HashSet::new();
+        let (mut present, now) = (HashSet::new(), Moment::of(Instant::now().into_std()));
         for (uplink, endpoint) in new.iter().flat_map(|new| new.endpoints.iter().map(move |endpoint| (new, endpoint))) {
             present.insert(&endpoint.agent);
             let draining = uplink.draining || endpoint.weight.is_zero() || endpoint.tunnels.is_empty();
-            self.state(name, &endpoint.agent).draining.store(draining, Ordering::Release);
+            let state = self.state(name, &endpoint.agent);
+            state.draining.store(draining, Ordering::Release);
+            let accepted = old
+                .filter(|old| !old.draining)
+                .is_some_and(|old| old.endpoints.iter().any(|before| before.agent == endpoint.agent && before.accepts()));
+            if !draining && endpoint.ready && !accepted {
+                state.warmth.begin(now);
+            }
         }
         for gone in old.iter().flat_map(|old| &old.endpoints).filter(|endpoint| !present.contains(&endpoint.agent)) {
             gone.state.draining.store(true, Ordering::Release);

@@ -1,36 +1,58 @@
 //! Hop: balance. Which backend of a rule, and which endpoint of the backend, gets the next request. Pure and total.
 //!
-//! Two levels, each with a cursor of its own that all shards share: the rule picks among backends that can accept, the
-//! uplink or service among its endpoints that can. [`pick`] gives exact shares in every window of as many choices as the
-//! weights add up to. Taking part needs: a weight above 0 that is in force, readiness, a tunnel, no drain, and not
-//! having been tried by this request before. So a ready sibling gets the traffic of one that is not, and a retry never goes
-//! back. [`choose`] advances the cursors; [`peek`] does not. Whether a tunnel of the snapshot still lives is not asked here:
-//! the answer is behind a lock that another shard may hold. Control withdraws a dead tunnel at once, the dial finds the rest.
+//! Two levels, each with a cursor of its own that all shards share: the rule chooses among the backends of the lowest tier
+//! that can accept ([`backends`]), the uplink or service among its endpoints that can ([`endpoints`]). [`pick`] gives exact
+//! shares in every window of as many choices as the weights add up to; a hash or the load may decide instead. Taking part
+//! needs: a weight above 0 that is in force, readiness, a tunnel, no drain, open gates, and not having been tried by this
+//! request before. [`choose`] advances the cursors; [`peek`] does not. Whether a tunnel of the snapshot still lives is not
+//! asked here: the answer is behind a lock that another shard may hold. The dial finds out.
 //!
 //! What the caller does: between `choose` and `choice.state().in_flight.add(shard, 1)` there must be no await, or the drain
 //! proof does not hold. After a failure, [`Tried::add`] the choice and choose again on the same snapshot. Live addresses
 //! of services come through [`ServiceEndpoints`], which the dialer implements.
 
+mod backends;
+mod endpoints;
+mod load;
+mod members;
+mod obstacles;
 mod pick;
+mod rendezvous;
+mod sums;
+mod timer;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use figspan_model::routing::{Backend, ServiceName, Target};
+use figspan_model::moment::Moment;
+use figspan_model::routing::{Backend, ServiceName};
 use figspan_model::snapshot::{Endpoint, Snapshot, Uplink};
-use figspan_model::state::{EndpointState, RuleState};
+use figspan_model::state::{EndpointState, RuleState, Warmth};
+
+use tokio::time::Instant;
 
 pub use pick::pick;
+pub use rendezvous::mix;
+pub use timer::Timer;
 
 /// One address of a service, as resolved now.
 #[derive(Debug, Clone)]
 pub struct ServiceEndpoint {
     /// Where to connect.
     pub address: SocketAddr,
+    /// Its identity; see [`EndpointState::id`].
+    pub id: u64,
     /// Counters of `service/<name>/<address>`.
     pub state: Arc<EndpointState>,
+}
+
+impl ServiceEndpoint {
+    /// An address with its state.
+    pub fn new(address: SocketAddr, state: Arc<EndpointState>) -> Self {
+        Self { address, id: state.id, state }
+    }
 }
 
 /// Who knows the live addresses of services: the dialer.
@@ -118,13 +140,13 @@ impl Tried {
         self.0.is_empty()
     }
 
-    fn has(&self, state: &Arc<EndpointState>) -> bool {
-        self.0.iter().any(|tried| Arc::ptr_eq(tried, state))
+    fn has(&self, state: &EndpointState) -> bool {
+        self.0.iter().any(|tried| std::ptr::eq(&**tried, state))
     }
 }
 
 /// A weight that takes part in full: factors are parts of this.
-pub const FULL: u32 = 1024;
+pub const FULL: u32 = Warmth::FULL;
 
 /// What may shut a backend or an endpoint for a while, or hold it back: breakers, ejection, checks, limits, failback. Asked in
 /// the step of choice, so it must be quick and must not wait. Answers are parts of [`FULL`]: 0 is shut.
@@ -135,9 +157,10 @@ pub trait Gates {
         FULL
     }
 
-    /// The part of its weight with which an endpoint of a backend takes part.
-    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState) -> u32 {
-        let _ = (backend, endpoint);
+    /// The part of its weight with which an endpoint of a backend takes part. `last_resort` says that no endpoint of the
+    /// backend would take part otherwise.
+    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState, last_resort: bool) -> u32 {
+        let _ = (backend, endpoint, last_resort);
         FULL
     }
 }
@@ -157,184 +180,56 @@ pub struct Question<'c> {
     pub services: &'c dyn ServiceEndpoints,
     /// What holds backends back; `None` where nothing can.
     pub gates: Option<&'c dyn Gates>,
+    /// Hash of what the client brought, where the rule asks for it: decides in place of the cursors.
+    pub hash: Option<u64>,
+    /// What time it is; looked at only where a policy of a backend depends on it.
+    pub now: Moment,
+}
+
+impl<'c> Question<'c> {
+    /// A question without gates and hash, at no particular time.
+    pub fn new(
+        snapshot: &'c Snapshot,
+        backends: &'c [Backend],
+        rule: &'c RuleState,
+        tried: &'c Tried,
+        services: &'c dyn ServiceEndpoints,
+    ) -> Self {
+        Self { snapshot, backends, rule, tried, services, gates: None, hash: None, now: Moment::NEVER }
+    }
+
+    /// The same question, at the present moment where a backend has a policy that may depend on it.
+    #[must_use]
+    pub fn now(self) -> Self {
+        let timed = self.backends.iter().any(|backend| backend.policy.is_some());
+        if timed { Self { now: now(), ..self } } else { self }
+    }
+}
+
+/// The present moment.
+pub fn now() -> Moment {
+    Moment::of(Instant::now().into_std())
 }
 
 /// Chooses for the next request and counts it in the cursors.
 pub fn choose(question: Question<'_>) -> Result<Choice, NoChoice> {
-    decide(question, &|state| state.cursor.fetch_add(1, Ordering::Relaxed))
+    backends::decide(&Level { question, number: &|state| state.cursor.fetch_add(1, Ordering::Relaxed) })
 }
 
 /// What [`choose`] would say to the next request, without counting it.
 pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
-    decide(question, &|state| state.cursor.load(Ordering::Relaxed))
-}
-
-fn decide(question: Question<'_>, number: &dyn Fn(&RuleState) -> u64) -> Result<Choice, NoChoice> {
-    let backends = question.backends;
-    let level = Level { question, number };
-    let mut obstacles = Obstacles::default();
-    let mut weights = Weights::default();
-    let weights = weights.fill(backends.iter().map(|backend| level.backend_weight(backend, &mut obstacles)));
-    if weights.iter().all(|weight| *weight == 0) {
-        return Err(obstacles.verdict());
-    }
-    let number = number(question.rule);
-    // Once, as a rule. An endpoint may begin to drain between the look at the weights and the one at the endpoints: then
-    // its backend is out of this choice, which so ends after one step per backend.
-    while let Some(backend) = pick(number, weights) {
-        if let Some(endpoint) = level.endpoint(&backends[backend]) {
-            return Ok(Choice { backend, endpoint });
-        }
-        weights[backend] = 0;
-    }
-    Err(NoChoice::NobodyReady)
-}
-
-/// Weights of one choice, on the stack where it is of usual size.
-#[derive(Default)]
-struct Weights {
-    few: [u32; 16],
-    many: Vec<u32>,
-}
-
-impl Weights {
-    fn fill(&mut self, weights: impl ExactSizeIterator<Item = u32>) -> &mut [u32] {
-        if weights.len() > self.few.len() {
-            self.many.extend(weights);
-            return &mut self.many;
-        }
-        let places = &mut self.few[..weights.len()];
-        places.iter_mut().zip(weights).for_each(|(place, weight)| *place = weight);
-        places
-    }
+    backends::decide(&Level { question, number: &|state| state.cursor.load(Ordering::Relaxed) })
 }
 
 /// What both levels of one choice look at.
 struct Level<'c> {
     question: Question<'c>,
+    /// Draws the next number of a cursor.
     number: &'c dyn Fn(&RuleState) -> u64,
 }
 
-impl Level<'_> {
-    /// The weight with which a backend takes part: 0 if it cannot accept.
-    fn backend_weight(&self, backend: &Backend, obstacles: &mut Obstacles) -> u32 {
-        let (weight, drains) = match &backend.target {
-            Target::Uplink(name) => match self.question.snapshot.uplinks.get(name) {
-                Some(uplink) => (backend.weight.unwrap_or(uplink.weight), uplink.draining),
-                None => (backend.weight.unwrap_or_default(), false),
-            },
-            Target::Service(name) => {
-                let service = self.question.snapshot.routing.services.get(name);
-                (backend.weight.or(service.map(|service| service.weight)).unwrap_or_default(), false)
-            }
-        };
-        if weight.is_zero() || drains {
-            obstacles.zero = true;
-            return 0;
-        }
-        let accepts = match &backend.target {
-            Target::Uplink(name) => {
-                let uplink = self.question.snapshot.uplinks.get(name);
-                let endpoints = uplink.map(|uplink| &*uplink.endpoints).unwrap_or_default();
-                obstacles.unknown |= endpoints.is_empty();
-                // All are looked at, so that the reason of a refusal is whole.
-                endpoints.iter().filter(|endpoint| self.uplink_weight(backend, endpoint, obstacles) > 0).count()
-            }
-            Target::Service(name) => {
-                let endpoints = self.question.services.endpoints(name);
-                obstacles.unknown |= endpoints.is_empty();
-                endpoints.iter().filter(|endpoint| self.service_weight(backend, endpoint, obstacles) > 0).count()
-            }
-        };
-        let part = self.question.gates.map_or(FULL, |gates| gates.backend(backend));
-        obstacles.shut |= part == 0;
-        if accepts > 0 { scaled(weight.get(), part) } else { 0 }
-    }
-
-    /// The weight of an endpoint that accepts, as far as the gates let it.
-    fn gated(&self, backend: &Backend, state: &EndpointState, weight: u32, obstacles: &mut Obstacles) -> u32 {
-        let part = self.question.gates.map_or(FULL, |gates| gates.endpoint(backend, state));
-        obstacles.shut |= part == 0;
-        scaled(weight, part)
-    }
-
-    /// The weight with which an agent's side of an uplink takes part.
-    fn uplink_weight(&self, backend: &Backend, endpoint: &Endpoint, obstacles: &mut Obstacles) -> u32 {
-        if endpoint.weight.is_zero() || endpoint.state.draining.load(Ordering::Acquire) {
-            obstacles.zero = true;
-            0
-        } else if !endpoint.accepts() {
-            obstacles.not_ready = true;
-            0
-        } else if self.question.tried.has(&endpoint.state) {
-            obstacles.tried = true;
-            0
-        } else {
-            self.gated(backend, &endpoint.state, endpoint.weight.get(), obstacles)
-        }
-    }
-
-    /// The weight with which an address of a service takes part: all are equal.
-    fn service_weight(&self, backend: &Backend, endpoint: &ServiceEndpoint, obstacles: &mut Obstacles) -> u32 {
-        if endpoint.state.draining.load(Ordering::Acquire) {
-            obstacles.zero = true;
-            0
-        } else if self.question.tried.has(&endpoint.state) {
-            obstacles.tried = true;
-            0
-        } else {
-            self.gated(backend, &endpoint.state, 1, obstacles)
-        }
-    }
-
-    fn endpoint(&self, backend: &Backend) -> Option<Chosen> {
-        let (mut weights, mut ignored) = (Weights::default(), Obstacles::default());
-        match &backend.target {
-            Target::Uplink(name) => {
-                let uplink = self.question.snapshot.uplinks.get(name)?;
-                let weights = weights.fill(uplink.endpoints.iter().map(|endpoint| self.uplink_weight(backend, endpoint, &mut ignored)));
-                let endpoint = &uplink.endpoints[pick((self.number)(&uplink.state), weights)?];
-                Some(Chosen::Uplink { uplink: Arc::clone(uplink), endpoint: Arc::clone(endpoint) })
-            }
-            Target::Service(name) => {
-                let endpoints = self.question.services.endpoints(name);
-                let weights = weights.fill(endpoints.iter().map(|endpoint| self.service_weight(backend, endpoint, &mut ignored)));
-                let number = self.question.snapshot.routing.service_states.get(name).map_or(0, |state| (self.number)(state));
-                let endpoint = endpoints[pick(number, weights)?].clone();
-                Some(Chosen::Service { name: name.clone(), endpoint })
-            }
-        }
-    }
-}
-
-/// A part of a weight, in units of 1/[`FULL`]; never 0 where neither is.
-fn scaled(weight: u32, part: u32) -> u32 {
-    // A weight is at most 1,000,000, so that it fits.
-    weight.saturating_mul(part.min(FULL))
-}
-
-/// What stands in the way of a choice.
-#[derive(Debug, Default)]
-struct Obstacles {
-    zero: bool,
-    unknown: bool,
-    not_ready: bool,
-    shut: bool,
-    tried: bool,
-}
-
-impl Obstacles {
-    /// The obstacle that is nearest to a success.
-    fn verdict(&self) -> NoChoice {
-        match self {
-            Self { tried: true, .. } => NoChoice::AllTried,
-            Self { shut: true, .. } => NoChoice::Shut,
-            Self { not_ready: true, .. } => NoChoice::NobodyReady,
-            Self { unknown: true, .. } | Self { zero: false, .. } => NoChoice::Unknown,
-            Self { zero: true, .. } => NoChoice::AllZero,
-        }
-    }
-}
+/// Whether endpoints take part that gates let through only where none is better.
+const LAST_RESORT: bool = true;
 
 #[cfg(test)]
 mod tests;

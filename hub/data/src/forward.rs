@@ -18,6 +18,7 @@ use figspan_model::routing::{HttpRoute, HttpRule};
 use figspan_model::snapshot::Snapshot;
 use http::{Response, request};
 
+use crate::affinity::Affinity;
 use crate::body::Body;
 use crate::client::Client;
 use crate::dial::upload::Upload;
@@ -39,6 +40,7 @@ pub struct Request<'r> {
     rule: &'r HttpRule,
     parts: &'r request::Parts,
     client: &'r Client,
+    affinity: Affinity,
     informational: &'r dyn Fn(Response<()>),
 }
 
@@ -53,12 +55,13 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
     record.route(&route.name);
+    let affinity = Affinity::of(rule, &parts, &client);
     let filtered = match filters::before(&matched, &mut parts) {
         filters::Verdict::Forward(filtered) => filtered,
         filters::Verdict::Answer(answer) => return record.answer(answer),
         filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
     };
-    let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, informational: &*informational };
+    let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, affinity, informational: &*informational };
     let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
     let deadline = rule.timeouts.request.map(|limit| record.started() + limit);

@@ -8,6 +8,7 @@
 //! `Rc` and `Cell` and nothing waits for another shard.
 
 pub mod admission;
+pub mod affinity;
 pub mod balance;
 pub mod body;
 pub mod client;

@@ -4,6 +4,8 @@
 //! newest snapshot without a lock and are woken by each publication. Uplinks and routing are replaced apart from each other:
 //! one weight among ten thousand routes costs what one weight costs.
 
+mod shares;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::weight::Weight;
 use figspan_tunnel::Tunnel;
 use tokio::sync::watch;
+
+pub use shares::Shares;
 
 use crate::routing::Routing;
 use crate::state::{EndpointState, RuleState, Shard};
@@ -41,6 +45,8 @@ pub struct Uplink {
     pub draining: bool,
     /// One for each agent, ordered by name.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Those of them that accept, ready to be chosen from.
+    pub shares: Shares,
     /// State of the choice among the endpoints.
     pub state: Arc<RuleState>,
 }

@@ -3,15 +3,20 @@
 //! Nothing here is a lock. Each shard writes its own cell; control reads all of them. `Book` hands out the one state for an
 //! identity, so that a reload or a reconnect finds what was there before.
 
+mod latency;
 mod share;
+mod warmth;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
+use xxhash_rust::xxh3::xxh3_64;
 
+pub use latency::{FALL, Latency, PENALTY};
 pub use share::{MARK_EVERY, ShareState};
+pub use warmth::Warmth;
 
 use crate::health::{BackendHealth, EndpointHealth};
 
@@ -52,6 +57,8 @@ impl PerShard {
 /// The long-lived state of one endpoint: an (uplink, agent) pair or an address of a service.
 #[derive(Debug)]
 pub struct EndpointState {
+    /// XXH3 of its key: its identity in hashes and sessions, the same on all replicas and in all versions.
+    pub id: u64,
     /// Requests and connections under way; a WebSocket counts until it ends. The "in-flight sum" of the drain proof.
     pub in_flight: PerShard,
     /// Streams or connections held idle for reuse. Closed at weight 0, so that the agent's count can reach 0.
@@ -65,17 +72,24 @@ pub struct EndpointState {
     pub draining: AtomicBool,
     /// Breaker, ejection and checks.
     pub health: EndpointHealth,
+    /// How long its answers take lately; kept only where a policy asks for it.
+    pub latency: Latency,
+    /// Since when it takes work.
+    pub warmth: Warmth,
 }
 
 impl EndpointState {
-    fn new(shards: usize) -> Self {
+    fn new(key: &str, shards: usize) -> Self {
         Self {
+            id: xxh3_64(key.as_bytes()),
             in_flight: PerShard::new(shards),
             pooled: PerShard::new(shards),
             picked: PerShard::new(shards),
             failed: PerShard::new(shards),
             draining: AtomicBool::new(false),
             health: EndpointHealth::new(shards),
+            latency: Latency::default(),
+            warmth: Warmth::default(),
         }
     }
 }
@@ -90,13 +104,15 @@ pub struct RuleState {
 /// The long-lived state of an uplink or service as a backend, over all rules and endpoints.
 #[derive(Debug)]
 pub struct BackendState {
+    /// XXH3 of its key: its identity in hashes and sessions, the same on all replicas and in all versions.
+    pub id: u64,
     /// Its breaker.
     pub health: BackendHealth,
 }
 
 impl BackendState {
-    fn new(shards: usize) -> Self {
-        Self { health: BackendHealth::new(shards) }
+    fn new(key: &str, shards: usize) -> Self {
+        Self { id: xxh3_64(key.as_bytes()), health: BackendHealth::new(shards) }
     }
 }
 
@@ -132,7 +148,7 @@ impl Book {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         match endpoints.get(key) {
             Some(state) => Arc::clone(state),
-            None => Arc::clone(endpoints.entry(key.to_owned()).or_insert_with(|| Arc::new(EndpointState::new(self.shards)))),
+            None => Arc::clone(endpoints.entry(key.to_owned()).or_insert_with(|| Arc::new(EndpointState::new(key, self.shards)))),
         }
     }
 
@@ -141,7 +157,7 @@ impl Book {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         match backends.get(key) {
             Some(state) => Arc::clone(state),
-            None => Arc::clone(backends.entry(key.to_owned()).or_insert_with(|| Arc::new(BackendState::new(self.shards)))),
+            None => Arc::clone(backends.entry(key.to_owned()).or_insert_with(|| Arc::new(BackendState::new(key, self.shards)))),
         }
     }
 

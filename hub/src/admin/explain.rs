@@ -71,7 +71,7 @@ fn matched(snapshot: &Snapshot, book: &Arc<Book>, listener: &str, method: &Metho
 fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<String>) -> (Option<String>, Option<u16>) {
     let services = AsWritten { snapshot, book };
     let (backends, state, tried) = (&*rule.backends, &*rule.state, Tried::default());
-    match balance::peek(Question { snapshot, backends, rule: state, tried: &tried, services: &services, gates: None }) {
+    match balance::peek(Question::new(snapshot, backends, state, &tried, &services).now()) {
         Ok(choice) => {
             let target = &rule.backends[choice.backend].target;
             let next = match &choice.endpoint {
@@ -194,7 +194,7 @@ impl ServiceEndpoints for AsWritten<'_> {
                 ServiceAddress::Socket(address) => *address,
                 ServiceAddress::Name { port, .. } => SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)),
             };
-            ServiceEndpoint { address, state: self.book.endpoint(&format!("service/{}/{address}", service.name)) }
+            ServiceEndpoint::new(address, self.book.endpoint(&format!("service/{}/{address}", service.name)))
         };
         service.addresses.iter().map(endpoint).collect()
     }

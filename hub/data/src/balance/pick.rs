@@ -1,28 +1,29 @@
 //! Exact weighted choice by number: no state, no randomness, no memory.
 
-/// Index of the choice with number `n` among weights, or `None` where all are 0.
+/// Index of the choice with number `n` among `len` weights, or `None` where all are 0. `before(i)` is the sum of the weights
+/// before index `i`, and `before(len)` the sum of all.
 ///
 /// In every window of as many consecutive numbers as the weights add up to, each index comes up exactly as often as its
 /// weight says, and evenly spread: 5 % of 100 is 5, whatever the number to start with. Works by splitting the list in halves:
 /// of `W` choices, `L` belong to the left half, and number `n` is one of them where `floor(n·L/W)` steps up; the steps so far
-/// are the left half's own number. Any weights, any number; at most two passes over the list.
-pub fn pick(n: u64, weights: &[u32]) -> Option<usize> {
-    let mut total: u64 = weights.iter().copied().map(u64::from).sum();
+/// are the left half's own number. Any weights, any number; one step for each doubling of the list.
+pub fn pick(n: u64, len: usize, before: impl Fn(usize) -> u64) -> Option<usize> {
+    let mut total = before(len);
     if total == 0 {
         return None;
     }
     // The pattern repeats, so the wrap of a cursor is a step like any other only if it falls between two repetitions; it
     // takes more than 10,000 years at a million choices a second to get there.
     let mut n = n % total;
-    let (mut from, mut to) = (0, weights.len());
+    let (mut from, mut to) = (0, len);
     while to - from > 1 {
         let middle = from + (to - from) / 2;
-        let left: u64 = weights[from..middle].iter().copied().map(u64::from).sum();
-        let (before, after) = (share(n, left, total), share(n + 1, left, total));
-        if after > before {
-            (to, total, n) = (middle, left, before);
+        let left = before(middle) - before(from);
+        let (left_before, left_after) = (share(n, left, total), share(n + 1, left, total));
+        if left_after > left_before {
+            (to, total, n) = (middle, left, left_before);
         } else {
-            (from, total, n) = (middle, total - left, n - before);
+            (from, total, n) = (middle, total - left, n - left_before);
         }
     }
     Some(from)
@@ -39,8 +40,11 @@ fn share(n: u64, part: u64, total: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    fn pick(n: u64, weights: &[u32]) -> Option<usize> {
+        super::pick(n, weights.len(), |to| weights[..to].iter().copied().map(u64::from).sum())
+    }
 
     fn counts(from: u64, window: u64, weights: &[u32]) -> Vec<u64> {
         let mut counts = vec![0; weights.len()];

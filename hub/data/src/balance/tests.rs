@@ -1,8 +1,10 @@
+mod policies;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use figspan_model::routing::{Routing, Service};
-use figspan_model::snapshot::TunnelAt;
+use figspan_model::routing::{Routing, Service, Target};
+use figspan_model::snapshot::{Shares, TunnelAt};
 use figspan_model::state::Book;
 use figspan_proto::control::Protocol;
 use figspan_proto::weight::Weight;
@@ -58,12 +60,14 @@ impl World {
                 state: self.book.endpoint(&format!("uplink/{name}/vm-{index}")),
             })
         };
+        let endpoints: Vec<_> = agents.iter().enumerate().map(endpoint).collect();
         let uplink = Uplink {
+            shares: Shares::of(&endpoints, |_| true),
             name: name.parse().unwrap(),
             protocol: Protocol::Http1,
             weight: weight(effective),
             draining,
-            endpoints: agents.iter().enumerate().map(endpoint).collect(),
+            endpoints,
             state: self.book.rule(&format!("uplink/{name}")),
         };
         let mut uplinks = (*self.snapshot.uplinks).clone();
@@ -74,8 +78,7 @@ impl World {
 
     fn service(mut self, name: &str, effective: u32, addresses: u16) -> Self {
         let name: ServiceName = name.into();
-        let endpoint =
-            |port| ServiceEndpoint { address: ([127, 0, 0, 1], port).into(), state: self.book.endpoint(&format!("service/{name}/{port}")) };
+        let endpoint = |port| ServiceEndpoint::new(([127, 0, 0, 1], port).into(), self.book.endpoint(&format!("service/{name}/{port}")));
         self.services.insert(name.clone(), (1..=addresses).map(endpoint).collect());
         let mut routing = Routing { services: self.snapshot.routing.services.clone(), ..Routing::default() };
         routing.service_states.clone_from(&self.snapshot.routing.service_states);
@@ -87,7 +90,7 @@ impl World {
     }
 
     fn question<'c>(&'c self, backends: &'c [Backend], rule: &'c RuleState, tried: &'c Tried) -> Question<'c> {
-        Question { snapshot: &self.snapshot, backends, rule, tried, services: self, gates: None }
+        Question::new(&self.snapshot, backends, rule, tried, self)
     }
 
     fn choose(&self, backends: &[Backend], tried: &Tried) -> Result<Choice, NoChoice> {

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::balance::{ServiceEndpoint, ServiceEndpoints};
+use crate::balance::{self, ServiceEndpoint, ServiceEndpoints};
 use crate::reply::Failure;
 
 /// First and longest wait after a failed lookup.
@@ -60,11 +60,16 @@ impl Services {
     /// Takes over the services of a routing: new ones are looked up, vanished ones forgotten, unchanged ones kept.
     pub fn update(&self, routing: &Routing, tasks: &Drain) {
         let mut entries = self.entries.borrow_mut();
-        entries.retain(|name, entry| routing.services.get(name).is_some_and(|service| *service == entry.service));
+        let stays = |name: &ServiceName, entry: &Rc<Entry>| routing.services.get(name).is_some_and(|service| *service == entry.service);
+        let replaced: Vec<_> = entries.extract_if(|name, entry| !stays(name, entry)).collect();
         for (name, service) in &routing.services {
             if !entries.contains_key(name) {
                 entries.insert(Arc::clone(name), self.entry(service, tasks));
             }
+        }
+        for (name, old) in replaced {
+            let new = entries.get(&name).map(|entry| Rc::clone(&entry.endpoints.borrow())).unwrap_or_else(|| Rc::from([]));
+            left(&old.endpoints.borrow(), &new);
         }
     }
 
@@ -155,9 +160,19 @@ impl Entry {
         addresses.sort_unstable();
         addresses.dedup();
         let name = &self.service.name;
-        let endpoint = |address| ServiceEndpoint { address, state: book.endpoint(&format!("service/{name}/{address}")) };
-        self.endpoints.replace(addresses.into_iter().map(endpoint).collect());
+        let endpoint = |address| ServiceEndpoint::new(address, book.endpoint(&format!("service/{name}/{address}")));
+        let endpoints: Rc<[ServiceEndpoint]> = addresses.into_iter().map(endpoint).collect();
+        // Slow start begins where an address is new, and again where it was away; not with a reload.
+        let now = balance::now();
+        endpoints.iter().for_each(|endpoint| endpoint.state.warmth.begin_once(now));
+        left(&self.endpoints.replace(Rc::clone(&endpoints)), &endpoints);
     }
+}
+
+/// Notes which addresses went.
+fn left(before: &[ServiceEndpoint], after: &[ServiceEndpoint]) {
+    let gone = before.iter().filter(|old| !after.iter().any(|new| new.address == old.address));
+    gone.for_each(|old| old.state.warmth.end());
 }
 
 /// Looks a name up for as long as its entry lives.
@@ -219,6 +234,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    use figspan_model::state::Warmth;
     use figspan_proto::control::Protocol;
     use figspan_proto::weight::Weight;
 
@@ -238,6 +254,10 @@ mod tests {
         let after = services.endpoints(&"orders".into());
         assert_eq!((before.len(), after.len()), (2, 2));
         assert!(Arc::ptr_eq(&before[1].state, &after[0].state));
+        let cold =
+            |endpoint: &ServiceEndpoint, age| endpoint.state.warmth.part(Duration::from_secs(10), balance::now() + age) < Warmth::FULL;
+        assert!(cold(&after[0], Duration::ZERO) && cold(&after[1], Duration::ZERO) && !cold(&after[0], Duration::from_secs(10)));
+        assert!(!cold(&before[0], Duration::ZERO), "it went, and begins anew if it comes back");
         services.update(&Routing::default(), &Drain::new());
         assert!(services.endpoints(&"orders".into()).is_empty());
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -56,6 +56,13 @@ impl Answer {
     pub fn headers_mut(&mut self) -> &mut http::HeaderMap {
         match self {
             Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.headers_mut(),
+        }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.status(),
         }
     }
 }

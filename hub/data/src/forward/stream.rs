@@ -73,7 +73,7 @@ impl<'c> Connecting<'c> {
             }
             let services = self.shard.dialer.services();
             let (backends, rule) = (&*self.route.backends, &*self.route.state);
-            let question = Question { snapshot: &self.snapshot, backends, rule, tried: &self.tried, services, gates: None };
+            let question = Question::new(&self.snapshot, backends, rule, &self.tried, services).now();
             let choice = match balance::choose(question) {
                 Ok(choice) => choice,
                 Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {

@@ -6,7 +6,7 @@
 use super::answer::Answer;
 use super::record::Record;
 use super::{Request, attempt};
-use crate::balance::{self, Choice, Chosen, NoChoice, Question, Tried};
+use crate::balance::{self, Choice, Chosen, NoChoice, Question, Timer, Tried};
 use crate::dial::Fault;
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
@@ -19,6 +19,7 @@ use crate::retry::{MAX_ATTEMPTS, Verdict, idempotent, verdict};
 struct Picked {
     place: Place,
     in_flight: InFlight,
+    timer: Timer,
 }
 
 /// Tries endpoints until one answers or the table says stop.
@@ -53,11 +54,15 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
             fault = attempt::attempt(request, &picked.place, &picked.in_flight, upload, upgrade, true, &leave).await;
         }
         let fault = match fault {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                picked.timer.answered(answer.status(), upload.fits());
+                return Ok(answer);
+            }
             Err(failed) => failed.fault,
         };
         if fault.failure.blames_endpoint() {
             picked.in_flight.failed();
+            picked.timer.failed();
         }
         if fault.failure == Failure::QueueFull {
             shard.metrics.limit_hit(Limit::Pending);
@@ -89,7 +94,8 @@ impl Request<'_> {
     /// What `balance` is asked for this request.
     fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
         let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
-        Question { snapshot: self.snapshot, backends, rule, tried, services: self.shard.dialer.services(), gates: None }
+        let question = Question::new(self.snapshot, backends, rule, tried, self.shard.dialer.services());
+        Question { hash: self.affinity.hash, ..question }.now()
     }
 
     /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
@@ -109,9 +115,10 @@ fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
     let choice = balance::choose(request.question(tried)).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     request.rule.backends[choice.backend].share.add(request.shard.shard);
+    let timer = Timer::begin(&request.rule.backends[choice.backend], choice.state());
     tried.add(&choice);
     let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
-    Ok(Picked { place, in_flight })
+    Ok(Picked { place, in_flight, timer })
 }
 
 /// What a client hears where nothing can be chosen.

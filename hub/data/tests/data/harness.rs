@@ -18,7 +18,7 @@ use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::routing::{
     Backend, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, Service, ServiceAddress, Target, Timeouts,
 };
-use figspan_model::snapshot::{Endpoint, Publisher, TunnelAt, Uplink, publication};
+use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, publication};
 use figspan_model::state::{Board, Book, EndpointState};
 use figspan_proto::control::Protocol;
 use figspan_proto::preamble::Preamble;
@@ -257,12 +257,14 @@ impl Hub {
             })
         };
         let name: figspan_proto::name::UplinkName = "monolith".parse().unwrap();
+        let endpoints: Vec<_> = agents.iter().map(endpoint).collect();
         let uplink = Uplink {
+            shares: Shares::of(&endpoints, |_| true),
             name: name.clone(),
             protocol: self.protocol,
             weight: Weight::DEFAULT,
             draining: false,
-            endpoints: agents.iter().map(endpoint).collect(),
+            endpoints,
             state: self.book.rule("uplink/monolith"),
         };
         let uplinks = if agents.is_empty() { HashMap::new() } else { HashMap::from([(name, Arc::new(uplink))]) };

@@ -10,7 +10,7 @@ use figspan_data::metrics::Limit;
 use figspan_data::reply::Failure;
 use figspan_model::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
 use figspan_model::routing::{Listener, ListenerProtocol, Target, Timeouts};
-use figspan_model::snapshot::{Endpoint, TunnelAt, Uplink};
+use figspan_model::snapshot::{Endpoint, Shares, TunnelAt, Uplink};
 use figspan_proto::control::Protocol;
 use figspan_proto::preamble::Kind;
 use figspan_proto::reset::Reason;
@@ -44,7 +44,7 @@ impl Door {
         let workload =
             if matches!(protocol, ListenerProtocol::Http | ListenerProtocol::Https { .. }) { Protocol::Http1 } else { Protocol::Tcp };
         let mut listener = Listener { name: "web".into(), address, protocol, accept_proxy_protocol: false };
-        let backends = vec![BackendDraft { target: Target::Uplink("monolith".parse().unwrap()), weight: None }];
+        let backends = vec![BackendDraft { target: Target::Uplink("monolith".parse().unwrap()), weight: None, fallback: 0 }];
         let rule = HttpRuleDraft { backends: backends.clone(), ..HttpRuleDraft::default() };
         let http = HttpRouteDraft { name: "shop".into(), listeners: vec![], hostnames: vec![], rules: vec![rule] };
         let stream = StreamRouteDraft {
@@ -68,12 +68,14 @@ impl Door {
             })
         };
         let name: figspan_proto::name::UplinkName = "monolith".parse().unwrap();
+        let endpoints: Vec<_> = agents.iter().map(endpoint).collect();
         let uplink = Uplink {
+            shares: Shares::of(&endpoints, |_| true),
             name: name.clone(),
             protocol: workload,
             weight: Weight::DEFAULT,
             draining: false,
-            endpoints: agents.iter().map(endpoint).collect(),
+            endpoints,
             state: hub.book.rule("uplink/monolith"),
         };
         hub.publisher.publish(draft.build(&hub.book), Arc::new([(name, Arc::new(uplink))].into()));

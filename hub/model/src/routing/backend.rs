@@ -22,6 +22,8 @@ pub struct Backend {
     /// The entry's share of the rule. `None` takes the effective weight of the target: an uplink's from its agents or an
     /// operator, a service's from its own settings.
     pub weight: Option<Weight>,
+    /// Its tier: 0 gets requests as long as a backend of it can take them, then 1, and so on.
+    pub fallback: u8,
     /// What the target asks for, the same wherever it is named.
     pub policy: Option<Arc<BackendPolicy>>,
     /// The target's long-lived state, the same wherever it is named; survives reloads.
@@ -34,7 +36,7 @@ impl Backend {
     /// An entry without a policy, with the state that the book holds for its target. Its share is that of no rule.
     pub fn plain(target: Target, weight: Option<Weight>, book: &Book) -> Self {
         let key = target.key();
-        Self { state: book.backend(&key), share: book.share(&key), target, weight, policy: None }
+        Self { state: book.backend(&key), share: book.share(&key), target, weight, fallback: 0, policy: None }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct BackendDraft {
     pub target: Target,
     /// Its share; `None`: that of the target.
     pub weight: Option<Weight>,
+    /// Its tier; see [`Backend::fallback`].
+    pub fallback: u8,
 }
 
 /// See [`StreamRoute`].
@@ -94,7 +96,7 @@ impl RoutingDraft {
         let policies = self.backend_policies;
         let joined = |rule: &str, drafts: Vec<BackendDraft>| {
             let mut backends: Vec<Backend> = Vec::with_capacity(drafts.len());
-            for BackendDraft { target, weight } in drafts {
+            for BackendDraft { target, weight, fallback } in drafts {
                 let key = target.key();
                 // A target may stand twice in a rule; each entry has a share of its own.
                 let share = match backends.iter().filter(|before| before.target == target).count() {
@@ -102,7 +104,7 @@ impl RoutingDraft {
                     before => book.share(&format!("{rule}/{key}/{before}")),
                 };
                 let (policy, state) = (policies.get(&target).cloned(), book.backend(&key));
-                backends.push(Backend { target, weight, policy, state, share });
+                backends.push(Backend { target, weight, fallback, policy, state, share });
             }
             backends
         };
@@ -151,6 +153,7 @@ mod tests {
         let backend = |(uplink, weight): &(&str, u32)| BackendDraft {
             target: Target::Uplink(uplink.parse().unwrap()),
             weight: Some(Weight::try_from(*weight).unwrap()),
+            fallback: 0,
         };
         HttpRuleDraft { name: name.map(Into::into), backends: backends.iter().map(backend).collect(), ..HttpRuleDraft::default() }
     }

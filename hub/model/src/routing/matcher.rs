@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderMap, Method};
 
 use self::candidate::Candidate;
+pub use self::candidate::query_value;
 use self::host::Hosts;
 use self::paths::Paths;
 use super::Routing;

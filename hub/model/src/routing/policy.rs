@@ -8,6 +8,11 @@
 mod filters;
 
 use crate::health::Guard;
+mod hash;
+mod load_balancing;
+
+pub use hash::HashOn;
+pub use load_balancing::{LoadBalancing, Method};
 
 pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
 
@@ -16,6 +21,8 @@ pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
 pub struct RulePolicy {
     /// What is changed of requests and answers.
     pub filters: Filters,
+    /// Choice by a hash of what the client brings.
+    pub hash: Option<HashOn>,
 }
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.
@@ -23,4 +30,6 @@ pub struct RulePolicy {
 pub struct BackendPolicy {
     /// Circuit breaker, outlier ejection and checks: what stands between a choice and an endpoint.
     pub guard: Option<Guard>,
+    /// How its endpoints share its requests.
+    pub load_balancing: Option<LoadBalancing>,
 }

@@ -2,11 +2,13 @@
 
 use figspan_settings::{Key, Table};
 
+mod balance;
 mod filters;
 mod guard;
 mod policy;
 mod routes;
 
+pub(super) use balance::{HASH, LOAD_BALANCING};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
 pub(super) use policy::BACKEND_POLICY;
@@ -46,10 +48,12 @@ pub static TABLES: &[&Table] = &[
     &TIMEOUTS,
     &TCP_ROUTE,
     &TLS_ROUTE,
+    &HASH,
     &BACKEND_POLICY,
     &CIRCUIT_BREAKER,
     &BREAKER_LATENCY,
     &OUTLIER_EJECTION,
+    &LOAD_BALANCING,
 ];
 
 pub(super) static TOP: Table = Table {

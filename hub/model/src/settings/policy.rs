@@ -1,6 +1,7 @@
 //! Policies: of a rule, inside `[[http_route.rules]]`, and of an uplink or service, `[[backend_policy]]`. Each policy is read
 //! in a file of its own; here they are put together.
 
+mod balance;
 mod filters;
 mod guard;
 mod header_edit;
@@ -15,12 +16,12 @@ use crate::routing::{BackendPolicy, RulePolicy, Target};
 pub(super) use filters::{Read, read as filters};
 
 /// The policy of a rule; `None` where it asks for nothing.
-pub(super) fn rule(_section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
-    let policy = RulePolicy { filters: filters.filters };
+pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
+    let policy = RulePolicy { filters: filters.filters, hash: balance::hash(section) };
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }
 
 /// The policy of a backend. `target` is `None` where the section names none that exists.
 pub(super) fn backend(section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
-    BackendPolicy { guard: guard::guard(section) }
+    BackendPolicy { guard: guard::guard(section), load_balancing: balance::load_balancing(section) }
 }

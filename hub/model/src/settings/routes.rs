@@ -17,6 +17,9 @@ use crate::routing::{BackendPolicy, ListenerName, RouteMatch, RouteName, Service
 /// Entries of one list of a route: hosts, rules, matches, backends. A rule's choice looks at each backend.
 const MAX_ENTRIES: usize = 128;
 
+/// Highest tier of a backend: more levels of fallback than anybody can reason about.
+const MAX_TIER: u64 = 8;
+
 pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettings) -> RoutingDraft {
     let proxies = listeners::proxies(top);
     let (listeners, known_listeners) = listeners::listeners(top, files, settings, &proxies);
@@ -206,9 +209,11 @@ impl Reader {
                 None
             }
         };
+        let fallback = section.get("fallback").map_or(Some(0), |item| item.number(0..=MAX_TIER));
+        let fallback = fallback.and_then(|tier| u8::try_from(tier).ok());
         match weight {
-            Some(weight) => Some(BackendDraft { target: target?, weight: Some(weight?) }),
-            None => Some(BackendDraft { target: target?, weight: None }),
+            Some(weight) => Some(BackendDraft { target: target?, weight: Some(weight?), fallback: fallback? }),
+            None => Some(BackendDraft { target: target?, weight: None, fallback: fallback? }),
         }
     }
 

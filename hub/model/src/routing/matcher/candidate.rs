@@ -103,8 +103,7 @@ fn header_fits(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
 
 /// The first parameter of that name counts (`application/x-www-form-urlencoded`, as forms and URLs write it).
 fn query_fits(name: &str, wanted: &ValueMatch, query: &str) -> bool {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = pairs.into_iter().find(|(key, _)| decoded(key).eq(name.bytes())) else {
+    let Some(value) = raw_query_value(query, name) else {
         return false;
     };
     match wanted {
@@ -112,6 +111,16 @@ fn query_fits(name: &str, wanted: &ValueMatch, query: &str) -> bool {
         ValueMatch::Regex(regex) if !value.contains(['%', '+']) => regex.is_match(value),
         ValueMatch::Regex(regex) => String::from_utf8(decoded(value).collect()).is_ok_and(|value| regex.is_match(&value)),
     }
+}
+
+fn raw_query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(key, _)| decoded(key).eq(name.bytes())).map(|(_, value)| value)
+}
+
+/// The first value of a query parameter, decoded.
+pub fn query_value(query: &str, name: &str) -> Option<Vec<u8>> {
+    raw_query_value(query, name).map(|value| decoded(value).collect())
 }
 
 /// Bytes of a part of a query: `+` is a space, `%41` is `A`, a broken escape stands for itself.

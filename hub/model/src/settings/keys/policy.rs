@@ -12,5 +12,6 @@ pub(in super::super) static BACKEND_POLICY: Table = Table {
         key("service", "name", "", "A `[[service]]` of this file."),
         key("circuit_breaker", "table", "", "Cuts a backend or an endpoint off while it fails."),
         key("outlier_ejection", "table", "", "Leaves an endpoint out for a while when it fails several times in a row."),
+        key("load_balancing", "table", "", "How its endpoints share its requests."),
     ],
 };

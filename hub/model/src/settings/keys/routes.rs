@@ -29,6 +29,7 @@ pub(in super::super) static HTTP_RULE: Table = Table {
         key("filters", "list of tables", "", "What is changed of requests and answers. Their order does not matter."),
         key("backend_refs", "list of tables", "", "Where matching requests go. Required, but not beside a `RequestRedirect`."),
         key("timeouts", "table", "", "How long things may take."),
+        key("hash", "table", "", "Chooses by a hash of what the client brings, in place of the next in turn."),
     ],
 };
 
@@ -84,6 +85,12 @@ pub(in super::super) static BACKEND: Table = Table {
         key("uplink", "name", "", "Workloads on VMs, as agents advertise them."),
         key("service", "name", "", "A `[[service]]` of this file."),
         key("weight", "0 to 1000000", "that of the uplink or service", "The share of the rule; 0 sends nothing new."),
+        key(
+            "fallback",
+            "0 to 8",
+            "0",
+            "The tier. Requests go to the lowest one with a backend that can take them: with weight, ready, not drained, not held back.",
+        ),
     ],
 };
 

@@ -1,0 +1,70 @@
+//! Weighted rendezvous hashing: each candidate draws a number from the key and its own identity; the best for its weight wins.
+//!
+//! A change of one weight moves only keys to or from that candidate: raising it from 10 to 25 % moves the added share. The
+//! draw is `-ln(u) / weight` and the least wins (an exponential race), which gives each its share exactly. The logarithm is
+//! our own, in basic operations that IEEE 754 defines to the bit, so that all machines and versions agree; golden vectors in
+//! the tests hold it in place.
+
+use std::f64::consts::{LN_2, SQRT_2};
+
+/// Spreads a number over all bits (the finalizer of SplitMix64); one to one.
+pub const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Bits of a draw: with the half that keeps it from 0 and 1 they fit an `f64` exactly.
+const BITS: u32 = 52;
+
+/// Which of `len` candidates wins a key. `candidate` gives identity and weight; `takes` is asked only of those that would win.
+pub(super) fn highest(key: u64, len: usize, candidate: impl Fn(usize) -> (u64, u64), takes: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut best, mut winner) = (f64::INFINITY, None);
+    // -ln(u) is at least 1 - u: a candidate whose `1 - u` is too large already has lost, without a logarithm.
+    let (mut weight_before, mut limit) = (0, 0);
+    for at in 0..len {
+        let (id, weight) = candidate(at);
+        if weight != weight_before {
+            (weight_before, limit) = (weight, reach(best, weight));
+        }
+        let drawn = mix(key ^ id) >> (64 - BITS);
+        if (1 << BITS) - 1 - drawn > limit || weight == 0 {
+            continue;
+        }
+        let time = -ln(drawn) / weight as f64;
+        if time < best && takes(at) {
+            (best, winner) = (time, Some(at));
+            limit = reach(best, weight);
+        }
+    }
+    winner
+}
+
+/// The largest `1 - u`, in units of 2^-52, with which a candidate of that weight may still win.
+fn reach(best: f64, weight: u64) -> u64 {
+    // Saturates where there is no limit yet; one more, so that rounding excludes nobody.
+    ((best * weight as f64 * (1u64 << BITS) as f64) as u64).saturating_add(1)
+}
+
+/// Natural logarithm of `(drawn + 1/2) / 2^52`; below 0. Precise to a few units in the last place.
+fn ln(drawn: u64) -> f64 {
+    let u = (drawn as f64 + 0.5) / (1u64 << BITS) as f64;
+    let bits = u.to_bits();
+    let (mut exponent, mut mantissa) = ((bits >> 52) as i32 - 1023, f64::from_bits(bits & ((1 << 52) - 1) | (1023 << 52)));
+    if mantissa > SQRT_2 {
+        (exponent, mantissa) = (exponent + 1, mantissa / 2.0);
+    }
+    // ln m = 2 artanh((m - 1) / (m + 1)), whose argument is at most 0.172 here.
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = s * s;
+    let mut series = 0.0;
+    let mut term = 21.0;
+    while term >= 1.0 {
+        series = series * square + 1.0 / term;
+        term -= 2.0;
+    }
+    f64::from(exponent) * LN_2 + 2.0 * s * series
+}
+
+#[cfg(test)]
+mod tests;

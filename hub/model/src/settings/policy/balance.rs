@@ -1,0 +1,44 @@
+//! `load_balancing` of a backend; `hash` of a rule.
+
+use figspan_settings::Section;
+
+use super::super::keys;
+use crate::routing::{HashOn, LoadBalancing, Method};
+
+const METHODS: &[(&str, Method)] = &[("RoundRobin", Method::RoundRobin), ("LeastLoad", Method::LeastLoad)];
+const ON: &str = "use client_ip, header:NAME, cookie:NAME, query:NAME or claim:NAME";
+
+/// Longest name of a cookie, query parameter or claim.
+const MAX_NAME: usize = 128;
+
+pub(super) fn load_balancing(section: &Section<'_>) -> Option<LoadBalancing> {
+    let section = section.section("load_balancing", &keys::LOAD_BALANCING)?;
+    let asked = LoadBalancing {
+        method: section.get("method").and_then(|item| item.choice(METHODS)).unwrap_or_default(),
+        slow_start: section.get("slow_start").and_then(|item| item.duration_or_off()).flatten(),
+        prefer_zone: false,
+    };
+    (asked != LoadBalancing::default()).then_some(asked)
+}
+
+pub(super) fn hash(section: &Section<'_>) -> Option<HashOn> {
+    let item = section.section("hash", &keys::HASH)?.required("on")?;
+    let text = item.text()?;
+    let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+    let plain = |name: &str| {
+        let fits = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| name.to_owned())
+    };
+    let on = match kind {
+        "client_ip" if name.is_empty() && !text.contains(':') => Some(HashOn::ClientIp),
+        "header" => name.parse().ok().map(HashOn::Header),
+        "cookie" => plain(name).filter(|name| !name.contains(['=', ';', ',', '"'])).map(HashOn::Cookie),
+        "query" => plain(name).map(HashOn::Query),
+        "claim" => plain(name).map(HashOn::Claim),
+        _ => None,
+    };
+    if on.is_none() {
+        item.wrong(format!("`{}` cannot be hashed", text.escape_debug()), ON);
+    }
+    on
+}

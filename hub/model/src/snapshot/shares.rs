@@ -1,0 +1,66 @@
+//! Who takes part in a choice among an uplink's endpoints, worked out once for each publication of the uplink.
+//!
+//! A request then finds its endpoint in a few steps, however many there are: sums of weights for exact shares, identities side
+//! by side for hashing.
+
+use std::sync::Arc;
+
+use super::Endpoint;
+
+/// The endpoints that accept, with their weights summed up.
+#[derive(Debug, Default)]
+pub struct Shares {
+    /// Where each stands in the list of endpoints.
+    index: Box<[u32]>,
+    /// Sum of the weights before each, and at the end the sum of all.
+    before: Box<[u64]>,
+    /// Identity of each: see [`crate::state::EndpointState::id`].
+    ids: Box<[u64]>,
+}
+
+impl Shares {
+    /// The shares of those endpoints that accept and are wanted.
+    pub fn of(endpoints: &[Arc<Endpoint>], wanted: impl Fn(&Endpoint) -> bool) -> Self {
+        let accepting = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.accepts() && wanted(endpoint));
+        let (mut index, mut before, mut ids) = (Vec::new(), vec![0], Vec::new());
+        let mut sum = 0;
+        for (place, endpoint) in accepting {
+            sum += u64::from(endpoint.weight.get());
+            // An uplink has at most as many endpoints as there are agents.
+            index.push(u32::try_from(place).unwrap_or(u32::MAX));
+            before.push(sum);
+            ids.push(endpoint.state.id);
+        }
+        Self { index: index.into(), before: before.into(), ids: ids.into() }
+    }
+
+    /// How many take part.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether nobody takes part.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Where one of them stands in the list of endpoints.
+    pub fn endpoint(&self, at: usize) -> usize {
+        self.index[at] as usize
+    }
+
+    /// The sum of the weights before one of them; at [`Shares::len`] the sum of all.
+    pub fn before(&self, at: usize) -> u64 {
+        self.before.get(at).copied().unwrap_or_default()
+    }
+
+    /// The weight of one of them.
+    pub fn weight(&self, at: usize) -> u64 {
+        self.before[at + 1] - self.before[at]
+    }
+
+    /// The identities of all.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+}
