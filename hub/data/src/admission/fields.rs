@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::{is_token, list};
-use figspan_model::routing::fields::{is_figspans, is_hubs, same, starts};
+use figspan_model::routing::fields::{is_alias, is_figspans, is_hubs, same, starts};
 
 /// Most names that Connection may list: more than any client sends, few enough to look each one up.
 const CONNECTION_NAMES: usize = 32;
@@ -100,10 +100,6 @@ pub fn remove_trusted(headers: &mut HeaderMap, marks: Marks, peer_is_trusted: bo
 
 /// Fields whose aliases would let a workload see another message than the hub did.
 const DELIMITING: [&str; 6] = ["content-length", "transfer-encoding", "host", "authorization", "cookie", "proxy"];
-
-pub(super) fn is_alias(name: &[u8]) -> bool {
-    name.iter().any(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
-}
 
 /// Takes away what no trailer may say, in both directions.
 pub fn filter_trailers(trailers: &mut HeaderMap) {

@@ -6,8 +6,7 @@
 
 use http::header::HeaderMap;
 
-use super::fields;
-use figspan_model::routing::fields::is_hubs;
+use figspan_model::routing::fields::{is_alias, is_hubs};
 
 /// A set of marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +58,7 @@ impl Marks {
             }
             b"expect" => Self::EXPECT,
             b"authorization" | b"www-authenticate" => Self::AUTHENTICATION,
-            _ if is_hubs(name) || fields::is_alias(name) => Self::TRUSTED,
+            _ if is_hubs(name) || is_alias(name) => Self::TRUSTED,
             _ => Self::default(),
         }
     }

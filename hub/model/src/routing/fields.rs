@@ -17,6 +17,11 @@ pub fn is_figspans(name: &[u8]) -> bool {
     starts(name, "x-figspan-") || starts(name, "figspan-")
 }
 
+/// Whether a name is written with other characters than letters, digits and `-`, so that it may be another one's alias.
+pub fn is_alias(name: &[u8]) -> bool {
+    name.iter().any(|&byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
+}
+
 /// Whether a name begins like that, under any spelling. `prefix` is in lower case with `-`.
 pub fn starts(name: &[u8], prefix: &str) -> bool {
     name.len() >= prefix.len() && same(&name[..prefix.len()], prefix)
