@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, ServiceName};
 use figspan_model::snapshot::{Endpoint, Snapshot, Uplink};
-use figspan_model::state::{EndpointState, RuleState, Warmth};
+use figspan_model::state::{BackendState, EndpointState, RuleState, Warmth};
 
 use tokio::time::Instant;
 
@@ -122,26 +122,39 @@ pub enum NoChoice {
 
 /// Endpoints that a request has tried, by their state. Short by nature: tries are few.
 #[derive(Debug, Clone, Default)]
-pub struct Tried(Vec<Arc<EndpointState>>);
+pub struct Tried {
+    endpoints: Vec<Arc<EndpointState>>,
+    /// Backends that have no room, whichever endpoint is asked.
+    full: Vec<Arc<BackendState>>,
+}
 
 impl Tried {
     /// Remembers the endpoint of a choice.
     pub fn add(&mut self, choice: &Choice) {
-        self.0.push(Arc::clone(choice.state()));
+        self.endpoints.push(Arc::clone(choice.state()));
+    }
+
+    /// Remembers that a backend has no room, so that no endpoint of it is chosen any more.
+    pub fn add_full(&mut self, backend: &Arc<BackendState>) {
+        self.full.push(Arc::clone(backend));
     }
 
     /// How often the request was tried.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.endpoints.len()
     }
 
     /// Whether it was not tried yet.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.endpoints.is_empty()
+    }
+
+    fn is_full(&self, backend: &BackendState) -> bool {
+        self.full.iter().any(|full| std::ptr::eq(&**full, backend))
     }
 
     fn has(&self, state: &EndpointState) -> bool {
-        self.0.iter().any(|tried| std::ptr::eq(&**tried, state))
+        self.endpoints.iter().any(|tried| std::ptr::eq(&**tried, state))
     }
 }
 

@@ -6,17 +6,23 @@
 
 pub mod answer;
 pub mod attempt;
+mod clock;
+mod hedge;
 pub mod record;
 pub mod stream;
 mod tries;
 pub mod websocket;
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use figspan_model::routing::{HttpRoute, HttpRule};
 use figspan_model::snapshot::Snapshot;
+use figspan_proto::reset::Reason;
 use http::{Response, request};
+use tokio::time::Instant;
 
 use crate::affinity::Affinity;
 use crate::body::Body;
@@ -24,10 +30,12 @@ use crate::client::Client;
 use crate::dial::upload::Upload;
 use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
 use crate::filters;
+use crate::limit;
 use crate::reply::Failure;
 use crate::route;
 use crate::shard::ShardRef;
 use answer::Answer;
+use clock::Clock;
 use record::Record;
 use tries::run;
 
@@ -42,6 +50,10 @@ pub struct Request<'r> {
     client: &'r Client,
     affinity: Affinity,
     informational: &'r dyn Fn(Response<()>),
+    /// What a workload hears when a try is dropped: that the client went, unless somebody here gave it up.
+    dropped: Cell<Reason>,
+    /// When the time of the try that brought the answer ends.
+    due: Cell<Option<Instant>>,
 }
 
 /// Answers an admitted request. Dropped when the client goes away: then the workload's stream is reset.
@@ -61,19 +73,37 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         filters::Verdict::Answer(answer) => return record.answer(answer),
         filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
     };
-    let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, affinity, informational: &*informational };
+    if let Some(policy) = &rule.policy {
+        match limit::source::admit(rule, policy, &client, &parts.headers, &shard.metrics) {
+            Ok(counted) => record.counted(counted),
+            Err(refused) => {
+                let mut response = record.refuse(refused.failure);
+                refused.tell(&mut response);
+                return filters::refusal(filtered.as_ref(), response);
+            }
+        }
+    }
+    let (dropped, due) = (Cell::new(Reason::ClientGone), Cell::new(None));
+    let informational = &*informational;
+    let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, affinity, informational, dropped, due };
     let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
-    let deadline = rule.timeouts.request.map(|limit| record.started() + limit);
-    let outcome = match deadline {
-        None => run(&request, &mut upload, websocket.is_some(), &mut record).await,
-        Some(deadline) => tokio::time::timeout_at(deadline, run(&request, &mut upload, websocket.is_some(), &mut record))
-            .await
-            .unwrap_or(Err(Failure::RequestTimeout)),
+    let clock = rule.timeouts.request.map(|limit| Clock::new(limit, record.started(), upload.meter()));
+    let outcome = {
+        let mut tries = pin!(run(&request, &mut upload, websocket.is_some(), &mut record));
+        let outcome = clock::within(clock.as_ref(), tries.as_mut()).await;
+        request.dropped.set(Reason::Cancelled);
+        outcome.unwrap_or(Err(Failure::RequestTimeout))
     };
+    let whole = clock.and_then(|clock| clock.due()).map(|at| (at, Failure::RequestTimeout));
+    let of_try = request.due.get().map(|at| (at, Failure::TryTimeout));
+    let deadline = whole.into_iter().chain(of_try).min_by_key(|(at, _)| *at);
     match outcome {
         Err(failure) => filters::refusal(filtered.as_ref(), record.refuse(failure)),
-        Ok(answer) => deliver(shard, &client, answer, upload, websocket, rule, deadline, filtered.as_ref(), record),
+        Ok(answer) => {
+            let kept = snapshot.routing.limits.replay_bytes;
+            deliver(shard, &client, answer, upload, websocket, rule, deadline, kept, filtered.as_ref(), record)
+        }
     }
 }
 
@@ -86,7 +116,8 @@ fn deliver(
     mut upload: Upload,
     websocket: Option<WebSocket>,
     rule: &HttpRule,
-    deadline: Option<tokio::time::Instant>,
+    deadline: Option<(Instant, Failure)>,
+    kept: usize,
     filtered: Option<&filters::Filtered<'_>>,
     mut record: Record,
 ) -> Response<Body> {
@@ -114,6 +145,8 @@ fn deliver(
             record.answered(head.status());
             rest.spawn(shard, upload);
             head.extensions_mut().insert(Pause(rule.timeouts.idle));
+            // A stream is governed by idle progress alone.
+            let deadline = deadline.filter(|_| !clock::streams(head.headers(), &body.size_hint(), kept));
             let body = answer::Tracked::new(body, deadline, record);
             head.map(|()| Body::stream(body))
         }

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod filters;
 pub mod forward;
 pub mod inbound;
+pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod reply;

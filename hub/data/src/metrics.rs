@@ -80,6 +80,16 @@ words! {
         Replay = "replay_bytes",
         /// Retries at once.
         Retries = "retries",
+        /// Requests of a source in a time.
+        Rate = "rate",
+        /// Requests of a source under way.
+        InFlight = "in_flight",
+        /// Sources that are told apart.
+        Sources = "sources",
+        /// Requests of a backend under way.
+        BackendRequests = "backend_requests",
+        /// Connections to a backend.
+        BackendConnections = "backend_connections",
     }
 }
 
@@ -92,6 +102,10 @@ words! {
         Idempotent = "idempotent",
         /// A pooled connection had ended before it was used.
         Stale = "stale",
+        /// Its answer had a status that the rule tries again.
+        Status = "status",
+        /// No answer had come for a while: another endpoint was asked as well.
+        Hedge = "hedge",
     }
 }
 

@@ -68,6 +68,10 @@ failures! {
     ClientBody: Client, 400, "http_request_error", "client-body", "the request's body ended early or was malformed";
     /// The client sent no byte of its body for the idle time.
     ClientIdle: Client, 408, "http_request_error", "client-idle", "the request's body did not arrive in time";
+    /// The source of the request has sent too many.
+    RateLimited: Client, 429, "http_request_denied", "rate-limited", "too many requests; come back later";
+    /// The source of the request has too many under way.
+    TooManyInFlight: Client, 429, "http_request_denied", "too-many-in-flight", "too many requests at once";
     /// No route matches.
     NoRoute: Client, 404, "destination_not_found", "no-route", "no route matches this host and path";
     /// The rule exists but has no weighted backend that is ready.
@@ -76,6 +80,8 @@ failures! {
     AllDrained: Hub, 503, "destination_unavailable", "all-drained", "all backends of this route are drained (weight 0)";
     /// Too many requests wait for a stream of the endpoint.
     QueueFull: Hub, 503, "connection_limit_reached", "queue-full", "too many requests wait for this backend";
+    /// The backend has as many requests or connections as it may, and the queue for more was full or too slow.
+    BackendLimit: Hub, 503, "connection_limit_reached", "backend-limit", "this backend has as much as it may";
     /// The route's whole-request time ran out.
     RequestTimeout: Hub, 504, "http_response_timeout", "request-timeout", "the request took longer than its route allows";
     /// The hub ends, and its time to finish old work is over.
@@ -124,6 +130,8 @@ failures! {
     GoingAway: Workload, 503, "destination_unavailable", "going-away", "the backend is going away";
     /// No response head in time.
     FirstByteTimeout: Workload, 504, "http_response_timeout", "first-byte-timeout", "the backend did not answer in time";
+    /// A try took longer than the route allows.
+    TryTimeout: Workload, 504, "http_response_timeout", "backend-request-timeout", "the backend did not answer in the time of one try";
     /// No byte of a body moved for the idle time.
     WorkloadIdle: Workload, 504, "connection_read_timeout", "workload-idle", "the backend was silent for too long";
     /// The response breaks HTTP.
@@ -160,7 +168,7 @@ impl Failure {
         match self.side() {
             Side::Tunnel | Side::Agent | Side::Workload => !matches!(self, Self::UpgradeFailed),
             Side::Client => false,
-            Side::Hub => matches!(self, Self::QueueFull | Self::NoWebSocket | Self::BackendTls),
+            Side::Hub => matches!(self, Self::QueueFull | Self::BackendLimit | Self::NoWebSocket | Self::BackendTls),
         }
     }
 

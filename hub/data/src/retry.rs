@@ -34,14 +34,15 @@ pub fn idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
 }
 
-/// The retry table. `replayable`: the body can be sent from its beginning.
-pub fn verdict(fault: Fault, method: &Method, replayable: bool) -> Verdict {
+/// The retry table. `repeatable`: the method is [`idempotent`], or the rule says why its requests are. `replayable`: the body
+/// can be sent from its beginning.
+pub fn verdict(fault: Fault, repeatable: bool, replayable: bool) -> Verdict {
     if !replayable || !fault.failure.elsewhere() {
         return Verdict::Answer;
     }
     match fault.seen {
         false => Verdict::Elsewhere(Retry::NotDelivered),
-        true if idempotent(method) => Verdict::Elsewhere(Retry::Idempotent),
+        true if repeatable => Verdict::Elsewhere(Retry::Idempotent),
         true => Verdict::Answer,
     }
 }
@@ -116,21 +117,21 @@ mod tests {
         let others = [Method::POST, Method::PATCH, Method::from_bytes(b"PURGE").unwrap()];
         for failure in Failure::ALL.iter().filter(|failure| failure.elsewhere()) {
             for method in &repeatable {
-                assert_eq!(verdict(Fault::unseen(*failure), method, true), Verdict::Elsewhere(Retry::NotDelivered));
-                assert_eq!(verdict(Fault::seen(*failure), method, true), Verdict::Elsewhere(Retry::Idempotent));
+                assert_eq!(verdict(Fault::unseen(*failure), idempotent(method), true), Verdict::Elsewhere(Retry::NotDelivered));
+                assert_eq!(verdict(Fault::seen(*failure), idempotent(method), true), Verdict::Elsewhere(Retry::Idempotent));
             }
             for method in &others {
-                assert_eq!(verdict(Fault::unseen(*failure), method, true), Verdict::Elsewhere(Retry::NotDelivered));
-                assert_eq!(verdict(Fault::seen(*failure), method, true), Verdict::Answer);
+                assert_eq!(verdict(Fault::unseen(*failure), idempotent(method), true), Verdict::Elsewhere(Retry::NotDelivered));
+                assert_eq!(verdict(Fault::seen(*failure), idempotent(method), true), Verdict::Answer);
             }
-            assert_eq!(verdict(Fault::unseen(*failure), &Method::GET, false), Verdict::Answer);
+            assert_eq!(verdict(Fault::unseen(*failure), true, false), Verdict::Answer);
         }
     }
 
     #[test]
     fn what_the_client_did_is_never_retried() {
         for failure in [Failure::ClientGone, Failure::ClientBody, Failure::ClientIdle, Failure::RequestTimeout] {
-            assert_eq!(verdict(Fault::unseen(failure), &Method::GET, true), Verdict::Answer);
+            assert_eq!(verdict(Fault::unseen(failure), true, true), Verdict::Answer);
         }
     }
 

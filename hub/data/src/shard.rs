@@ -13,6 +13,7 @@ use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 
 use crate::dial::Dialer;
+use crate::limit::backend::Queues;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
 
@@ -40,6 +41,8 @@ pub struct ShardContext {
     board: Arc<Board>,
     /// Pools and ways to backends.
     pub dialer: Dialer,
+    /// Who waits for room at backends.
+    pub queues: Queues,
     /// How many requests live, and how many may be retries at once.
     pub budget: Budget,
     /// Counters of this shard.
@@ -59,7 +62,8 @@ impl ShardContext {
             .ok();
         let dialer = Dialer::new(shard, book, resolver, drain.clone());
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
-        Self { shard, reader, cache, current, board, dialer, budget: Budget::default(), metrics, drain }
+        let queues = Queues::new(shard);
+        Self { shard, reader, cache, current, board, dialer, queues, budget: Budget::default(), metrics, drain }
     }
 
     /// The newest snapshot, to keep for one request. Costs one read of a shared pointer; its count of owners, which all shards

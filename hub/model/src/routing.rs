@@ -17,7 +17,7 @@ pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
 pub use policy::{BackendPolicy, Filters, HashOn, HeaderEdit, LoadBalancing, Method, PathEdit, Redirect, Rewrite, RulePolicy};
-pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, StreamRoute, ValueMatch};
+pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;
 

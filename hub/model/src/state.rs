@@ -3,8 +3,10 @@
 //! Nothing here is a lock. Each shard writes its own cell; control reads all of them. `Book` hands out the one state for an
 //! identity, so that a reload or a reconnect finds what was there before.
 
+mod gate;
 mod latency;
 mod share;
+mod sources;
 mod warmth;
 
 use std::collections::HashMap;
@@ -14,8 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_utils::CachePadded;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use gate::Gate;
 pub use latency::{FALL, Latency, PENALTY};
 pub use share::{MARK_EVERY, ShareState};
+pub use sources::{Entry, InFlightState, RateState};
 pub use warmth::Warmth;
 
 use crate::health::{BackendHealth, EndpointHealth};
@@ -108,11 +112,20 @@ pub struct BackendState {
     pub id: u64,
     /// Its breaker.
     pub health: BackendHealth,
+    /// Requests and connections under way, where the backend's policy bounds them.
+    pub requests: Gate,
+    /// Open connections, where the backend's policy bounds them.
+    pub connections: Gate,
 }
 
 impl BackendState {
     fn new(key: &str, shards: usize) -> Self {
-        Self { id: xxh3_64(key.as_bytes()), health: BackendHealth::new(shards) }
+        Self {
+            id: xxh3_64(key.as_bytes()),
+            health: BackendHealth::new(shards),
+            requests: Gate::new(shards),
+            connections: Gate::new(shards),
+        }
     }
 }
 
@@ -124,6 +137,8 @@ pub struct Book {
     backends: Mutex<HashMap<String, Arc<BackendState>>>,
     rules: Mutex<HashMap<String, Arc<RuleState>>>,
     shares: Mutex<HashMap<String, Arc<ShareState>>>,
+    rates: Mutex<HashMap<String, Arc<RateState>>>,
+    sources: Mutex<HashMap<String, Arc<InFlightState>>>,
 }
 
 impl Book {
@@ -135,6 +150,8 @@ impl Book {
             backends: Mutex::default(),
             rules: Mutex::default(),
             shares: Mutex::default(),
+            rates: Mutex::default(),
+            sources: Mutex::default(),
         })
     }
 
@@ -178,6 +195,16 @@ impl Book {
         }
     }
 
+    /// What the sources of a rate limit owe: `<key of the rule>/<key of the limit>`.
+    pub fn rate(&self, key: &str) -> Arc<RateState> {
+        Arc::clone(self.rates.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default())
+    }
+
+    /// What the sources of a limit on requests under way have: `<key of the rule>/<what a source is>`.
+    pub fn in_flight(&self, key: &str) -> Arc<InFlightState> {
+        Arc::clone(self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default())
+    }
+
     /// Notes where all shares stand; control calls it every [`MARK_EVERY`], nobody else.
     pub fn mark(&self) {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|share| share.mark());
@@ -192,6 +219,8 @@ impl Book {
         self.backends.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 

@@ -90,7 +90,7 @@ impl Level<'_> {
     /// With which weight, and which part of it, a backend takes part: both 0 if it cannot accept.
     fn standing(&self, backend: &Backend) -> (u64, u32) {
         let weight = self.weight(backend);
-        if weight == 0 {
+        if weight == 0 || self.question.tried.is_full(&backend.state) {
             return (0, 0);
         }
         let part = self.question.gates.map_or(FULL, |gates| gates.backend(backend).min(FULL));

@@ -36,6 +36,10 @@ impl Obstacles {
             self.zero = true;
             return;
         }
+        if level.question.tried.is_full(&backend.state) {
+            self.tried = true;
+            return;
+        }
         if let Some(gates) = level.question.gates {
             self.shut |= gates.backend(backend) == 0;
         }

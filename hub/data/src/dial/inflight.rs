@@ -3,10 +3,13 @@
 //! Made in the same step as the choice (no await between), dropped when both directions have ended. The drain proof rests on
 //! this: see `figspan_model::state`.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use figspan_model::state::{EndpointState, Shard};
+
+use crate::limit::backend::Permit;
 
 /// One request or connection under way; counts until its last clone is dropped.
 #[derive(Clone)]
@@ -15,6 +18,8 @@ pub struct InFlight(Rc<Counted>);
 struct Counted {
     state: Arc<EndpointState>,
     shard: Shard,
+    /// Room at the backend as a whole.
+    permit: OnceCell<Permit>,
 }
 
 impl InFlight {
@@ -22,7 +27,13 @@ impl InFlight {
     pub fn picked(state: &Arc<EndpointState>, shard: Shard) -> Self {
         state.in_flight.add(shard, 1);
         state.picked.add(shard, 1);
-        Self(Rc::new(Counted { state: Arc::clone(state), shard }))
+        Self(Rc::new(Counted { state: Arc::clone(state), shard, permit: OnceCell::new() }))
+    }
+
+    /// Keeps room at the backend for as long as the work is under way.
+    pub fn hold(&self, permit: Permit) {
+        // One piece of work has one permit: a second would be given back at once.
+        let _ = self.0.permit.set(permit);
     }
 
     /// The endpoint's state.

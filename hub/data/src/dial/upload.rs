@@ -3,7 +3,7 @@
 //! Kept are at most `replay_bytes`; beyond that the recording is dropped and the request has one try. Never waits for the
 //! whole body before it sends the first byte.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
+use tokio::time::Instant;
 
 use crate::body::{Body, BodyError};
 
@@ -23,19 +24,42 @@ pub enum Part {
     Trailers(HeaderMap),
 }
 
+/// What is known of a body that its client sends, also after the upload itself is gone.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Bytes read from the client.
+    pub bytes: Cell<u64>,
+    /// When the client had sent all of it.
+    pub ended: Cell<Option<Instant>>,
+    /// It is no small thing that is sent at once: its length is unknown, or above what is kept for another try.
+    pub streams: bool,
+}
+
 /// A request's body, with what was read of it so far.
 pub struct Upload {
+    recording: Recording,
+    /// Index of the next part for the present try.
+    next: usize,
+}
+
+enum Recording {
+    /// The usual: one try at a time.
+    Own(Tape),
+    /// Two tries at once, on one thread and in one task, read what whichever of them needed first.
+    Shared(Rc<RefCell<Tape>>),
+}
+
+/// What was read of a body.
+struct Tape {
     body: Body,
     kept: Vec<Part>,
     kept_bytes: usize,
     limit: usize,
-    /// Index into `kept` of the next part for the present try.
-    next: usize,
     /// More was read than is kept.
     spilled: bool,
     ended: bool,
     length: Option<u64>,
-    received: Option<Rc<Cell<u64>>>,
+    meter: Option<Rc<Meter>>,
 }
 
 impl Upload {
@@ -43,32 +67,52 @@ impl Upload {
     pub fn new(body: Body, limit: usize) -> Self {
         let length = body.size_hint().exact();
         let ended = body.is_end_stream();
-        Self { body, kept: Vec::new(), kept_bytes: 0, limit, next: 0, spilled: false, ended, length, received: (!ended).then(Rc::default) }
+        let streams = length.is_none_or(|length| length > limit as u64);
+        let meter = (!ended).then(|| Rc::new(Meter { streams, ..Meter::default() }));
+        let tape = Tape { body, kept: Vec::new(), kept_bytes: 0, limit, spilled: false, ended, length, meter };
+        Self { recording: Recording::Own(tape), next: 0 }
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&Tape) -> T) -> T {
+        match &self.recording {
+            Recording::Own(tape) => at(tape),
+            Recording::Shared(tape) => at(&tape.borrow()),
+        }
+    }
+
+    /// The same body from its beginning, for a second try beside this one. Only while [`Upload::fits`].
+    pub fn fork(&mut self) -> Self {
+        let tape = match std::mem::replace(&mut self.recording, Recording::Own(Tape::empty())) {
+            Recording::Own(tape) => Rc::new(RefCell::new(tape)),
+            Recording::Shared(tape) => tape,
+        };
+        self.recording = Recording::Shared(Rc::clone(&tape));
+        Self { recording: Recording::Shared(tape), next: 0 }
     }
 
     /// Its whole length in bytes, where the client declared it.
     pub fn length(&self) -> Option<u64> {
-        self.length
+        self.look(|tape| tape.length)
     }
 
-    /// Counts the bytes read from the client, wherever the body is sent from; none for an empty body.
-    pub fn counter(&self) -> Option<Rc<Cell<u64>>> {
-        self.received.clone()
+    /// What is known of it as it is read from the client, wherever it is sent from; none for an empty body.
+    pub fn meter(&self) -> Option<Rc<Meter>> {
+        self.look(|tape| tape.meter.clone())
     }
 
     /// Whether there is nothing (more) to send in this try.
     pub fn is_done(&self) -> bool {
-        self.ended && self.next == self.kept.len()
+        self.look(|tape| tape.ended && self.next == tape.kept.len())
     }
 
     /// Whether it can be sent from its beginning.
     pub fn replayable(&self) -> bool {
-        !self.spilled
+        self.look(|tape| !tape.spilled)
     }
 
     /// Whether all of it will be replayable, however far it is read.
     pub fn fits(&self) -> bool {
-        !self.spilled && self.length.is_some_and(|length| length <= self.limit as u64)
+        self.look(|tape| !tape.spilled && tape.length.is_some_and(|length| length <= tape.limit as u64))
     }
 
     /// Starts over for another try. Only while [`Upload::replayable`].
@@ -78,17 +122,37 @@ impl Upload {
 
     /// No further try will follow: what is kept need not be.
     pub fn forget(&mut self) {
-        self.kept.drain(..self.next);
+        match &mut self.recording {
+            Recording::Own(tape) => tape.forget(self.next),
+            Recording::Shared(tape) => tape.borrow_mut().forget(self.next),
+        }
         self.next = 0;
-        self.limit = 0;
-        self.spilled = true;
     }
 
     /// The next part of this try; `None` at the end.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
-        if let Some(part) = self.kept.get(self.next) {
+        match &mut self.recording {
+            Recording::Own(tape) => tape.poll_part(&mut self.next, cx),
+            Recording::Shared(tape) => tape.borrow_mut().poll_part(&mut self.next, cx),
+        }
+    }
+}
+
+impl Tape {
+    fn empty() -> Self {
+        Self { body: Body::Empty, kept: Vec::new(), kept_bytes: 0, limit: 0, spilled: false, ended: true, length: Some(0), meter: None }
+    }
+
+    fn forget(&mut self, next: usize) {
+        self.kept.drain(..next);
+        self.limit = 0;
+        self.spilled = true;
+    }
+
+    fn poll_part(&mut self, next: &mut usize, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        if let Some(part) = self.kept.get(*next) {
             let part = part.clone();
-            self.next += 1;
+            *next += 1;
             return Poll::Ready(Some(Ok(part)));
         }
         loop {
@@ -97,11 +161,11 @@ impl Upload {
             }
             let part = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {
-                    self.ended = true;
+                    self.end();
                     continue;
                 }
                 Some(Err(error)) => {
-                    self.ended = true;
+                    self.end();
                     self.spilled = true;
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -112,31 +176,42 @@ impl Upload {
                     Err(Err(_)) => continue,
                 },
             };
-            self.keep(&part);
+            *next = self.keep(&part);
             return Poll::Ready(Some(Ok(part)));
         }
     }
 
-    fn keep(&mut self, part: &Part) {
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(meter) = &self.meter {
+            meter.ended.set(Some(Instant::now()));
+        }
+    }
+
+    /// Records a part; the index of the one after it.
+    fn keep(&mut self, part: &Part) -> usize {
         let size = match part {
             Part::Data(data) => data.len(),
             Part::Trailers(_) => 0,
         };
-        if let Some(received) = &self.received {
-            received.set(received.get() + size as u64);
+        if let Some(meter) = &self.meter {
+            meter.bytes.set(meter.bytes.get() + size as u64);
+            if self.length == Some(meter.bytes.get()) {
+                // Nobody may ask for the end after the last byte.
+                meter.ended.set(Some(Instant::now()));
+            }
         }
         if self.spilled {
-            return;
+            return self.kept.len();
         }
         if self.kept_bytes + size > self.limit {
             self.spilled = true;
             self.kept = Vec::new();
-            self.next = 0;
-            return;
+            return 0;
         }
         self.kept_bytes += size;
         self.kept.push(part.clone());
-        self.next = self.kept.len();
+        self.kept.len()
     }
 }
 
@@ -174,7 +249,7 @@ mod tests {
     async fn a_body_past_the_limit_streams_once_and_keeps_nothing() {
         let mut upload = Upload::new(body(&["ab", "cd", "e"]), 4);
         assert_eq!(drain(&mut upload).await, "abcde");
-        assert!(!upload.replayable() && upload.kept.is_empty());
+        assert!(!upload.replayable() && upload.look(|tape| tape.kept.is_empty()));
     }
 
     #[tokio::test]
@@ -184,5 +259,30 @@ mod tests {
         upload.rewind();
         upload.forget();
         assert_eq!(drain(&mut upload).await, "abcd");
+    }
+
+    #[tokio::test]
+    async fn two_tries_at_once_both_read_all_of_it() {
+        let mut first = Upload::new(body(&["ab", "cd"]), 100);
+        let _ = poll_fn(|cx| first.poll_part(cx)).await;
+        let mut second = first.fork();
+        assert_eq!(drain(&mut second).await, "abcd");
+        assert_eq!(drain(&mut first).await, "cd");
+        drop(first);
+        second.forget();
+        assert!(second.is_done() && !second.replayable());
+    }
+
+    #[tokio::test]
+    async fn the_meter_knows_a_stream_from_a_small_body_and_when_it_ended() {
+        let upload = |text: &'static str, limit| Upload::new(Body::Full(Bytes::from_static(text.as_bytes())), limit);
+        assert!(upload("", 4).meter().is_none());
+        let mut small = upload("abcd", 4);
+        let meter = small.meter().unwrap();
+        assert!(!meter.streams && meter.ended.get().is_none());
+        let _ = poll_fn(|cx| small.poll_part(cx)).await;
+        assert!(meter.ended.get().is_some() && meter.bytes.get() == 4);
+        assert!(upload("abcde", 4).meter().unwrap().streams);
+        assert!(Upload::new(body(&["a"]), 4).meter().unwrap().streams);
     }
 }

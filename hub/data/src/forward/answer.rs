@@ -65,6 +65,20 @@ impl Answer {
             Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.status(),
         }
     }
+
+    /// Its head.
+    pub fn head(&self) -> &Response<()> {
+        match self {
+            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head,
+        }
+    }
+
+    /// Drops an answer that no client will see. What of its body has not come is not read: the workload hears of it.
+    pub fn refuse(self) {
+        if let Self::Streaming { mut body, .. } = self {
+            body.cancel();
+        }
+    }
 }
 
 /// Where a streaming body comes from.
@@ -110,6 +124,22 @@ impl Source {
         }
     }
 
+    fn cancel(&mut self) {
+        match self {
+            Self::H1(body) => body.cancel(),
+            // Dropping it cancels the stream.
+            Self::H2(_) => {}
+        }
+    }
+
+    /// Bytes still to come, where that is known.
+    pub fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+        }
+    }
+
     fn is_end(&self) -> bool {
         match self {
             Self::H1(body) => body.is_end(),
@@ -121,15 +151,15 @@ impl Source {
 /// A streaming answer, counted.
 pub struct Tracked {
     source: Source,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<(Pin<Box<Sleep>>, Failure)>,
     record: Record,
     done: bool,
 }
 
 impl Tracked {
-    /// `deadline` is the end of the whole request's time, if it has one.
-    pub fn new(source: Source, deadline: Option<Instant>, record: Record) -> Self {
-        Self { source, deadline: deadline.map(|at| Box::pin(sleep_until(at))), record, done: false }
+    /// `deadline` is the end of the request's time, if it has one, and what it means.
+    pub fn new(source: Source, deadline: Option<(Instant, Failure)>, record: Record) -> Self {
+        Self { source, deadline: deadline.map(|(at, failure)| (Box::pin(sleep_until(at)), failure)), record, done: false }
     }
 
     fn end(&mut self, failure: Option<Failure>) {
@@ -151,9 +181,9 @@ impl Body for Tracked {
             return Poll::Ready(None);
         }
         let polled = match this.source.poll_next(cx) {
-            Poll::Pending => match this.deadline.as_mut().map(|deadline| deadline.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(Some(Err(Failure::RequestTimeout))),
-                Some(Poll::Pending) | None => Poll::Pending,
+            Poll::Pending => match this.deadline.as_mut() {
+                Some((deadline, failure)) => deadline.as_mut().poll(cx).map(|()| Some(Err(*failure))),
+                None => Poll::Pending,
             },
             ready => ready,
         };
@@ -182,9 +212,6 @@ impl Body for Tracked {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::H1(body) => body.size_hint(),
-            Source::H2(body) => body.size_hint(),
-        }
+        self.source.size_hint()
     }
 }

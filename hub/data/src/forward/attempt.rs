@@ -1,9 +1,11 @@
 //! Hop: forward -> dial. One attempt at one endpoint: a way there, the exchange, and what came of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use figspan_proto::control::Protocol;
 use figspan_proto::preamble::Kind;
+use figspan_proto::reset::Reason;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::Request;
@@ -38,16 +40,25 @@ impl From<Fault> for Failed {
     }
 }
 
+/// A try at one endpoint.
+pub struct Try<'t> {
+    /// What is asked.
+    pub request: &'t Request<'t>,
+    /// Whom.
+    pub place: &'t Place,
+    /// The count of it.
+    pub in_flight: &'t InFlight,
+    /// Whether the request asks for a WebSocket.
+    pub upgrade: bool,
+    /// Whether another endpoint that is heard of could take over.
+    pub leave: &'t dyn Fn() -> bool,
+    /// Set once there is a way: from then on the workload may have seen something.
+    pub began: Cell<bool>,
+}
+
 /// Asks one endpoint. `fresh` passes over pooled connections.
-pub async fn attempt(
-    request: &Request<'_>,
-    place: &Place,
-    in_flight: &InFlight,
-    upload: &mut Upload,
-    upgrade: bool,
-    fresh: bool,
-    leave: &dyn Fn() -> bool,
-) -> Result<Answer, Failed> {
+pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<Answer, Failed> {
+    let Try { request, place, upgrade, leave, .. } = *of;
     let routing = &request.snapshot.routing;
     let call = Call {
         client: request.client,
@@ -57,22 +68,15 @@ pub async fn attempt(
     };
     let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, leave, informational: request.informational };
     match place.protocol() {
-        Protocol::Http1 => Box::pin(over_h1(request, place, in_flight, upload, &call, &terms, fresh)).await,
-        Protocol::H2c => Box::pin(over_h2(request, place, in_flight, upload, &call, &terms)).await,
+        Protocol::Http1 => Box::pin(over_h1(of, upload, &call, &terms, fresh)).await,
+        Protocol::H2c => Box::pin(over_h2(of, upload, &call, &terms)).await,
         // The model refuses such a rule; a change of the uplink's protocol may still cross a request.
         Protocol::Tcp => Err(Fault::unseen(Failure::NobodyReady).into()),
     }
 }
 
-async fn over_h1(
-    request: &Request<'_>,
-    place: &Place,
-    in_flight: &InFlight,
-    upload: &mut Upload,
-    call: &Call<'_>,
-    terms: &Terms<'_>,
-    fresh: bool,
-) -> Result<Answer, Failed> {
+async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>, fresh: bool) -> Result<Answer, Failed> {
+    let Try { request, place, in_flight, .. } = *of;
     let dialer = &request.shard.dialer;
     if asks_bound(&request.parts.headers) {
         dialer.bind(request.client);
@@ -88,7 +92,8 @@ async fn over_h1(
         }
     };
     // Whatever happens to this future, a connection with half an exchange on it is reset and not left to the workload.
-    let mut guard = Abandon(Some(Rc::clone(&wire)));
+    let mut guard = Abandon(Some(Rc::clone(&wire)), &request.dropped);
+    of.began.set(true);
     let begun = h1::exchange::exchange(&wire, request.parts, upload, terms).await;
     let Begun { head, sent } = match begun {
         Ok(begun) => begun,
@@ -132,12 +137,12 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
         accept == Some(websocket::accept(key.as_bytes()).as_bytes())
     };
     if !websocket || !key.is_some_and(proved) {
-        wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
+        wire.borrow_mut().abandon(Reason::Malformed);
         return Err(Fault::seen(Failure::UpgradeFailed));
     }
     let marks = Marks::of(head.headers());
     if fields::remove_hop_by_hop(head.headers_mut(), marks).is_err() {
-        wire.borrow_mut().abandon(figspan_proto::reset::Reason::Malformed);
+        wire.borrow_mut().abandon(Reason::Malformed);
         return Err(Fault::seen(Failure::Malformed));
     }
     let Ok(wire) = Rc::try_unwrap(wire) else { return Err(Fault::seen(Failure::UpgradeFailed)) };
@@ -145,16 +150,11 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
     Ok(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() })
 }
 
-async fn over_h2(
-    request: &Request<'_>,
-    place: &Place,
-    in_flight: &InFlight,
-    upload: &mut Upload,
-    call: &Call<'_>,
-    terms: &Terms<'_>,
-) -> Result<Answer, Failed> {
+async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>) -> Result<Answer, Failed> {
+    let Try { request, place, in_flight, .. } = *of;
     let lease = request.shard.dialer.lease(place, call).await.map_err(Fault::unseen)?;
     let stale = lease.reused;
+    of.began.set(true);
     let begun = h2::exchange::exchange(&lease, request.parts, upload, place.tls().is_some(), terms).await;
     let begun = begun.map_err(|fault| Failed { fault, stale })?;
     let (mut parts, stream) = begun.response.into_parts();
@@ -182,25 +182,28 @@ async fn over_h2(
 }
 
 /// Resets a connection on which an exchange was given up.
-struct Abandon(Option<h1::Shared>);
+struct Abandon<'r>(Option<h1::Shared>, &'r Cell<Reason>);
 
-impl Abandon {
+impl Abandon<'_> {
     fn because(&mut self, failure: Failure) {
-        use figspan_proto::reset::Reason;
         let reason = match failure {
             Failure::Malformed | Failure::HeadTooLarge | Failure::Incomplete => Reason::Malformed,
             failure if failure.side() == figspan_proto::reset::Side::Client => Reason::ClientGone,
             _ => Reason::Cancelled,
         };
+        self.with(reason);
+    }
+
+    fn with(&mut self, reason: Reason) {
         if let Some(wire) = self.0.take() {
             wire.borrow_mut().abandon(reason);
         }
     }
 }
 
-impl Drop for Abandon {
+impl Drop for Abandon<'_> {
     fn drop(&mut self) {
-        self.because(Failure::ClientGone);
+        self.with(self.1.get());
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Dropped before anybody said how it ended, it counts as "the client went away", which is what a dropped request means.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::dial::place::Place;
-use crate::dial::upload::Upload;
+use crate::dial::upload::{Meter, Upload};
 use crate::exchange::Outbound;
+use crate::limit::source::Counted;
 use crate::metrics::access::{self, Outcome};
 use crate::metrics::series::{RequestKey, method_label};
 use crate::reply::Failure;
@@ -30,10 +30,11 @@ pub struct Record {
     place: Option<Place>,
     attempts: u32,
     status: u16,
-    received: Option<Rc<Cell<u64>>>,
+    received: Option<Rc<Meter>>,
     sent: u64,
     failure: Option<Failure>,
     ended: bool,
+    counted: Option<Counted>,
 }
 
 impl Record {
@@ -55,6 +56,7 @@ impl Record {
             sent: 0,
             failure: None,
             ended: false,
+            counted: None,
         }
     }
 
@@ -70,13 +72,23 @@ impl Record {
 
     /// The request's body, whose bytes are counted as they come.
     pub fn upload(&mut self, upload: &Upload) {
-        self.received = upload.counter();
+        self.received = upload.meter();
     }
 
     /// An attempt begins.
     pub fn picked(&mut self, place: &Place) {
         self.attempts += 1;
         self.place = Some(place.clone());
+    }
+
+    /// The place whose answer it is, where several were asked at once.
+    pub fn won(&mut self, place: &Place) {
+        self.place = Some(place.clone());
+    }
+
+    /// Keeps the request counted for its source until it ends.
+    pub fn counted(&mut self, counted: Option<Counted>) {
+        self.counted = counted;
     }
 
     /// Attempts so far.
@@ -97,7 +109,7 @@ impl Record {
     /// More bytes came from the client, beyond its request's body.
     pub fn received_more(&mut self, bytes: u64) {
         let received = self.received.get_or_insert_default();
-        received.set(received.get() + bytes);
+        received.bytes.set(received.bytes.get() + bytes);
     }
 
     /// The answer broke off.
@@ -136,7 +148,7 @@ impl Drop for Record {
         if let Some(failure) = self.failure {
             metrics.failure(failure);
         }
-        let received = self.received.as_ref().map_or(0, |received| received.get());
+        let received = self.received.as_ref().map_or(0, |received| received.bytes.get());
         metrics.bytes_in.add(received);
         metrics.bytes_out.add(self.sent);
         let duration = self.started.elapsed();

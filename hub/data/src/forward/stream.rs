@@ -17,6 +17,8 @@ use crate::dial::inflight::InFlight;
 use crate::dial::io::Io;
 use crate::dial::place::Place;
 use crate::dial::{Call, service, tunnel};
+use crate::limit::backend::Bound;
+use crate::metrics::Limit;
 use crate::reply::Failure;
 use crate::retry::MAX_ATTEMPTS;
 use crate::shard::{Held, ShardRef};
@@ -85,6 +87,21 @@ impl<'c> Connecting<'c> {
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);
             self.tried.add(&choice);
+            let backend = &self.route.backends[choice.backend];
+            if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
+                match self.shard.queues.enter(&backend.state, Bound::Requests, limits).await {
+                    Ok(permit) => permit.into_iter().for_each(|permit| in_flight.hold(permit)),
+                    Err(_) => {
+                        self.shard.metrics.limit_hit(Limit::BackendRequests);
+                        self.tried.add_full(&backend.state);
+                        self.last = Some(Failure::BackendLimit);
+                        continue;
+                    }
+                }
+                if in_flight.draining() {
+                    continue;
+                }
+            }
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
             self.place = Some(place.clone());
             match self.open(&place).await {

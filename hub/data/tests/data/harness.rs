@@ -16,7 +16,8 @@ use figspan_data::forward;
 use figspan_data::metrics::Metrics;
 use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::routing::{
-    Backend, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, Service, ServiceAddress, Target, Timeouts,
+    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, RulePolicy, Service,
+    ServiceAddress, Sources, Target, Timeouts,
 };
 use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, publication};
 use figspan_model::state::{Board, Book, EndpointState};
@@ -176,6 +177,9 @@ pub struct Hub {
     pub publisher: Publisher,
     pub protocol: Protocol,
     pub timeouts: RefCell<Timeouts>,
+    pub policy: RefCell<Option<Arc<RulePolicy>>>,
+    /// Of the uplink `monolith` and of every service.
+    pub backend_policy: RefCell<Option<Arc<BackendPolicy>>>,
     pub limits: RefCell<Limits>,
     pub services: RefCell<Vec<(String, Protocol, Vec<ServiceAddress>)>>,
     /// TLS towards every service.
@@ -202,6 +206,8 @@ impl Hub {
             publisher,
             protocol,
             timeouts: RefCell::default(),
+            policy: RefCell::default(),
+            backend_policy: RefCell::default(),
             limits: RefCell::default(),
             services: RefCell::default(),
             tls: RefCell::default(),
@@ -235,13 +241,15 @@ impl Hub {
             routing.service_states.insert(Arc::clone(&name), state);
             routing.services.insert(name, Arc::new(service));
         }
+        backends.iter_mut().for_each(|backend| backend.policy = self.backend_policy.borrow().clone());
         let rule = HttpRule {
             name: None,
             matches: vec![],
             backends,
             timeouts: self.timeouts.borrow().clone(),
-            policy: None,
+            policy: self.policy.borrow().clone(),
             state: self.book.rule("rule/shop/0"),
+            sources: self.policy.borrow().as_deref().map(|policy| Sources::of(policy, "rule/shop/0", &self.book)).unwrap_or_default(),
         };
         let route =
             HttpRoute { name: "shop".into(), listeners: vec![], hostnames: vec!["shop.example".into()], rules: vec![Arc::new(rule)] };

@@ -4,7 +4,9 @@
 mod access;
 mod forward;
 mod harness;
+mod limits;
 mod listeners;
 mod multiplexed;
+mod retries;
 mod services;
 mod upgrade;

@@ -11,7 +11,7 @@ use figspan_proto::weight::Weight;
 
 use super::{
     Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing,
-    RuleName, RulePolicy, Service, ServiceName, StreamRoute, Target, Timeouts,
+    RuleName, RulePolicy, Service, ServiceName, Sources, StreamRoute, Target, Timeouts,
 };
 use crate::state::Book;
 
@@ -114,7 +114,8 @@ impl RoutingDraft {
                 let HttpRuleDraft { name: rule_name, matches, backends, timeouts, policy } = rule;
                 let key = HttpRule::key(&name, rule_name.as_deref(), index);
                 let (backends, state) = (joined(&key, backends), book.rule(&key));
-                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state })
+                let sources = policy.as_deref().map(|policy| Sources::of(policy, &key, book)).unwrap_or_default();
+                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources })
             };
             let rules = rules.into_iter().enumerate().map(rule).collect();
             Arc::new(HttpRoute { name, listeners, hostnames, rules })

@@ -64,8 +64,11 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Longest pause of a body or stream in both directions at once; never a whole-body timer.
     pub idle: Option<Duration>,
-    /// The whole request (Gateway API: `timeouts.request`); off by default. Never applies to WebSocket after 101.
+    /// The whole request with all its tries (Gateway API: `timeouts.request`); off by default. Streams are governed by
+    /// [`Timeouts::idle`] alone: see `figspan_data::forward`.
     pub request: Option<Duration>,
+    /// One try (Gateway API: `timeouts.backendRequest`); off by default.
+    pub backend_request: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -75,6 +78,7 @@ impl Default for Timeouts {
             first_byte: Some(Duration::from_secs(60)),
             idle: Some(Duration::from_secs(300)),
             request: None,
+            backend_request: None,
         }
     }
 }

@@ -6,15 +6,18 @@
 //! (`crate::state`).
 
 mod filters;
-
-use crate::health::Guard;
 mod hash;
+mod limits;
 mod load_balancing;
-
-pub use hash::HashOn;
-pub use load_balancing::{LoadBalancing, Method};
+mod retry;
 
 pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
+pub use hash::HashOn;
+pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
+pub use load_balancing::{LoadBalancing, Method};
+pub use retry::{GrpcCodes, RetryPolicy};
+
+use crate::health::Guard;
 
 /// What one rule asks for. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +26,12 @@ pub struct RulePolicy {
     pub filters: Filters,
     /// Choice by a hash of what the client brings.
     pub hash: Option<HashOn>,
+    /// When a request is tried again; without it only what is lost on the way.
+    pub retry: Option<RetryPolicy>,
+    /// How many requests of a source pass in a time, all of them.
+    pub rate_limits: Vec<RateLimit>,
+    /// How many requests of a source may be under way.
+    pub in_flight: Option<InFlightLimit>,
 }
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.
@@ -32,4 +41,6 @@ pub struct BackendPolicy {
     pub guard: Option<Guard>,
     /// How its endpoints share its requests.
     pub load_balancing: Option<LoadBalancing>,
+    /// How much it gets at once.
+    pub limits: Option<BackendLimits>,
 }

@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::limits::Timeouts;
 use super::listener::ListenerName;
 use super::policy::RulePolicy;
-use crate::state::RuleState;
+use crate::state::{Book, InFlightState, RateState, RuleState};
 
 /// Names a route.
 pub type RouteName = Arc<str>;
@@ -44,6 +44,27 @@ pub struct HttpRule {
     pub policy: Option<Arc<RulePolicy>>,
     /// The rule's long-lived state, kept under [`HttpRule::key`]; survives reloads.
     pub state: Arc<RuleState>,
+    /// What is kept of the sources of its requests, where its policy limits them; survives reloads.
+    pub sources: Sources,
+}
+
+/// The long-lived states of a rule's limits on sources.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// One for each of [`RulePolicy::rate_limits`], in their order.
+    pub rates: Vec<Arc<RateState>>,
+    /// Where [`RulePolicy::in_flight`] is asked for.
+    pub in_flight: Option<Arc<InFlightState>>,
+}
+
+impl Sources {
+    /// The states that the book holds for a rule's limits. `key` is the rule's own.
+    pub fn of(policy: &RulePolicy, key: &str, book: &Book) -> Self {
+        Self {
+            rates: policy.rate_limits.iter().map(|limit| book.rate(&format!("{key}/{}", limit.key()))).collect(),
+            in_flight: policy.in_flight.as_ref().map(|limit| book.in_flight(&format!("{key}/{}", limit.per))),
+        }
+    }
 }
 
 impl HttpRule {

@@ -5,12 +5,14 @@ use figspan_settings::{Key, Table};
 mod balance;
 mod filters;
 mod guard;
+mod limits;
 mod policy;
 mod routes;
 
 pub(super) use balance::{HASH, LOAD_BALANCING};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
+pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
 pub(super) use policy::BACKEND_POLICY;
 pub(super) use routes::{BACKEND, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
 
@@ -46,6 +48,9 @@ pub static TABLES: &[&Table] = &[
     &PATH_EDIT,
     &BACKEND,
     &TIMEOUTS,
+    &RETRY,
+    &RATE_LIMIT,
+    &IN_FLIGHT,
     &TCP_ROUTE,
     &TLS_ROUTE,
     &HASH,
@@ -54,6 +59,7 @@ pub static TABLES: &[&Table] = &[
     &BREAKER_LATENCY,
     &OUTLIER_EJECTION,
     &LOAD_BALANCING,
+    &BACKEND_LIMITS,
 ];
 
 pub(super) static TOP: Table = Table {

@@ -5,7 +5,9 @@ mod balance;
 mod filters;
 mod guard;
 mod header_edit;
+mod limits;
 mod path_edit;
+mod retry;
 
 use std::sync::Arc;
 
@@ -17,11 +19,17 @@ pub(super) use filters::{Read, read as filters};
 
 /// The policy of a rule; `None` where it asks for nothing.
 pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
-    let policy = RulePolicy { filters: filters.filters, hash: balance::hash(section) };
+    let policy = RulePolicy {
+        filters: filters.filters,
+        hash: balance::hash(section),
+        retry: retry::retry(section),
+        rate_limits: limits::rates(section),
+        in_flight: limits::in_flight(section),
+    };
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }
 
 /// The policy of a backend. `target` is `None` where the section names none that exists.
 pub(super) fn backend(section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
-    BackendPolicy { guard: guard::guard(section), load_balancing: balance::load_balancing(section) }
+    BackendPolicy { guard: guard::guard(section), load_balancing: balance::load_balancing(section), limits: limits::backend(section) }
 }

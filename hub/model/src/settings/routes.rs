@@ -315,10 +315,17 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         return default;
     };
     let optional = |key: &str, default| section.get(key).and_then(|item| item.duration_or_off()).unwrap_or(default);
-    Timeouts {
+    let timeouts = Timeouts {
         connect: section.get("connect").and_then(|item| item.duration()).unwrap_or(default.connect),
         first_byte: optional("first_byte", default.first_byte),
         idle: optional("idle", default.idle),
         request: optional("request", default.request),
+        backend_request: optional("backend_request", default.backend_request),
+    };
+    if let (Some(request), Some(try_time), Some(item)) = (timeouts.request, timeouts.backend_request, section.get("backend_request"))
+        && try_time > request
+    {
+        item.wrong("is longer than request, which would end each try first", "make it shorter, or request longer");
     }
+    timeouts
 }

@@ -73,6 +73,13 @@ impl ResponseBody {
         failure
     }
 
+    /// Reads no more; the workload hears that nobody wants the rest.
+    pub fn cancel(&mut self) {
+        if let Some(wire) = self.wire.take() {
+            wire.borrow_mut().abandon(Reason::Cancelled);
+        }
+    }
+
     /// The next frame; `None` at a clean end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let Some(wire) = &self.wire else { return Poll::Ready(None) };

@@ -13,5 +13,6 @@ pub(in super::super) static BACKEND_POLICY: Table = Table {
         key("circuit_breaker", "table", "", "Cuts a backend or an endpoint off while it fails."),
         key("outlier_ejection", "table", "", "Leaves an endpoint out for a while when it fails several times in a row."),
         key("load_balancing", "table", "", "How its endpoints share its requests."),
+        key("limits", "table", "", "How much it gets at once."),
     ],
 };

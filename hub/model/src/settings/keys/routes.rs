@@ -30,6 +30,14 @@ pub(in super::super) static HTTP_RULE: Table = Table {
         key("backend_refs", "list of tables", "", "Where matching requests go. Required, but not beside a `RequestRedirect`."),
         key("timeouts", "table", "", "How long things may take."),
         key("hash", "table", "", "Chooses by a hash of what the client brings, in place of the next in turn."),
+        key(
+            "retry",
+            "table",
+            "",
+            "When a request is tried again; without it, whatever was lost on the way and may be repeated is, without waiting.",
+        ),
+        key("rate_limits", "list of tables", "", "How many requests of a source pass in a time; all must agree."),
+        key("in_flight", "table", "", "How many requests of a source may be under way."),
     ],
 };
 
@@ -101,7 +109,18 @@ pub(in super::super) static TIMEOUTS: Table = Table {
         key("connect", "duration", "5s", "Reaching the workload."),
         key("first_byte", "duration, 0s is off", "60s", "From the request's last byte to the response's first."),
         key("idle", "duration, 0s is off", "5m", "Longest pause of a body or stream in both directions at once."),
-        key("request", "duration, 0s is off", "0s", "The whole request; never applies to WebSocket."),
+        key(
+            "request",
+            "duration, 0s is off",
+            "0s",
+            "The whole request with all its tries. Streams are governed by `idle` alone: once a WebSocket, event stream, gRPC answer, or an answer of unknown length or above `limits.replay_bytes` has begun, this ends; while such a body is being sent by the client, it has not begun.",
+        ),
+        key(
+            "backend_request",
+            "duration, 0s is off",
+            "0s",
+            "One try: from the choice of an endpoint to its answer, for streams as in `request`. Not longer than `request`.",
+        ),
     ],
 };
 

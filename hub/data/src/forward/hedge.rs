@@ -1,0 +1,108 @@
+//! Hop: forward. A second try beside a slow first one: the first answer wins, the other try is reset.
+//!
+//! Only for requests that may be repeated and whose body will be kept whole; within the budget of retries, to an endpoint that
+//! was not asked yet. Both tries run in the request's own task, so that they end with it. If both fail, the request may have
+//! been seen if either may.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use figspan_proto::reset::Reason;
+
+use super::Request;
+use super::answer::Answer;
+use super::record::Record;
+use super::tries::{self, Picked};
+use crate::balance::Tried;
+use crate::dial::Fault;
+use crate::dial::upload::Upload;
+use crate::metrics::{Limit, Retry};
+use crate::retry::MAX_ATTEMPTS;
+
+/// Who came first.
+enum Came {
+    First(Result<Answer, Fault>),
+    Second(Result<Answer, Fault>),
+}
+
+/// Asks `first`, and another endpoint as well if no answer came in `delay`. `upload` then is what the winner has left to send.
+pub(super) async fn race(
+    request: &Request<'_>,
+    first: Picked,
+    delay: Duration,
+    upload: &mut Upload,
+    tried: &mut Tried,
+    record: &mut Record,
+) -> Result<Answer, Fault> {
+    let (mut of_first, mut of_second) = (upload.fork(), upload.fork());
+    // Silence is what the second try is for.
+    let stay = || false;
+    let (winner, outcome) = {
+        let mut asking = pin!(tries::ask(request, &first, &mut of_first, false, &stay));
+        let early = tokio::time::timeout(delay, asking.as_mut()).await;
+        match early {
+            Ok(outcome) => (Winner::First, outcome),
+            Err(_) => match second(request, tried, record) {
+                None => (Winner::First, asking.await),
+                Some((second, _leave)) => {
+                    let mut also = pin!(tries::ask(request, &second, &mut of_second, false, &stay));
+                    let came = both(asking.as_mut(), also.as_mut()).await;
+                    let settled = match came {
+                        Came::First(Ok(answer)) => (Winner::First, Ok(answer)),
+                        Came::Second(Ok(answer)) => (Winner::Second, Ok(answer)),
+                        Came::First(Err(fault)) => (Winner::Second, also.await.map_err(|other| worse(fault, other))),
+                        Came::Second(Err(fault)) => (Winner::First, asking.await.map_err(|other| worse(fault, other))),
+                    };
+                    record.won(if settled.0 == Winner::First { &first.place } else { &second.place });
+                    // The loser is dropped with this block, and its workload hears that the hub gave it up.
+                    request.dropped.set(Reason::Cancelled);
+                    settled
+                }
+            },
+        }
+    };
+    request.dropped.set(Reason::ClientGone);
+    *upload = if winner == Winner::First { of_first } else { of_second };
+    outcome
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Winner {
+    First,
+    Second,
+}
+
+/// Chooses another endpoint, where there is one and the budget allows.
+fn second<'r>(request: &'r Request<'_>, tried: &mut Tried, record: &mut Record) -> Option<(Picked, crate::retry::Retrying<'r>)> {
+    if record.attempts() >= MAX_ATTEMPTS || !request.has_other(tried, false) {
+        return None;
+    }
+    let Some(leave) = request.shard.budget.retry(&request.snapshot.routing.limits) else {
+        request.shard.metrics.limit_hit(Limit::Retries);
+        return None;
+    };
+    let picked = tries::pick_with_room(request, tried)?;
+    record.picked(&picked.place);
+    request.shard.metrics.retry(Retry::Hedge);
+    Some((picked, leave))
+}
+
+async fn both(
+    mut first: impl Future<Output = Result<Answer, Fault>> + Unpin,
+    mut second: impl Future<Output = Result<Answer, Fault>> + Unpin,
+) -> Came {
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = pin!(&mut first).poll(cx) {
+            return Poll::Ready(Came::First(outcome));
+        }
+        pin!(&mut second).poll(cx).map(Came::Second)
+    })
+    .await
+}
+
+/// What two failed tries at once mean together.
+fn worse(one: Fault, last: Fault) -> Fault {
+    Fault { failure: last.failure, seen: one.seen || last.seen }
+}

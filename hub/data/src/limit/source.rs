@@ -1,0 +1,153 @@
+//! Hop: route -> limit. The limits on sources of a rule's requests: rates, and how many are under way.
+//!
+//! What a source is called never leaves this file: it is hashed under a key of the process at once.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use figspan_model::routing::policy::{Per, RateLimit};
+use figspan_model::routing::{HttpRule, RulePolicy};
+use figspan_model::state::{Entry, InFlightState};
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use super::rate;
+use crate::body::Body;
+use crate::client::Client;
+use crate::metrics::{Limit, Metrics};
+use crate::reply::Failure;
+
+/// A request counted for its source, until dropped.
+#[derive(Debug)]
+pub struct Counted {
+    state: Arc<InFlightState>,
+    place: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.state.leave(self.place);
+    }
+}
+
+/// Why a request of a source does not pass.
+#[derive(Debug)]
+pub struct Refused<'p> {
+    /// What the client hears.
+    pub failure: Failure,
+    /// The rate limit, and how long it has to wait.
+    rate: Option<(&'p RateLimit, Duration)>,
+}
+
+impl Refused<'_> {
+    /// Adds to the failure's answer when to come back, and which limit it was (draft-ietf-httpapi-ratelimit-headers).
+    pub fn tell(&self, response: &mut Response<Body>) {
+        let headers = response.headers_mut();
+        let Some((limit, wait)) = self.rate else {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return;
+        };
+        let (wait, window) = (seconds(wait), seconds(limit.period));
+        headers.insert(header::RETRY_AFTER, wait.into());
+        let name = format!("\"{}-{window}s\"", limit.per);
+        let text = |text: String| HeaderValue::try_from(text).ok();
+        let policy = text(format!("{name};q={};w={window}", limit.requests));
+        let state = text(format!("{name};r=0;t={wait}"));
+        headers.extend(policy.map(|value| (header::HeaderName::from_static("ratelimit-policy"), value)));
+        headers.extend(state.map(|value| (header::HeaderName::from_static("ratelimit"), value)));
+    }
+}
+
+/// Whole seconds, at least one and never too few.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+}
+
+/// Lets a request pass, counted where the rule bounds what is under way.
+pub fn admit<'p>(
+    rule: &HttpRule,
+    policy: &'p RulePolicy,
+    client: &Client,
+    headers: &HeaderMap,
+    metrics: &Metrics,
+) -> Result<Option<Counted>, Refused<'p>> {
+    let counted = match (&policy.in_flight, &rule.sources.in_flight) {
+        (Some(limit), Some(state)) => match state.enter(source(&limit.per, client, headers), limit.max.get()) {
+            Entry::Counted(place) => Some(Counted { state: Arc::clone(state), place }),
+            Entry::Refused => {
+                metrics.limit_hit(Limit::InFlight);
+                return Err(Refused { failure: Failure::TooManyInFlight, rate: None });
+            }
+            Entry::NoPlace => {
+                metrics.limit_hit(Limit::Sources);
+                None
+            }
+        },
+        _ => None,
+    };
+    for (limit, debts) in policy.rate_limits.iter().zip(&rule.sources.rates) {
+        if let Err(wait) = rate::pass(limit, debts, source(&limit.per, client, headers)) {
+            metrics.limit_hit(Limit::Rate);
+            return Err(Refused { failure: Failure::RateLimited, rate: Some((limit, wait)) });
+        }
+    }
+    Ok(counted)
+}
+
+fn source(per: &Per, client: &Client, headers: &HeaderMap) -> u64 {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    let mut hasher = KEY.get_or_init(RandomState::new).build_hasher();
+    match per {
+        Per::Client => match client.address.ip().to_canonical() {
+            IpAddr::V4(address) => address.hash(&mut hasher),
+            // One customer has at least this many addresses.
+            IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
+        },
+        Per::Header(name) => headers.get_all(name).iter().for_each(|value| value.as_bytes().hash(&mut hasher)),
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: &str) -> Client {
+        Client::connected("web".into(), format!("{address}:1").parse().unwrap(), ([127, 0, 0, 1], 80).into(), None)
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_64_bits_of_an_ipv6_one() {
+        let of = |address: &str| source(&Per::Client, &client(address), &HeaderMap::new());
+        assert_eq!(of("10.0.0.1"), of("[::ffff:10.0.0.1]"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("[2001:db8::1]"), of("[2001:db8::ffff:1:2:3]"));
+        assert_ne!(of("[2001:db8::1]"), of("[2001:db8:0:1::1]"));
+    }
+
+    #[test]
+    fn a_header_is_told_apart_by_all_its_lines_and_its_absence_is_one_source() {
+        let per = Per::Header(header::HeaderName::from_static("x-api-key"));
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-api-key", HeaderValue::from_static(value));
+            }
+            source(&per, &client("10.0.0.1"), &headers)
+        };
+        assert_eq!((of(&["a"]), of(&[])), (of(&["a"]), of(&[])));
+        assert!(of(&["a"]) != of(&["b"]) && of(&["a", "b"]) != of(&["ab"]) && of(&[]) != of(&[""]));
+    }
+
+    #[test]
+    fn the_answer_tells_the_limit_and_when_to_come_back() {
+        let count = |n| std::num::NonZeroU32::new(n).unwrap();
+        let limit = RateLimit { per: Per::Client, requests: count(100), period: Duration::from_millis(1500), burst: count(100) };
+        let mut response = Failure::RateLimited.reply();
+        Refused { failure: Failure::RateLimited, rate: Some((&limit, Duration::from_millis(10))) }.tell(&mut response);
+        let field = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), field("retry-after")), (429, "1"));
+        assert_eq!((field("ratelimit-policy"), field("ratelimit")), ("\"client-2s\";q=100;w=2", "\"client-2s\";r=0;t=1"));
+    }
+}
