@@ -33,6 +33,7 @@ use figspan_tunnel::{StreamError, StreamProbe};
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::metrics::Metrics;
 use crate::reply::Failure;
 use io::{Io, Prefixed, Trace};
 use place::Place;
@@ -144,11 +145,11 @@ pub struct Dialer {
 
 impl Dialer {
     /// For a shard; its tasks belong to `tasks` and end when that stops.
-    pub fn new(shard: Shard, book: Arc<Book>, resolver: Option<Resolver>, tasks: Drain) -> Self {
+    pub fn new(shard: Shard, book: Arc<Book>, resolver: Option<Resolver>, tasks: Drain, metrics: Arc<Metrics>) -> Self {
         Self {
             shard,
-            pool: Pool::new(shard),
-            multiplexed: h2::Multiplexed::new(shard),
+            pool: Pool::new(shard, Arc::clone(&metrics)),
+            multiplexed: h2::Multiplexed::new(shard, metrics),
             services: Services::new(book, resolver),
             tasks,
             tls: RefCell::default(),

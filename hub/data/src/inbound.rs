@@ -22,6 +22,7 @@ use crate::admission::{HeadLimits, Reject};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, Outbound};
+use crate::metrics::Limit;
 use crate::reply::{PROXY_STATUS, REASON_HEADER};
 use socket::Socket;
 
@@ -33,8 +34,8 @@ pub trait Serve: 'static {
     fn drain(&self) -> &Drain;
     /// Hears of each request that was refused before it was one.
     fn refused(&self, client: &Client, reject: Reject);
-    /// Hears of each HTTP/2 connection that was closed for its resets.
-    fn flooded(&self);
+    /// Hears of each bound that a connection reached, other than by a refused request.
+    fn limited(&self, limit: Limit);
     /// Answers an admitted request. Dropped when the client goes away.
     fn serve(&self, inbound: Inbound) -> impl Future<Output = Outbound>;
 }
@@ -67,7 +68,8 @@ where
         Spoken::Unknown => match tokio::time::timeout(limits.header_time, has_preface(&mut socket)).await {
             Ok(Ok(http2)) => http2,
             // Nothing, or too little to tell: there is no request to answer.
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) => return,
+            Err(_) => return service.limited(Limit::HeaderTime),
         },
     };
     if http2 {

@@ -71,8 +71,8 @@ impl Serve for Door {
         self.shard.metrics.limit_hit(limit);
     }
 
-    fn flooded(&self) {
-        self.shard.metrics.limit_hit(Limit::H2Resets);
+    fn limited(&self, limit: Limit) {
+        self.shard.metrics.limit_hit(limit);
     }
 
     async fn serve(&self, inbound: Inbound) -> Outbound {
@@ -169,7 +169,7 @@ async fn connection(door: Rc<Door>, mut tcp: TcpStream, peer: SocketAddr) -> io:
                 "this listener serves trusted proxies only; add the peer to proxies.trusted",
             ));
         }
-        match in_time(limits, proxy::read(&mut tcp)).await {
+        match in_time(&door, limits, proxy::read(&mut tcp)).await {
             Ok(header) => proxied = Some(header),
             Err(error) => {
                 reset_on_close(&tcp);
@@ -183,7 +183,7 @@ async fn connection(door: Rc<Door>, mut tcp: TcpStream, peer: SocketAddr) -> io:
         (ListenerProtocol::TlsPassthrough, _) => tcp::passthrough(&door.shard, &door.drain, tcp, client).await,
         (ListenerProtocol::Http, None) => inbound::run(Socket::tcp(tcp), client, Spoken::Unknown, door).await,
         (_, Some(tls)) => {
-            let tls = in_time(limits, tls.accept(tcp)).await?;
+            let tls = in_time(&door, limits, tls.accept(tcp)).await?;
             let spoken = if tls.h2 { Spoken::Http2 } else { Spoken::Http1 };
             let client = client.over_tls(tls.server_name);
             inbound::run(Socket::new(tls.io, |io| reset_on_close(io.get_ref().0)), client, spoken, door).await;
@@ -194,6 +194,9 @@ async fn connection(door: Rc<Door>, mut tcp: TcpStream, peer: SocketAddr) -> io:
 }
 
 /// What comes before a request has as much time as a head has.
-async fn in_time<O>(limits: &Limits, work: impl Future<Output = io::Result<O>>) -> io::Result<O> {
-    tokio::time::timeout(limits.header_time, work).await.map_err(|_| io::ErrorKind::TimedOut)?
+async fn in_time<O>(door: &Door, limits: &Limits, work: impl Future<Output = io::Result<O>>) -> io::Result<O> {
+    tokio::time::timeout(limits.header_time, work).await.map_err(|_| {
+        door.limited(Limit::HeaderTime);
+        io::ErrorKind::TimedOut
+    })?
 }

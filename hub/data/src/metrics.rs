@@ -68,14 +68,22 @@ words! {
         HeaderCount = "header_count",
         /// Time for a head.
         HeaderTime = "header_time",
+        /// Idle time of a client's connection.
+        KeepAlive = "keep_alive",
         /// HTTP/2 streams of a client.
         H2Streams = "h2_streams",
         /// HTTP/2 streams reset by a client.
         H2Resets = "h2_resets",
+        /// HTTP/2 frames without content: endless CONTINUATION, empty DATA.
+        H2Frames = "h2_frames",
         /// Client connections.
         Connections = "connections",
         /// Attempts that wait for a way to an endpoint.
         Pending = "pending",
+        /// Idle connections to an endpoint.
+        IdleStreams = "idle_streams",
+        /// Idle time of a connection to an endpoint.
+        IdleStreamTime = "idle_stream_time",
         /// Bytes kept of a request's body.
         Replay = "replay_bytes",
         /// Retries at once.

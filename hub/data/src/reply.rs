@@ -138,6 +138,8 @@ failures! {
     Malformed: Workload, 502, "http_protocol_error", "malformed-response", "the backend's response is malformed";
     /// The response's head is above the limits.
     HeadTooLarge: Workload, 502, "http_response_header_section_size", "response-head-too-large", "the backend's response head is too large";
+    /// The backend's response head has too many fields.
+    TooManyFields: Workload, 502, "http_response_header_section_size", "response-too-many-fields", "the backend's response has too many fields";
     /// The response ended before its declared length.
     Incomplete: Workload, 502, "http_response_incomplete", "response-incomplete", "the backend's response ended early";
     /// The backend answered an upgrade in a way that is none.

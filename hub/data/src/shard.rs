@@ -60,7 +60,7 @@ impl ShardContext {
         let resolver = Resolver::system()
             .inspect_err(|error| tracing::warn!(%error, "DNS cannot be used; services are reached by fixed addresses only"))
             .ok();
-        let dialer = Dialer::new(shard, book, resolver, drain.clone());
+        let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         let queues = Queues::new(shard);
         Self { shard, reader, cache, current, board, dialer, queues, budget: Budget::default(), metrics, drain }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use super::io::Trace;
 use super::pool::{Key, Live};
 use super::{Call, Dialer, Place};
+use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
 
 /// Most connections to one endpoint per shard. With the usual 100 streams each this is far above what one shard brings.
@@ -48,6 +49,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The shared connections of a shard.
 pub struct Multiplexed {
     shard: Shard,
+    metrics: Arc<Metrics>,
     hosts: RefCell<Map<Key, Rc<Host>>>,
     stopped: Rc<Cell<bool>>,
 }
@@ -172,8 +174,8 @@ impl Drop for Lease {
 
 impl Multiplexed {
     /// None yet.
-    pub fn new(shard: Shard) -> Self {
-        Self { shard, hosts: RefCell::default(), stopped: Rc::default() }
+    pub fn new(shard: Shard, metrics: Arc<Metrics>) -> Self {
+        Self { shard, metrics, hosts: RefCell::default(), stopped: Rc::default() }
     }
 
     fn host(&self, key: Key, state: &Arc<EndpointState>) -> Rc<Host> {
@@ -201,7 +203,13 @@ impl Multiplexed {
         loop {
             tick.tick().await;
             let now = Instant::now();
-            self.retain(|_, link| link.active.get() > 0 || link.until.get() > now);
+            self.retain(|_, link| {
+                let stale = link.active.get() == 0 && link.until.get() <= now;
+                if stale {
+                    self.metrics.limit_hit(Limit::IdleStreamTime);
+                }
+                !stale
+            });
         }
     }
 

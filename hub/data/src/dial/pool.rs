@@ -16,6 +16,8 @@ use figspan_model::{Map, Set};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::metrics::{Limit, Metrics};
+
 /// How often the pool looks for connections that have idled too long.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,7 @@ impl Live {
 /// The idle connections of a shard.
 pub struct Pool<C: Reusable> {
     shard: Shard,
+    metrics: Arc<Metrics>,
     live: RefCell<Live>,
     buckets: RefCell<Map<Key, Bucket<C>>>,
     total: Cell<usize>,
@@ -121,9 +124,10 @@ pub struct Pool<C: Reusable> {
 
 impl<C: Reusable> Pool<C> {
     /// An empty pool.
-    pub fn new(shard: Shard) -> Rc<Self> {
+    pub fn new(shard: Shard, metrics: Arc<Metrics>) -> Rc<Self> {
         Rc::new(Self {
             shard,
+            metrics,
             live: RefCell::default(),
             buckets: RefCell::default(),
             total: Cell::new(0),
@@ -153,7 +157,7 @@ impl<C: Reusable> Pool<C> {
                 idle?
             };
             let fresh = idle.connection.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
-            if fresh && idle.until > Instant::now() {
+            if fresh && !self.is_stale(&idle, Instant::now()) {
                 return Some(idle.connection);
             }
             idle.connection.finish();
@@ -172,6 +176,9 @@ impl<C: Reusable> Pool<C> {
             && connection.poll_idle(&mut Context::from_waker(&waker)).is_pending();
         let mut buckets = self.buckets.borrow_mut();
         let bucket = buckets.entry(key).or_insert_with(|| Bucket { state: Arc::clone(state), idle: Vec::new() });
+        if open && bucket.idle.len() >= most {
+            self.metrics.limit_hit(Limit::IdleStreams);
+        }
         if !open || bucket.idle.len() >= most {
             connection.finish();
             return;
@@ -203,7 +210,7 @@ impl<C: Reusable> Pool<C> {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            self.retain(|_, idle| idle.until > now && !spoiled(idle));
+            self.retain(|_, idle| !spoiled(idle) && !self.is_stale(idle, now));
         }
     }
 
@@ -220,6 +227,15 @@ impl<C: Reusable> Pool<C> {
             });
             !idle.is_empty()
         });
+    }
+
+    /// Whether it has idled for its time, which counts as a bound reached.
+    fn is_stale(&self, idle: &Idle<C>, now: Instant) -> bool {
+        let stale = idle.until <= now;
+        if stale {
+            self.metrics.limit_hit(Limit::IdleStreamTime);
+        }
+        stale
     }
 
     fn left(&self, state: &EndpointState) {

@@ -187,7 +187,7 @@ struct Abandon<'r>(Option<h1::Shared>, &'r Cell<Reason>);
 impl Abandon<'_> {
     fn because(&mut self, failure: Failure) {
         let reason = match failure {
-            Failure::Malformed | Failure::HeadTooLarge | Failure::Incomplete => Reason::Malformed,
+            Failure::Malformed | Failure::HeadTooLarge | Failure::TooManyFields | Failure::Incomplete => Reason::Malformed,
             failure if failure.side() == figspan_proto::reset::Side::Client => Reason::ClientGone,
             _ => Reason::Cancelled,
         };

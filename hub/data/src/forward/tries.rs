@@ -77,7 +77,12 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
         };
         last = Some(fault.failure);
         let why = match verdict(fault, request.repeatable(), upload.replayable()) {
-            Verdict::Answer => return Err(fault.failure),
+            Verdict::Answer => {
+                if !upload.replayable() && verdict(fault, request.repeatable(), true) != Verdict::Answer {
+                    shard.metrics.limit_hit(Limit::Replay);
+                }
+                return Err(fault.failure);
+            }
             Verdict::Elsewhere(_) if record.attempts() >= MAX_ATTEMPTS => return Err(fault.failure),
             Verdict::Elsewhere(why) => why,
         };
@@ -186,8 +191,8 @@ pub(super) async fn ask(
                 picked.in_flight.failed();
                 timer.failed();
             }
-            if fault.failure == Failure::QueueFull {
-                request.shard.metrics.limit_hit(Limit::Pending);
+            if let Some(limit) = reached(fault.failure) {
+                request.shard.metrics.limit_hit(limit);
             }
         }
     }
@@ -273,6 +278,16 @@ pub(super) fn pick_with_room(request: &Request<'_>, tried: &mut Tried) -> Option
         permit.into_iter().for_each(|permit| picked.in_flight.hold(permit));
     }
     Some(picked)
+}
+
+/// The bound of `[limits]` that a failure stands for.
+fn reached(failure: Failure) -> Option<Limit> {
+    match failure {
+        Failure::QueueFull => Some(Limit::Pending),
+        Failure::HeadTooLarge => Some(Limit::HeaderBytes),
+        Failure::TooManyFields => Some(Limit::HeaderCount),
+        _ => None,
+    }
 }
 
 /// What a client hears where nothing can be chosen.

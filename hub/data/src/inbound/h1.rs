@@ -33,6 +33,7 @@ use crate::admission::Reject;
 use crate::admission::head::{HeadScan, Side};
 use crate::client::Client;
 use crate::inbound::socket::Socket;
+use crate::metrics::Limit;
 use exchange::Exchange;
 use wire::{Next, Shared, Wire};
 
@@ -81,6 +82,10 @@ where
         let head = match read_head(wire, &routing.limits, waiting, &mut timer, stopping.as_mut()).await {
             Ok(Some(head)) => head,
             Ok(None) => return Next::Close,
+            Err(HeadError::Idle) => {
+                service.limited(if first { Limit::HeaderTime } else { Limit::KeepAlive });
+                return Next::Close;
+            }
             Err(HeadError::Gone) => return Next::Abort,
             Err(HeadError::Refused(reject)) => return refuse(wire, client, service, reject).await,
         };
@@ -106,6 +111,8 @@ where
 }
 
 enum HeadError {
+    /// Nothing came for as long as a connection may idle.
+    Idle,
     Gone,
     Refused(Reject),
 }
@@ -137,7 +144,7 @@ impl Waiting {
     }
 }
 
-/// Reads the next head; `None` when the connection ended, or idled too long, before its first byte.
+/// Reads the next head; `None` when the connection ended, or a drain's grace was over, before its first byte.
 async fn read_head<T, F>(
     wire: &Shared<T>,
     limits: &Limits,
@@ -176,7 +183,8 @@ where
             waiting.idle = waiting.idle.min(Instant::now() + DRAIN_GRACE);
         }
         match poll_deadline(timer, waiting.deadline(fresh), cx) {
-            Poll::Ready(()) if fresh => Poll::Ready(Ok(None)),
+            Poll::Ready(()) if fresh && waiting.stopping => Poll::Ready(Ok(None)),
+            Poll::Ready(()) if fresh => Poll::Ready(Err(HeadError::Idle)),
             Poll::Ready(()) => Poll::Ready(Err(HeadError::Refused(Reject::HeadTimeout))),
             Poll::Pending => Poll::Pending,
         }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod refusals;
 mod request;
 mod watched;
 mod websocket;
@@ -30,6 +31,7 @@ use super::Serve;
 use super::socket::Socket;
 use crate::admission::fragment::Fragments;
 use crate::client::Client;
+use crate::metrics::Limit;
 use watched::Watched;
 
 /// Window of a stream: a fast upload on a path of 20 ms reaches 100 Mbit/s. Times the streams of a connection it is never
@@ -84,6 +86,8 @@ where
     S: Serve,
 {
     let fragments = Rc::new(RefCell::new(Fragments::new(limits.header_bytes)));
+    let told = Rc::clone(&service);
+    let watched = Watched::new(socket, Rc::clone(&fragments), Box::new(move |limit| told.limited(limit)));
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -93,8 +97,12 @@ where
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
         .max_local_error_reset_streams(Some(limits.h2_resets))
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(Watched::new(socket, Rc::clone(&fragments)));
-    let Ok(Ok(connection)) = tokio::time::timeout(limits.header_time, handshake).await else { return };
+        .handshake::<_, Bytes>(watched);
+    let connection = match tokio::time::timeout(limits.header_time, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return,
+        Err(_) => return service.limited(Limit::HeaderTime),
+    };
     let load =
         Rc::new(Load { active: Cell::new(0), idle_since: Cell::new(Instant::now()), resets: Cell::new(0), task: RefCell::default() });
     let mut driver = Driver::new(connection, limits, Rc::clone(&load));
@@ -113,8 +121,12 @@ where
                 });
             }
             Event::Leave => driver.leave(),
+            Event::Idle => {
+                service.limited(if driver.served { Limit::KeepAlive } else { Limit::HeaderTime });
+                driver.leave();
+            }
             Event::Flood => {
-                service.flooded();
+                service.limited(Limit::H2Resets);
                 tracing::info!(listener = %client.listener, "HTTP/2 client resets too many streams; connection closed");
                 driver.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 driver.leave_by(Instant::now() + GOODBYE);
@@ -128,6 +140,8 @@ enum Event {
     Request(Box<Request<RecvStream>>, SendResponse<Bytes>),
     /// Time to go: nothing new, the rest finishes.
     Leave,
+    /// No request for as long as a connection may idle.
+    Idle,
     /// Too many resets.
     Flood,
     /// The connection is over.
@@ -218,7 +232,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             }
         }
         if !self.leaving && self.poll_idle(cx).is_ready() {
-            return Poll::Ready(Event::Leave);
+            return Poll::Ready(Event::Idle);
         }
         Poll::Pending
     }

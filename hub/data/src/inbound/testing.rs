@@ -23,6 +23,7 @@ use crate::admission::Reject;
 use crate::body::{Body, BodyError};
 use crate::client::Client;
 use crate::exchange::{Inbound, Outbound};
+use crate::metrics::Limit;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -33,7 +34,7 @@ pub(crate) struct Fake {
     pub(crate) drain: Drain,
     pub(crate) seen: RefCell<Vec<String>>,
     pub(crate) refused: RefCell<Vec<Reject>>,
-    pub(crate) floods: RefCell<usize>,
+    pub(crate) limited: RefCell<Vec<Limit>>,
     answer: Box<dyn Fn(Inbound) -> Answer>,
     server_name: Option<&'static str>,
 }
@@ -51,8 +52,8 @@ impl Serve for Fake {
         self.refused.borrow_mut().push(reject);
     }
 
-    fn flooded(&self) {
-        *self.floods.borrow_mut() += 1;
+    fn limited(&self, limit: Limit) {
+        self.limited.borrow_mut().push(limit);
     }
 
     fn serve(&self, inbound: Inbound) -> impl Future<Output = Outbound> {
@@ -68,7 +69,7 @@ impl Fake {
             drain: Drain::new(),
             seen: RefCell::default(),
             refused: RefCell::default(),
-            floods: RefCell::default(),
+            limited: RefCell::default(),
             answer: Box::new(move |inbound| Box::pin(answer(inbound))),
             server_name: None,
         }

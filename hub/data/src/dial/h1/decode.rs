@@ -90,7 +90,7 @@ impl Decoder {
             Self::Chunked(chunked) => {
                 let (framing, step) = chunked.step(input).map_err(|reject| match refused(reject) {
                     // Of a body, not of the head that the word speaks of.
-                    Failure::HeadTooLarge => Failure::Malformed,
+                    Failure::HeadTooLarge | Failure::TooManyFields => Failure::Malformed,
                     failure => failure,
                 })?;
                 input.advance(framing);

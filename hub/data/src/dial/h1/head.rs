@@ -31,7 +31,8 @@ pub fn scan() -> HeadScan {
 /// What a refused message is called.
 pub fn refused(reject: Reject) -> Failure {
     match reject {
-        Reject::HeadTooLarge | Reject::TooManyFields => Failure::HeadTooLarge,
+        Reject::HeadTooLarge => Failure::HeadTooLarge,
+        Reject::TooManyFields => Failure::TooManyFields,
         _ => Failure::Malformed,
     }
 }

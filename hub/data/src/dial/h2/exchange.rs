@@ -242,6 +242,10 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
     })
     .await;
     match outcome {
+        Ok(response) if response.headers().len() > terms.limits.header_count => {
+            sender.borrow_mut().abandon(Reason::CANCEL);
+            Err(Fault::seen(Failure::TooManyFields))
+        }
         Ok(response) => Ok(Begun { response, sender, sent: sent_at.is_some() }),
         Err(Broken::Clock(failure)) => {
             sender.borrow_mut().abandon(Reason::CANCEL);

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::admission::Reject;
 use crate::inbound::PREFACE;
 use crate::inbound::testing::{Fake, PATIENCE, echo, local};
+use crate::metrics::Limit;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -210,6 +211,7 @@ async fn rapid_resets_close_the_connection() {
             }
         }
         assert_eq!(code, Some(ENHANCE_YOUR_CALM));
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::H2Resets]);
         assert!(service.seen.borrow().len() < 200, "{}", service.seen.borrow().len());
     })
     .await;
@@ -240,7 +242,7 @@ async fn resets_that_are_paid_for_by_answers_cost_nothing() {
             let (answer, _) = send.send_request(uri("/go"), true).unwrap();
             assert_eq!(answer.await.unwrap().status(), 200);
         }
-        assert_eq!(*service.floods.borrow(), 0);
+        assert_eq!(service.limited.borrow().as_slice(), []);
     })
     .await;
 }
@@ -255,6 +257,7 @@ async fn streams_beyond_the_limit_are_refused() {
             peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &with(&[]))).await;
         }
         assert_eq!(peer.verdict().await, Some((RST_STREAM, 21, REFUSED_STREAM)));
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::H2Streams]);
         assert_eq!(service.seen.borrow().len(), 10);
     })
     .await;
@@ -270,6 +273,12 @@ async fn heads_beyond_the_limit_are_refused_and_floods_of_them_close() {
         peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields)).await;
         // The framing layer answers 431 by itself.
         assert_eq!(peer.first(&[HEADERS, RST_STREAM, GOAWAY]).await, Some((HEADERS, 1, 0)));
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::HeaderBytes]);
+        // With more to come the stream is reset behind its answer, which counts once.
+        peer.send(&frame(HEADERS, END_HEADERS, 3, &fields)).await;
+        assert_eq!(peer.first(&[HEADERS, RST_STREAM, GOAWAY]).await, Some((HEADERS, 3, 0)));
+        assert!(matches!(peer.verdict().await, Some((RST_STREAM, 3, _))));
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::HeaderBytes; 2]);
         let mut peer = Peer::connect(address).await;
         peer.send(&frame(HEADERS, END_STREAM, 1, &with(&[]))).await;
         for _ in 0..10_000 {
@@ -277,6 +286,7 @@ async fn heads_beyond_the_limit_are_refused_and_floods_of_them_close() {
         }
         let verdict = peer.verdict().await;
         assert!(verdict.is_none_or(|(kind, _, _)| kind == GOAWAY), "{verdict:?}");
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::HeaderBytes, Limit::HeaderBytes, Limit::H2Frames]);
         assert!(service.seen.borrow().is_empty());
     })
     .await;
@@ -286,15 +296,17 @@ async fn heads_beyond_the_limit_are_refused_and_floods_of_them_close() {
 async fn an_idle_connection_is_told_to_go() {
     local(async {
         let fake = Fake::new(echo).with_routing(|routing| routing.limits.header_time = std::time::Duration::from_millis(50));
-        let (address, _) = fake.listen().await;
+        let (address, service) = fake.listen().await;
         let mut peer = Peer::connect(address).await;
         assert_eq!(peer.verdict().await, Some((GOAWAY, 0, 0)));
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::HeaderTime]);
         // A preface that never ends is no connection at all.
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(&PREFACE[..10]).await.unwrap();
         let mut end = Vec::new();
         tokio::time::timeout(PATIENCE, slow.read_to_end(&mut end)).await.unwrap().unwrap();
         assert!(end.is_empty());
+        assert_eq!(service.limited.borrow().as_slice(), [Limit::HeaderTime; 2]);
     })
     .await;
 }
