@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hub/control", &["proto", "tunnel", "model"]),
     ("hub", &["proto", "tunnel", "settings", "telemetry", "model", "data", "control"]),
     ("ctl", &["proto", "tunnel"]),
-    ("try", &["proto", "tunnel", "model", "settings", "telemetry", "hub", "agent", "ctl", "control"]),
+    ("ledger", &[]),
+    ("try", &["ledger", "proto", "tunnel", "model", "settings", "telemetry", "hub", "agent", "ctl", "control"]),
 ];
 
 #[test]

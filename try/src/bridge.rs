@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use figspan_ctl::{Client, Proof, Target};
+use figspan_ledger::{Ledger, Workload};
 use figspan_proto::admin::{ConfigStatus, CreateGrant, CreatedGrant, ResetWeight, SetWeight, Status, Uplink, WeightChange};
 use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
@@ -17,8 +18,6 @@ use crate::agents::AgentProcess;
 use crate::args::Plan;
 use crate::config::{self, Written};
 use crate::hub::Hub;
-use crate::ledger::Ledger;
-use crate::workloads::Workload;
 
 /// Longest wait for the hub to be up, for agents to join, for a weight to be live on every shard.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

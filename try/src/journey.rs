@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use figspan_ledger::{Load, Mix, Recorder, Target};
 use figspan_proto::admin::{DrainVerdict, SetWeight, Uplink, WeightChange};
 use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
@@ -13,8 +14,6 @@ use tokio::time::Instant;
 
 use crate::bridge::{Bridge, PATIENCE};
 use crate::config::Written;
-use crate::ledger;
-use crate::load::{Load, Recorder, Target};
 use crate::report::{Drain, Report, Step, in_ms};
 
 /// Between two questions for the drain verdict.
@@ -32,7 +31,15 @@ pub(crate) async fn run(bridge: &mut Bridge, time: Duration, mut say: impl FnMut
     let (uplink, service) = (plan.uplinks[0].0.clone(), plan.services[0].0.clone());
     let began = Instant::now();
     let host = HeaderValue::try_from(bridge.listen.to_string())?;
-    let load = Load::start(Target { address: bridge.listen, host, path: plan.path.clone(), rate: plan.rate, own: plan.own, keep: true })?;
+    let load = Load::start(Target {
+        address: bridge.listen,
+        host,
+        path: plan.path.clone(),
+        rate: plan.rate,
+        own: plan.own.then_some(Mix::Orders),
+        keep: true,
+        most: None,
+    })?;
     let mut report = Report {
         uplink: uplink.to_string(),
         service: service.to_string(),
@@ -52,7 +59,7 @@ pub(crate) async fn run(bridge: &mut Bridge, time: Duration, mut say: impl FnMut
     report.steps =
         stages.into_iter().map(|(stage, step, picked)| finished(&recorder, stage, step, plan.own.then_some(&service), picked)).collect();
     let rows = plan.own.then(|| bridge.ledger.rows());
-    report.findings = ledger::join(recorder.kept(), rows.as_ref());
+    report.findings = figspan_ledger::join(recorder.kept(), rows.as_ref(), |_, _| false);
     report.held_back = recorder.held_back;
     report.failures = recorder.failures.clone();
     Ok(report)

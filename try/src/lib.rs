@@ -11,14 +11,11 @@ mod bridge;
 mod config;
 mod hub;
 mod journey;
-mod ledger;
 mod live;
-mod load;
 mod observe;
 mod report;
 mod tell;
 mod view;
-mod workloads;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
-use figspan_ctl::{Client, Proof, Target};
+use figspan_ctl::{Client, Proof};
+use figspan_ledger::{Load, Mix, Target};
 use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::bridge::Bridge;
-use crate::load::{self, Load};
 use crate::observe::Observer;
 use crate::tell;
 use crate::view::{self, Screen, Still};
@@ -34,12 +34,13 @@ pub(crate) async fn run(bridge: &Bridge, mut ended: Pin<&mut impl Future<Output 
 
     let _load = if plan.rate > 0 {
         let host = HeaderValue::try_from(bridge.listen.to_string())?;
-        let target = load::Target { address: bridge.listen, host, path: plan.path.clone(), rate: plan.rate, own: plan.own, keep: false };
+        let own = plan.own.then_some(Mix::Orders);
+        let target = Target { address: bridge.listen, host, path: plan.path.clone(), rate: plan.rate, own, keep: false, most: None };
         Some(Load::start(target)?)
     } else {
         None
     };
-    let client = Client::new(Target::Unix(bridge.socket.clone()), "figspan-try", &Proof::default())?;
+    let client = Client::new(figspan_ctl::Target::Unix(bridge.socket.clone()), "figspan-try", &Proof::default())?;
     let mut observer = Observer::new(client, bridge.hub.metrics());
     let mut screen = if std::io::stdout().is_terminal() && !plan.no_tui { Some(Screen::open()?) } else { None };
     let deadline = plan.duration.map(|duration| Instant::now() + duration);

@@ -3,10 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use figspan_ledger::Findings;
 use figspan_proto::admin::DrainVerdict;
 use serde::Serialize;
-
-use crate::ledger::Findings;
 
 /// How far an observed share may be from the wanted one: exact shares, but requests at the edges of a stage belong to both.
 const SHARE_TOLERANCE: f64 = 0.015;

@@ -5,16 +5,16 @@ fn echo(id: u64) -> Echo {
 }
 
 fn sent(id: u64, verb: Verb, outcome: Outcome) -> Sent {
-    Sent { id, verb, body: 7, outcome }
+    Sent { id, verb, replayable: true, time: Default::default(), body: 7, outcome }
 }
 
 fn row(verb: Verb, count: u32) -> Row {
-    Row { verb, count, body: 7 }
+    Row { verb, count, body: 7, cut: false }
 }
 
 fn found(sent: Sent, row: Option<Row>) -> Findings {
     let rows = row.map(|row| (sent.id, row)).into_iter().collect();
-    join(&[sent], Some(&rows))
+    join(&[sent], Some(&rows), |_, _| false)
 }
 
 fn total(findings: &Findings) -> u64 {
@@ -36,9 +36,9 @@ fn an_answer_that_no_workload_knows_of_is_lost() {
 
 #[test]
 fn without_a_ledger_nothing_can_be_called_lost() {
-    let findings = join(&[sent(1, Verb::Get, Outcome::Foreign { status: 200 })], None);
+    let findings = join(&[sent(1, Verb::Get, Outcome::Foreign { status: 200 })], None, |_, _| false);
     assert_eq!((findings.answered, total(&findings)), (1, 0));
-    let findings = join(&[sent(1, Verb::Get, Outcome::Foreign { status: 500 })], None);
+    let findings = join(&[sent(1, Verb::Get, Outcome::Foreign { status: 500 })], None, |_, _| false);
     assert_eq!((findings.answered, findings.failed_idempotent, findings.unexplained), (0, 1, 0));
 }
 
@@ -48,12 +48,12 @@ fn what_was_said_not_to_arrive_and_did_is_a_phantom() {
     assert_eq!(found(sent(1, Verb::Post, refused(true)), Some(row(Verb::Post, 1))).phantom, 1);
     assert_eq!(found(sent(1, Verb::Post, refused(false)), Some(row(Verb::Post, 1))).phantom, 0);
     assert_eq!(found(sent(1, Verb::Post, refused(true)), None).phantom, 0);
-    assert_eq!(found(sent(1, Verb::Get, Outcome::Broken { untouched: true }), Some(row(Verb::Get, 1))).phantom, 1);
+    assert_eq!(found(sent(1, Verb::Get, Outcome::Broken { untouched: true, begun: false }), Some(row(Verb::Get, 1))).phantom, 1);
 }
 
 #[test]
 fn a_row_that_nobody_sent_is_a_phantom() {
-    assert_eq!(join(&[], Some(&HashMap::from([(5, row(Verb::Get, 1))]))).phantom, 1);
+    assert_eq!(join(&[], Some(&HashMap::from([(5, row(Verb::Get, 1))])), |_, _| false).phantom, 1);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn failures_are_told_apart_by_method_and_need_an_explanation() {
     assert_eq!((explained.failed_idempotent, explained.failed_other, explained.unexplained), (1, 0, 0));
     let bare = found(sent(1, Verb::Post, Outcome::Refused { status: 500, explained: false, untouched: false }), None);
     assert_eq!((bare.failed_idempotent, bare.failed_other, bare.unexplained), (0, 1, 1));
-    let broken = found(sent(1, Verb::Post, Outcome::Broken { untouched: false }), Some(row(Verb::Post, 1)));
+    let broken = found(sent(1, Verb::Post, Outcome::Broken { untouched: false, begun: false }), Some(row(Verb::Post, 1)));
     assert_eq!((broken.failed_other, broken.unexplained, broken.phantom), (1, 1, 0));
 }
 
@@ -100,5 +100,24 @@ fn the_ledger_counts_arrivals_and_keeps_the_last_body() {
     let ledger = Ledger::default();
     ledger.enter(3, Verb::Post, 1);
     ledger.enter(3, Verb::Post, 2);
-    assert_eq!(ledger.rows(), HashMap::from([(3, Row { verb: Verb::Post, count: 2, body: 2 })]));
+    assert_eq!(ledger.rows(), HashMap::from([(3, Row { verb: Verb::Post, count: 2, body: 2, cut: false })]));
+}
+
+/// What the join says of a request that failed with the asker's own blessing.
+fn blessed(verb: Verb, replayable: bool, outcome: Outcome) -> (u64, u64) {
+    let request = Sent { replayable, ..sent(1, verb, outcome) };
+    let findings =
+        join(&[request], Some(&HashMap::from([(1, Row { cut: true, ..row(verb, 1) })])), |_, row| row.is_some_and(|row| row.cut));
+    (findings.excused, total(&findings))
+}
+
+#[test]
+fn only_what_nobody_could_have_mended_can_be_excused() {
+    let refused = |explained| Outcome::Refused { status: 502, explained, untouched: false };
+    assert_eq!(blessed(Verb::Post, true, refused(true)), (1, 0), "must not be repeated");
+    assert_eq!(blessed(Verb::Put, false, refused(true)), (1, 0), "its body is gone");
+    assert_eq!(blessed(Verb::Put, true, refused(true)), (0, 1), "could have gone elsewhere");
+    assert_eq!(blessed(Verb::Post, true, refused(false)), (0, 2), "says not why");
+    assert_eq!(blessed(Verb::Get, true, Outcome::Broken { untouched: false, begun: true }), (1, 0), "in the middle of an answer");
+    assert_eq!(blessed(Verb::Post, true, Outcome::Broken { untouched: false, begun: false }), (0, 2), "no answer, no word");
 }

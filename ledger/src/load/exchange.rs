@@ -1,29 +1,21 @@
-//! One request over a pooled HTTP/1.1 connection, and an honest word on what came of it.
+//! One request over a pooled connection, and an honest word on what came of it.
 //!
 //! A connection that the hub closed while it was idle is no failure of a request: hyper says when nothing of a request was
 //! sent, and then a fresh connection takes it. Nothing else is ever sent twice.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt, Limited};
 
-use super::Target;
-use crate::ledger::{Echo, Outcome, Sent, Verb, sum};
-use crate::workloads::{BY, ID, RECEIVED, WROTE, id_text};
+use super::mix::Ask;
+use super::pool::Pool;
+use crate::fields::{BY, ID, RECEIVED, WROTE, id_text};
+use crate::join::{Echo, Outcome, Sent, sum};
 
 /// Longest wait for one answer.
-const ANSWER_TIME: Duration = Duration::from_secs(15);
-
-/// Idle connections kept.
-const MAX_IDLE: usize = 64;
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// Connections tried for one request; each but the last was closed before anything was sent.
 const TRIES: usize = 4;
@@ -43,98 +35,58 @@ pub(super) struct Done {
     pub(super) why: Option<String>,
 }
 
-/// Idle connections to the hub.
-#[derive(Debug)]
-pub(super) struct Pool {
-    target: Rc<Target>,
-    idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
-}
-
-impl Pool {
-    pub(super) fn new(target: Rc<Target>) -> Self {
-        Self { target, idle: RefCell::default() }
-    }
-
-    fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(sender) = idle.pop() {
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    async fn connection(&self, fresh: bool) -> std::io::Result<SendRequest<Full<Bytes>>> {
-        if let Some(sender) = self.idle().filter(|_| !fresh) {
-            return Ok(sender);
-        }
-        let stream = TcpStream::connect(self.target.address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        // The thread's LocalSet owns the connection; it ends when the sender is dropped.
-        tokio::task::spawn_local(connection);
-        Ok(sender)
-    }
-
-    fn keep(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < MAX_IDLE {
-            idle.push(sender);
-        }
-    }
-}
-
 /// Sends a request and reads its answer.
-pub(super) async fn exchange(pool: &Pool, id: u64, verb: Verb) -> Done {
+pub(super) async fn exchange(pool: &Pool, ask: &Ask) -> Done {
     let target = &*pool.target;
-    let body = if verb == Verb::Post { format!("order {id:016x} ").repeat(1 + (id % 40) as usize) } else { String::new() };
-    let body_sum = sum(body.as_bytes());
-    let done = |outcome, by, why| Done { sent: Sent { id, verb, body: body_sum, outcome }, by, why };
-    let broken = |untouched, why: String| done(Outcome::Broken { untouched }, None, Some(why));
+    let (id, verb, replayable, body) = (ask.id, ask.verb, ask.replayable(), sum(&ask.body));
+    let done = |outcome, by, why| Done { sent: Sent { id, verb, replayable, time: Default::default(), body, outcome }, by, why };
+    let broken = |untouched, begun, why: String| done(Outcome::Broken { untouched, begun }, None, Some(why));
 
-    let mut request = Request::new(Full::new(Bytes::from(body)));
-    *request.method_mut() = if verb == Verb::Post { Method::POST } else { Method::GET };
-    *request.uri_mut() = target.path.parse().unwrap_or_default();
-    request.headers_mut().insert(HOST, target.host.clone());
-    if target.own {
+    let mut request = Request::new(ask.chunks());
+    *request.method_mut() = verb.method();
+    let uri = if ask.h2 { format!("http://{}{}", target.host.to_str().unwrap_or_default(), target.path) } else { target.path.clone() };
+    *request.uri_mut() = uri.parse().unwrap_or_default();
+    if !ask.h2 {
+        request.headers_mut().insert(HOST, target.host.clone());
+    }
+    if target.own.is_some() {
         request.headers_mut().insert(ID, id_text(id));
     }
     let attempt = async {
         let mut request = Some(request);
         for attempt in 1..=TRIES {
-            let mut sender = match pool.connection(attempt > 1).await {
+            let mut sender = match pool.connection(ask.h2, attempt > 1).await {
                 Ok(sender) => sender,
-                Err(error) => return broken(true, format!("cannot connect to the hub: {error}")),
+                // The one HTTP/2 connection that all shared has ended: another one takes its place.
+                Err(_) if ask.h2 && attempt < TRIES => continue,
+                Err(error) => return broken(true, false, format!("cannot connect to the hub: {error}")),
             };
             let Some(sending) = request.take() else { break };
-            let response = match sender.try_send_request(sending).await {
+            let response = match sender.send(sending).await {
                 Ok(response) => response,
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => {
                         request = Some(unsent);
                         continue;
                     }
-                    None => return broken(false, format!("no answer: {}", error.into_error())),
+                    None => return broken(false, false, format!("no answer: {:?}", error.into_error())),
                 },
             };
             let (head, body) = response.into_parts();
             let status = head.status.as_u16();
             return match Limited::new(body, MAX_ANSWER).collect().await {
                 Ok(body) => {
-                    if sender.ready().await.is_ok() {
-                        pool.keep(sender);
-                    }
-                    judge(target.own, status, &head.headers, &body.to_bytes(), done)
+                    pool.keep(sender).await;
+                    judge(target.own.is_some(), status, &head.headers, &body.to_bytes(), done)
                 }
-                Err(error) => broken(false, format!("the answer ({status}) broke off: {error}")),
+                Err(error) => broken(false, true, format!("the answer ({status}) broke off: {error:?}")),
             };
         }
-        broken(true, "every connection was closed before the request was sent".to_owned())
+        broken(true, false, "every connection was closed before the request was sent".to_owned())
     };
     match tokio::time::timeout(ANSWER_TIME, attempt).await {
         Ok(done) => done,
-        Err(_) => broken(false, format!("no answer in {ANSWER_TIME:?}")),
+        Err(_) => broken(false, false, format!("no answer in {ANSWER_TIME:?}")),
     }
 }
 
@@ -171,10 +123,15 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verb::Verb;
 
     fn judged(own: bool, status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Done {
         let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect();
-        judge(own, status, &headers, body, |outcome, by, why| Done { sent: Sent { id: 1, verb: Verb::Get, body: 0, outcome }, by, why })
+        judge(own, status, &headers, body, |outcome, by, why| Done {
+            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome },
+            by,
+            why,
+        })
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Load of our own: requests at a fixed rate, whatever the answers take (an open loop), GET and POST in turn.
+//! Requests at a fixed rate, whatever the answers take (an open loop).
 //!
 //! Latency counts from the moment at which a request was due, so that a stall shows in every request that it held up. What
 //! came of each request is kept for the join; per stage there are counts and a histogram.
 
 mod exchange;
+mod mix;
+mod pool;
 mod record;
 
 use std::cell::Cell;
@@ -19,37 +21,37 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::Verb;
-
-pub(crate) use record::Recorder;
+pub use mix::Mix;
+pub use record::{Recorder, Stage};
 
 /// Most requests under way. Beyond that the hub is stuck, and more would only hide where.
 const MAX_UNDER_WAY: usize = 4096;
 
 /// How long the last requests may take once the load is stopped.
-const LAST_ANSWERS: Duration = Duration::from_secs(20);
-
-/// Every which request is a POST.
-const POST_EVERY: u64 = 3;
+const LAST_ANSWERS: Duration = Duration::from_secs(40);
 
 /// What to send where.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+pub struct Target {
+    /// Where to connect.
+    pub address: SocketAddr,
     /// The `Host` to ask for.
-    pub(crate) host: HeaderValue,
-    pub(crate) path: String,
+    pub host: HeaderValue,
+    /// The path of every request.
+    pub path: String,
     /// Requests per second, above 0.
-    pub(crate) rate: u32,
-    /// Whether our own workloads answer: then requests carry an id, and every third is a POST with a body.
-    pub(crate) own: bool,
+    pub rate: u32,
+    /// Which requests, where our own workloads answer: then they carry an id. `None`: GETs, and any answer will do.
+    pub own: Option<Mix>,
     /// Whether every outcome is kept for the join; else only the counts.
-    pub(crate) keep: bool,
+    pub keep: bool,
+    /// How many requests; `None`: until told to stop.
+    pub most: Option<u64>,
 }
 
 /// A running load.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub struct Load {
     recorder: Arc<Mutex<Recorder>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -57,7 +59,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts sending.
-    pub(crate) fn start(target: Target) -> anyhow::Result<Self> {
+    pub fn start(target: Target) -> anyhow::Result<Self> {
         let recorder = Arc::new(Mutex::new(Recorder::new(target.keep)));
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
@@ -68,12 +70,17 @@ impl Load {
     }
 
     /// Looks at what was recorded. Short work only: the load waits meanwhile.
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Recorder) -> T) -> T {
+    pub fn with<T>(&self, look: impl FnOnce(&mut Recorder) -> T) -> T {
         look(&mut self.recorder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether all requests of a bounded load have ended.
+    pub fn is_done(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Sends no more, waits for the last answers, and hands over the record.
-    pub(crate) fn finish(mut self) -> Recorder {
+    pub fn finish(mut self) -> Recorder {
         self.end();
         std::mem::take(&mut *self.recorder.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -94,27 +101,29 @@ impl Drop for Load {
 
 async fn send(target: Rc<Target>, recorder: Arc<Mutex<Recorder>>, stop: CancellationToken) {
     let under_way = Rc::new(Cell::new(0_usize));
-    let pool = Rc::new(exchange::Pool::new(Rc::clone(&target)));
+    let pool = Rc::new(pool::Pool::new(Rc::clone(&target)));
+    let started = Instant::now();
     let mut due = tokio::time::interval(Duration::from_secs(1) / target.rate);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     // Ids of two runs against one workload must not meet.
     let first: u64 = rand::random::<u64>() & !0xffff_ffff;
     let mut number = 0_u64;
-    while let Some(at) = stop.run_until_cancelled(due.tick()).await {
+    while target.most.is_none_or(|most| number < most) {
+        let Some(at) = stop.run_until_cancelled(due.tick()).await else { break };
         let lock = || recorder.lock().unwrap_or_else(PoisonError::into_inner);
         if under_way.get() >= MAX_UNDER_WAY {
             lock().held_back();
             continue;
         }
-        let id = first + number;
-        let verb = if target.own && number % POST_EVERY == 1 { Verb::Post } else { Verb::Get };
+        let ask = mix::ask(target.own, first + number, number);
         let stage = lock().begin();
         number += 1;
         under_way.set(under_way.get() + 1);
         let (pool, recorder, under_way) = (Rc::clone(&pool), Arc::clone(&recorder), Rc::clone(&under_way));
         // The thread's LocalSet owns the requests; the loop below waits for them.
         tokio::task::spawn_local(async move {
-            let done = exchange::exchange(&pool, id, verb).await;
+            let mut done = exchange::exchange(&pool, &ask).await;
+            done.sent.time = (at - started, started.elapsed());
             recorder.lock().unwrap_or_else(PoisonError::into_inner).end(stage, done, at.elapsed());
             under_way.set(under_way.get() - 1);
         });

@@ -6,19 +6,22 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::exchange::Done;
-use crate::ledger::{Outcome, Sent};
+use crate::join::{Outcome, Sent};
 
 /// Highest latency told apart, in microseconds.
 const MAX_LATENCY: u64 = 60_000_000;
 
 /// What came of the requests that *began* within one stage.
 #[derive(Debug)]
-pub(crate) struct Stage {
-    pub(crate) begun: u64,
-    pub(crate) ended: u64,
-    pub(crate) failed: u64,
+pub struct Stage {
+    /// Requests that began.
+    pub begun: u64,
+    /// Of those, ended.
+    pub ended: u64,
+    /// Of those, failed.
+    pub failed: u64,
     /// Answers by workload.
-    pub(crate) by: BTreeMap<String, u64>,
+    pub by: BTreeMap<String, u64>,
     latency: Histogram<u64>,
 }
 
@@ -31,12 +34,12 @@ impl Default for Stage {
 
 impl Stage {
     /// The latency below which that part of the answers came, 0 to 1.
-    pub(crate) fn latency(&self, part: f64) -> Duration {
+    pub fn latency(&self, part: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(part))
     }
 
     /// The part of the answers that a workload gave, 0 to 1.
-    pub(crate) fn share(&self, by: &str) -> f64 {
+    pub fn share(&self, by: &str) -> f64 {
         let all: u64 = self.by.values().sum();
         if all == 0 { 0.0 } else { self.by.get(by).copied().unwrap_or(0) as f64 / all as f64 }
     }
@@ -44,36 +47,37 @@ impl Stage {
 
 /// The record.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     stages: Vec<Stage>,
     /// Every outcome, where they are kept.
     kept: Option<Vec<Sent>>,
     /// Requests not sent because too many were under way.
-    pub(crate) held_back: u64,
+    pub held_back: u64,
     /// The first few failures, for people.
-    pub(crate) failures: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 /// Most failures told in words.
 const TOLD: usize = 8;
 
 impl Recorder {
-    pub(crate) fn new(keep: bool) -> Self {
+    pub(super) fn new(keep: bool) -> Self {
         Self { stages: vec![Stage::default()], kept: keep.then(Vec::new), held_back: 0, failures: Vec::new() }
     }
 
     /// Requests from now on belong to a stage of their own; its number.
-    pub(crate) fn next_stage(&mut self) -> usize {
+    pub fn next_stage(&mut self) -> usize {
         self.stages.push(Stage::default());
         self.stages.len() - 1
     }
 
-    pub(crate) fn stage(&self, stage: usize) -> Option<&Stage> {
+    /// What was recorded of one.
+    pub fn stage(&self, stage: usize) -> Option<&Stage> {
         self.stages.get(stage)
     }
 
     /// Everything that was kept for the join.
-    pub(crate) fn kept(&self) -> &[Sent] {
+    pub fn kept(&self) -> &[Sent] {
         self.kept.as_deref().unwrap_or_default()
     }
 
@@ -115,10 +119,14 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Verb;
+    use crate::verb::Verb;
 
     fn done(by: Option<&str>, outcome: Outcome) -> Done {
-        Done { sent: Sent { id: 1, verb: Verb::Get, body: 0, outcome }, by: by.map(str::to_owned), why: None }
+        Done {
+            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome },
+            by: by.map(str::to_owned),
+            why: None,
+        }
     }
 
     #[test]
@@ -141,7 +149,7 @@ mod tests {
     fn a_failure_is_counted_and_belongs_to_no_workload() {
         let mut recorder = Recorder::new(false);
         let stage = recorder.begin();
-        recorder.end(stage, done(Some("monolith"), Outcome::Broken { untouched: false }), Duration::ZERO);
+        recorder.end(stage, done(Some("monolith"), Outcome::Broken { untouched: false, begun: false }), Duration::ZERO);
         let seen = recorder.stage(stage).unwrap();
         assert_eq!((seen.begun, seen.ended, seen.failed, seen.by.len()), (1, 1, 1, 0));
         assert!(recorder.kept().is_empty());
