@@ -65,6 +65,11 @@ e2e-hosts: deb
 image:
     deploy/image/build.sh
 
+# The ledger: 200,000 mixed requests while weights, health and configuration change at random; every count that must be 0 is 0.
+ledger *args:
+    cargo build --release --locked --workspace --bins
+    target/release/chaos {{args}}
+
 # The figures of the README and of release notes: ratios against direct in one run.
 figures *args:
     cargo build --release --locked --workspace --bins

@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod balancer;
 pub mod bed;
+pub mod chaos;
 pub mod figures;
 pub mod hosts;
 pub mod names;

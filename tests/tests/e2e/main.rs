@@ -10,6 +10,7 @@ mod failure;
 mod faults;
 mod filters;
 mod identity;
+mod ledger;
 mod limits;
 mod names;
 mod operators;
