@@ -25,6 +25,7 @@ use crate::listeners::{Listeners, Shards};
 use crate::metrics::{self, Seen};
 use crate::reload::{self, Config, ReloadTask};
 use crate::running::Running;
+use crate::session_key::{self, SessionKeys};
 use crate::shard::{self, ShardStart};
 use crate::threads::Spawner;
 
@@ -122,6 +123,12 @@ impl Hub {
         threads.spawn("control", move || control_thread::run(start)).map_err(failed)?;
         let control = wait_for("control", control).map_err(failed)?;
 
+        // After control, which makes the state directory and holds it.
+        let key_file = settings.hub.session_key_file.clone().unwrap_or_else(|| settings.hub.state_dir.join(session_key::FILE));
+        let SessionKeys { sealer, since } = session_key::open(&key_file).map_err(StartError::Failed)?;
+        book.know_sessions_since(since);
+        let sessions = Arc::new(sealer);
+
         let mut to_shards: Shards = Vec::new();
         let mut shard_drains = Vec::new();
         let mut shard_metrics = Vec::new();
@@ -141,6 +148,7 @@ impl Hub {
                 book: Arc::clone(&book),
                 metrics: Arc::clone(&counted),
                 face: Arc::clone(&face),
+                sessions: Arc::clone(&sessions),
                 drain: drain.clone(),
                 sockets: socket_queue,
                 end: threads.end.clone(),

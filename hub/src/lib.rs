@@ -18,6 +18,7 @@ mod reload;
 pub mod run;
 mod running;
 mod serve;
+mod session_key;
 mod shard;
 mod threads;
 mod watch;

@@ -11,6 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use figspan_control::Control;
+use figspan_data::affinity::seal::Sealer;
 use figspan_data::metrics::Metrics;
 use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::snapshot::Reader;
@@ -51,6 +52,8 @@ pub(crate) struct ShardStart {
     pub(crate) book: Arc<Book>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) face: Arc<Face>,
+    /// For session cookies.
+    pub(crate) sessions: Arc<Sealer>,
     /// Owns the shard's connections and requests.
     pub(crate) drain: Drain,
     /// Sockets to serve.
@@ -76,7 +79,7 @@ pub(crate) fn run(start: ShardStart) {
 }
 
 async fn serve(start: ShardStart) {
-    let ShardStart { shard, udp, endpoint, control, reader, board, book, metrics, face, drain, sockets, end, started } = start;
+    let ShardStart { shard, udp, endpoint, control, reader, board, book, metrics, face, sessions, drain, sockets, end, started } = start;
     let endpoint = match HubEndpoint::new(udp, endpoint) {
         Ok(endpoint) => endpoint,
         Err(error) => {
@@ -84,7 +87,7 @@ async fn serve(start: ShardStart) {
             return end.cancelled().await;
         }
     };
-    let context: ShardRef = Rc::new(ShardContext::new(shard, reader, board, book, metrics, drain));
+    let context: ShardRef = Rc::new(ShardContext::new(shard, reader, board, book, metrics, drain).with_sessions(sessions));
     face.shard_is_up();
     let _ = started.send(Ok(()));
     tokio::select! {

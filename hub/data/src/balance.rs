@@ -13,6 +13,7 @@
 
 mod backends;
 mod endpoints;
+mod held;
 mod load;
 mod members;
 mod obstacles;
@@ -178,6 +179,15 @@ pub trait Gates {
     }
 }
 
+/// Where a session belongs, by the identities of backend and endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// See [`figspan_model::state::BackendState::id`].
+    pub backend: u64,
+    /// See [`EndpointState::id`].
+    pub endpoint: u64,
+}
+
 /// Everything that one choice looks at.
 #[derive(Clone, Copy)]
 pub struct Question<'c> {
@@ -195,6 +205,8 @@ pub struct Question<'c> {
     pub gates: Option<&'c dyn Gates>,
     /// Hash of what the client brought, where the rule asks for it: decides in place of the cursors.
     pub hash: Option<u64>,
+    /// Where the session of the request belongs: goes before everything else.
+    pub bound: Option<Bound>,
     /// What time it is; looked at only where a policy of a backend depends on it.
     pub now: Moment,
 }
@@ -208,7 +220,7 @@ impl<'c> Question<'c> {
         tried: &'c Tried,
         services: &'c dyn ServiceEndpoints,
     ) -> Self {
-        Self { snapshot, backends, rule, tried, services, gates: None, hash: None, now: Moment::NEVER }
+        Self { snapshot, backends, rule, tried, services, gates: None, hash: None, bound: None, now: Moment::NEVER }
     }
 
     /// The same question, at the present moment where a backend has a policy that may depend on it.

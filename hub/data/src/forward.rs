@@ -13,13 +13,14 @@ pub mod stream;
 mod tries;
 pub mod websocket;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use figspan_model::routing::{HttpRoute, HttpRule};
 use figspan_model::snapshot::Snapshot;
+use figspan_model::state::EndpointState;
 use figspan_proto::reset::Reason;
 use http::{Response, request};
 use tokio::time::Instant;
@@ -54,6 +55,8 @@ pub struct Request<'r> {
     dropped: Cell<Reason>,
     /// When the time of the try that brought the answer ends.
     due: Cell<Option<Instant>>,
+    /// Who answered last, by index of the backend; kept where the rule has sessions.
+    answered_by: RefCell<Option<(usize, Arc<EndpointState>)>>,
 }
 
 /// Answers an admitted request. Dropped when the client goes away: then the workload's stream is reset.
@@ -67,7 +70,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
     record.route(&route.name);
-    let affinity = Affinity::of(rule, &parts, &client);
+    let affinity = Affinity::of(shard, rule, &parts, &client);
     let filtered = match filters::before(&matched, &mut parts) {
         filters::Verdict::Forward(filtered) => filtered,
         filters::Verdict::Answer(answer) => return record.answer(answer),
@@ -85,7 +88,18 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     }
     let (dropped, due) = (Cell::new(Reason::ClientGone), Cell::new(None));
     let informational = &*informational;
-    let request = Request { shard, snapshot: &snapshot, rule, parts: &parts, client: &client, affinity, informational, dropped, due };
+    let request = Request {
+        shard,
+        snapshot: &snapshot,
+        rule,
+        parts: &parts,
+        client: &client,
+        affinity,
+        informational,
+        dropped,
+        due,
+        answered_by: RefCell::default(),
+    };
     let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
     let clock = rule.timeouts.request.map(|limit| Clock::new(limit, record.started(), upload.meter()));

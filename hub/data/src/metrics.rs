@@ -102,6 +102,24 @@ words! {
 }
 
 words! {
+    /// What became of a session.
+    SessionEvent {
+        /// A client got its first cookie.
+        Started = "started",
+        /// A request went where its session belongs.
+        Kept = "kept",
+        /// Its cookie was renewed.
+        Renewed = "renewed",
+        /// Its backend or endpoint could not keep it.
+        Moved = "moved",
+        /// Its cookie had ended.
+        Expired = "expired",
+        /// Its cookie was not made by this hub, or for another rule.
+        Forged = "forged",
+    }
+}
+
+words! {
     /// Why a request was tried again.
     Retry {
         /// Nothing of it had reached the workload.
@@ -124,6 +142,8 @@ pub struct Metrics {
     pub requests: Series,
     /// Retries, by [`Retry`].
     retries: [Cell; Retry::ALL.len()],
+    /// Sessions, by [`SessionEvent`].
+    sessions: [Cell; SessionEvent::ALL.len()],
     /// Failures, by [`Failure`].
     failures: Failures,
     /// Requests that admission refused, by [`Reject`].
@@ -175,6 +195,16 @@ impl Metrics {
     /// Counts a retry.
     pub fn retry(&self, why: Retry) {
         self.retries[why as usize].add(1);
+    }
+
+    /// Counts what became of a session.
+    pub fn session(&self, event: SessionEvent) {
+        self.sessions[event as usize].add(1);
+    }
+
+    /// How often that became of a session.
+    pub fn sessions(&self, event: SessionEvent) -> u64 {
+        self.sessions[event as usize].value()
     }
 
     /// Counts a failure that a client was told of, or saw as a broken answer.

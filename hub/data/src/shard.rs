@@ -12,6 +12,7 @@ use figspan_model::state::{Board, Book, Shard};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 
+use crate::affinity::seal::Sealer;
 use crate::dial::Dialer;
 use crate::limit::backend::Queues;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct ShardContext {
     pub queues: Queues,
     /// How many requests live, and how many may be retries at once.
     pub budget: Budget,
+    /// Seals and opens session cookies.
+    pub sessions: Arc<Sealer>,
     /// Counters of this shard.
     pub metrics: Arc<Metrics>,
     /// Owner of its tasks.
@@ -63,7 +66,14 @@ impl ShardContext {
         let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         let queues = Queues::new(shard);
-        Self { shard, reader, cache, current, board, dialer, queues, budget: Budget::default(), metrics, drain }
+        let sessions = Arc::new(Sealer::new(&[]));
+        Self { shard, reader, cache, current, board, dialer, queues, budget: Budget::default(), sessions, metrics, drain }
+    }
+
+    /// The same with keys for session cookies; without any there are no sessions.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<Sealer>) -> Self {
+        Self { sessions, ..self }
     }
 
     /// The newest snapshot, to keep for one request. Costs one read of a shared pointer; its count of owners, which all shards

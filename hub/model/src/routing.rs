@@ -16,7 +16,10 @@ pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress,
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
-pub use policy::{BackendPolicy, Filters, HashOn, HeaderEdit, LoadBalancing, Method, PathEdit, Redirect, Rewrite, RulePolicy};
+pub use policy::{
+    BackendPolicy, Filters, HashOn, HeaderEdit, LoadBalancing, Method, PathEdit, Redirect, Rewrite, RulePolicy, SameSite,
+    SessionPersistence,
+};
 pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch};
 
 use figspan_proto::name::UplinkName;

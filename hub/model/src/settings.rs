@@ -68,6 +68,8 @@ pub struct Hub {
     pub trust_domain: TrustDomain,
     /// CA, grants, overrides and events; `/var/lib/figspan-hub` by default.
     pub state_dir: PathBuf,
+    /// The key of session cookies; `None`: `session.key` in the state directory.
+    pub session_key_file: Option<PathBuf>,
     /// Shards, 1 to [`MAX_SHARDS`]; by default the cores that the process may use.
     pub shards: usize,
     /// How long a leaving hub goes on serving, so that clients and load balancers can hear of it; 5 s by default, 0 is off.
@@ -198,6 +200,7 @@ impl Default for Hub {
             replica: values::host_name().parse().unwrap_or_else(|_| "hub-0".parse().expect("a name")),
             trust_domain: "figspan.local".parse().expect("a name"),
             state_dir: "/var/lib/figspan-hub".into(),
+            session_key_file: None,
             shards: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS),
             lame_duck: hub::LAME_DUCK,
             drain_timeout: Duration::from_secs(30),

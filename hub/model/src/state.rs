@@ -5,6 +5,7 @@
 
 mod gate;
 mod latency;
+mod sessions;
 mod share;
 mod sources;
 mod warmth;
@@ -18,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use gate::Gate;
 pub use latency::{FALL, Latency, PENALTY};
+pub use sessions::{Left, Sessions};
 pub use share::{MARK_EVERY, ShareState};
 pub use sources::{Entry, InFlightState, RateState};
 pub use warmth::Warmth;
@@ -80,6 +82,10 @@ pub struct EndpointState {
     pub latency: Latency,
     /// Since when it takes work.
     pub warmth: Warmth,
+    /// Sessions bound to it.
+    pub sessions: Sessions,
+    /// Set by control when the deadline of a drain has passed: then sessions bound to it get nothing either.
+    pub sessions_over: AtomicBool,
 }
 
 impl EndpointState {
@@ -94,6 +100,8 @@ impl EndpointState {
             health: EndpointHealth::new(shards),
             latency: Latency::default(),
             warmth: Warmth::default(),
+            sessions: Sessions::default(),
+            sessions_over: AtomicBool::new(false),
         }
     }
 }
@@ -133,6 +141,8 @@ impl BackendState {
 #[derive(Debug)]
 pub struct Book {
     shards: usize,
+    /// Unix time in seconds since when every session that was made is known; see [`Book::sessions_since`].
+    sessions_since: AtomicU64,
     endpoints: Mutex<HashMap<String, Arc<EndpointState>>>,
     backends: Mutex<HashMap<String, Arc<BackendState>>>,
     rules: Mutex<HashMap<String, Arc<RuleState>>>,
@@ -146,6 +156,7 @@ impl Book {
     pub fn new(shards: usize) -> Arc<Self> {
         Arc::new(Self {
             shards,
+            sessions_since: AtomicU64::new(0),
             endpoints: Mutex::default(),
             backends: Mutex::default(),
             rules: Mutex::default(),
@@ -153,6 +164,17 @@ impl Book {
             rates: Mutex::default(),
             sources: Mutex::default(),
         })
+    }
+
+    /// Unix time in seconds since when every session that was made is known: older ones may have been made by a process before
+    /// this one, and show only when they come.
+    pub fn sessions_since(&self) -> u64 {
+        self.sessions_since.load(Ordering::Acquire)
+    }
+
+    /// Says that sessions made before that Unix time in seconds are not known.
+    pub fn know_sessions_since(&self, since: u64) {
+        self.sessions_since.store(since, Ordering::Release);
     }
 
     /// How many shards the states are made for.

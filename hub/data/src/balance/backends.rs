@@ -6,13 +6,16 @@
 use figspan_model::routing::{Backend, Target};
 
 use super::sums::Sums;
-use super::{Choice, FULL, Level, NoChoice, mix, obstacles, rendezvous};
+use super::{Choice, FULL, Level, NoChoice, held, mix, obstacles, rendezvous};
 
 /// The identity, in hashes, of "the next tier".
 const NEXT_TIER: u64 = 0;
 
 /// Chooses on both levels.
 pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
+    if let Some(choice) = level.question.bound.and_then(|bound| held::held(level, bound)) {
+        return Ok(choice);
+    }
     let backends = level.question.backends;
     let mut number = None;
     let mut tier = lowest(backends, 0);
@@ -88,7 +91,7 @@ impl Level<'_> {
     }
 
     /// With which weight, and which part of it, a backend takes part: both 0 if it cannot accept.
-    fn standing(&self, backend: &Backend) -> (u64, u32) {
+    pub(super) fn standing(&self, backend: &Backend) -> (u64, u32) {
         let weight = self.weight(backend);
         if weight == 0 || self.question.tried.is_full(&backend.state) {
             return (0, 0);

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::pin::pin;
+use std::sync::Arc;
 
 use figspan_model::routing::policy::RetryPolicy;
 use figspan_proto::reset::Reason;
@@ -72,7 +73,10 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
                 upload.rewind();
                 continue;
             }
-            Ok(answer) => return Ok(answer),
+            Ok(mut answer) => {
+                request.bind(&mut answer);
+                return Ok(answer);
+            }
             Err(fault) => fault,
         };
         last = Some(fault.failure);
@@ -184,6 +188,10 @@ pub(super) async fn ask(
     match &outcome {
         Ok(answer) => {
             timer.answered(answer.status(), upload.fits());
+            if request.has_sessions() {
+                // The last to answer is the one whose answer the client gets.
+                request.answered_by.replace(Some((picked.backend, Arc::clone(picked.in_flight.state()))));
+            }
             request.due.set(clock.and_then(|clock| clock.due()));
         }
         Err(fault) => {
@@ -215,6 +223,8 @@ async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Ans
 async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tried) -> Result<(), Option<Failure>> {
     let backend = &request.rule.backends[picked.backend];
     let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) else { return Ok(()) };
+    // A session may go where nothing new goes.
+    let drained = picked.in_flight.draining();
     match request.shard.queues.enter(&backend.state, Bound::Requests, limits).await {
         Ok(Some(permit)) => picked.in_flight.hold(permit),
         Ok(None) => {}
@@ -225,7 +235,7 @@ async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tried) -> Resu
         }
     }
     // It may have begun to drain while the request waited: nothing new goes there.
-    if picked.in_flight.draining() { Err(None) } else { Ok(()) }
+    if picked.in_flight.draining() && !drained { Err(None) } else { Ok(()) }
 }
 
 impl Request<'_> {
@@ -243,7 +253,20 @@ impl Request<'_> {
     fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
         let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
         let question = Question::new(self.snapshot, backends, rule, tried, self.shard.dialer.services());
-        Question { hash: self.affinity.hash, ..question }.now()
+        Question { hash: self.affinity.hash, bound: self.affinity.bound(), ..question }.now()
+    }
+
+    fn has_sessions(&self) -> bool {
+        self.rule.policy.as_ref().is_some_and(|policy| policy.session.is_some())
+    }
+
+    /// Binds the client to who answered, where the rule has sessions. A 101 is no final answer: browsers may ignore its cookies.
+    fn bind(&self, answer: &mut Answer) {
+        let Some((backend, endpoint)) = self.answered_by.take() else { return };
+        if !matches!(answer, Answer::Upgraded { .. }) {
+            let secure = self.client.scheme == "https" || self.parts.uri.scheme_str() == Some("https");
+            self.affinity.answered(self.shard, self.rule, &self.rule.backends[backend], &endpoint, secure, answer.headers_mut());
+        }
     }
 
     /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.

@@ -11,7 +11,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Limit, Metrics, Retry};
+use super::{Limit, Metrics, Retry, SessionEvent};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -58,6 +58,11 @@ impl Collector for Shards {
         for why in Retry::ALL {
             let count = self.sum(|metrics| metrics.retried(*why));
             retries.encode_family(&[("reason", why.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut sessions = encoder.encode_descriptor("figspan_sessions", "What became of sessions.", None, MetricType::Counter)?;
+        for event in SessionEvent::ALL {
+            let count = self.sum(|metrics| metrics.sessions(*event));
+            sessions.encode_family(&[("event", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         let mut failures =
             encoder.encode_descriptor("figspan_failures", "Requests and connections that failed.", None, MetricType::Counter)?;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing,
-    RuleName, RulePolicy, Service, ServiceName, Sources, StreamRoute, Target, Timeouts,
+    RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
 };
 use crate::state::Book;
 
@@ -114,6 +115,7 @@ impl RoutingDraft {
                 let HttpRuleDraft { name: rule_name, matches, backends, timeouts, policy } = rule;
                 let key = HttpRule::key(&name, rule_name.as_deref(), index);
                 let (backends, state) = (joined(&key, backends), book.rule(&key));
+                let policy = policy.map(|policy| with_cookie(policy, &key));
                 let sources = policy.as_deref().map(|policy| Sources::of(policy, &key, book)).unwrap_or_default();
                 Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources })
             };
@@ -143,6 +145,18 @@ impl RoutingDraft {
         };
         routing.matcher();
         Arc::new(routing)
+    }
+}
+
+/// A rule that names no cookie has one of its own, so that two rules of a host do not undo each other's sessions.
+fn with_cookie(policy: Arc<RulePolicy>, rule: &str) -> Arc<RulePolicy> {
+    match &policy.session {
+        Some(session) if session.name.is_none() => {
+            let name = Some(format!("figspan-{:08x}", xxh3_64(rule.as_bytes()) >> 32));
+            let session = Some(SessionPersistence { name, ..session.clone() });
+            Arc::new(RulePolicy { session, ..RulePolicy::clone(&policy) })
+        }
+        _ => policy,
     }
 }
 

@@ -10,12 +10,14 @@ mod hash;
 mod limits;
 mod load_balancing;
 mod retry;
+mod session;
 
 pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
 pub use hash::HashOn;
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
 pub use load_balancing::{LoadBalancing, Method};
 pub use retry::{GrpcCodes, RetryPolicy};
+pub use session::{SameSite, SessionPersistence};
 
 use crate::health::Guard;
 
@@ -32,6 +34,8 @@ pub struct RulePolicy {
     pub rate_limits: Vec<RateLimit>,
     /// How many requests of a source may be under way.
     pub in_flight: Option<InFlightLimit>,
+    /// A cookie that keeps a client where its first request went.
+    pub session: Option<SessionPersistence>,
 }
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.

@@ -38,6 +38,7 @@ fn hub(section: &Section<'_>, files: &Files<'_>) -> Hub {
         replica: section.get("replica").and_then(|item| values::typed_name(&item)).unwrap_or(default.replica),
         trust_domain: section.get("trust_domain").and_then(|item| values::typed_name(&item)).unwrap_or(default.trust_domain),
         state_dir: section.get("state_dir").and_then(|item| files.path(&item)).unwrap_or(default.state_dir),
+        session_key_file: section.get("session_key_file").and_then(|item| files.path(&item)),
         shards: shards.and_then(|shards| usize::try_from(shards).ok()).unwrap_or(default.shards),
         lame_duck: section.get("lame_duck").and_then(|item| item.duration_or_off()).map_or(default.lame_duck, Option::unwrap_or_default),
         drain_timeout: section.get("drain_timeout").and_then(|item| item.duration()).unwrap_or(default.drain_timeout),

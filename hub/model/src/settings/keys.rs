@@ -9,7 +9,7 @@ mod limits;
 mod policy;
 mod routes;
 
-pub(super) use balance::{HASH, LOAD_BALANCING};
+pub(super) use balance::{HASH, LOAD_BALANCING, SESSION};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
@@ -53,6 +53,7 @@ pub static TABLES: &[&Table] = &[
     &IN_FLIGHT,
     &TCP_ROUTE,
     &TLS_ROUTE,
+    &SESSION,
     &HASH,
     &BACKEND_POLICY,
     &CIRCUIT_BREAKER,
@@ -106,6 +107,12 @@ pub(super) static HUB: Table = Table {
         key("replica", "name", "the host's name", "The id of this replica, in its certificate and in the directory that agents get."),
         key("trust_domain", "name", "figspan.local", "The domain of all identities: `spiffe://<trust_domain>/agent/<name>`."),
         key("state_dir", "path", "/var/lib/figspan-hub", "CA, grants, weight overrides and events; only the hub's user may read it."),
+        key(
+            "session_key_file",
+            "path",
+            "session.key in state_dir",
+            "The key of session cookies: 32 bytes in base64 on a line, made at the first start. Give all replicas the same. With several lines the first seals, and each opens: so the key is changed.",
+        ),
         key("shards", "1 to 128", "cores", "Threads that carry traffic, each with its own sockets."),
         key(
             "lame_duck",

@@ -8,6 +8,7 @@ mod header_edit;
 mod limits;
 mod path_edit;
 mod retry;
+mod session;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolic
     let policy = RulePolicy {
         filters: filters.filters,
         hash: balance::hash(section),
+        session: session::session(section),
         retry: retry::retry(section),
         rate_limits: limits::rates(section),
         in_flight: limits::in_flight(section),

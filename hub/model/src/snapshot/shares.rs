@@ -16,6 +16,8 @@ pub struct Shares {
     before: Box<[u64]>,
     /// Identity of each: see [`crate::state::EndpointState::id`].
     ids: Box<[u64]>,
+    /// Of all endpoints, accepting or not: identity and place, in the order of identities.
+    places: Box<[(u64, u32)]>,
 }
 
 impl Shares {
@@ -31,7 +33,15 @@ impl Shares {
             before.push(sum);
             ids.push(endpoint.state.id);
         }
-        Self { index: index.into(), before: before.into(), ids: ids.into() }
+        let mut places: Vec<_> = endpoints.iter().zip(0..).map(|(endpoint, place)| (endpoint.state.id, place)).collect();
+        places.sort_unstable();
+        Self { index: index.into(), before: before.into(), ids: ids.into(), places: places.into() }
+    }
+
+    /// Where the endpoint of that identity stands in the list of endpoints, accepting or not.
+    pub fn place(&self, id: u64) -> Option<usize> {
+        let at = self.places.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.places[at].1 as usize)
     }
 
     /// How many take part.

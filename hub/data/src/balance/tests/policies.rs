@@ -57,6 +57,11 @@ impl World {
         self.ask(backends, |question| Some(choose(Question { hash: Some(hash), ..question })))
     }
 
+    fn bound(&self, backends: &[Backend], backend: usize, endpoint: &EndpointState) -> String {
+        let bound = Some(Bound { backend: backends[backend].state.id, endpoint: endpoint.id });
+        self.ask(backends, |question| Some(choose(Question { bound, ..question }))).unwrap()
+    }
+
     fn at(&self, backends: &[Backend], now: Moment) -> String {
         self.ask(backends, |question| Some(choose(Question { now, ..question }))).unwrap()
     }
@@ -226,6 +231,55 @@ fn where_half_of_many_are_held_back_the_others_share_by_weight() {
     let counts = count(10_000, || world.gated(&backends, &gates).unwrap());
     assert_eq!(counts.len(), 100, "all that are open get some");
     assert!(counts.iter().all(|(name, count)| name[5..].parse::<u32>().unwrap() >= 100 && (40..180).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn a_session_stays_at_weight_zero_until_control_says_that_it_is_over() {
+    let world = World::new().uplink_with("a", 100, true, &[(100, true), (0, true)]).service("s", 100, 1);
+    let backends = [uplink("a", Some(10)), service("s", Some(90))];
+    for agent in ["a/vm-0", "a/vm-1"] {
+        let endpoint = world.endpoint(agent);
+        endpoint.draining.store(true, Ordering::Release);
+        assert_eq!(world.bound(&backends, 0, &endpoint), agent);
+        endpoint.sessions_over.store(true, Ordering::Release);
+        assert_eq!(world.bound(&backends, 0, &endpoint), "s/1");
+    }
+    assert_eq!(world.counts(&backends, 10), counted([("s/1", 10)]), "new ones never go there");
+}
+
+#[test]
+fn sessions_on_a_service_stay_too() {
+    let world = World::new().service("s", 100, 2).service("t", 100, 1);
+    let backends = [service("s", Some(0)), service("t", Some(1))];
+    let endpoint = world.book.endpoint("service/s/2");
+    assert_eq!(world.bound(&backends, 0, &endpoint), "s/2");
+    let gates = Held { backends: HashMap::from([("s", 0)]), ..Held::default() };
+    let bound = Bound { backend: backends[0].state.id, endpoint: endpoint.id };
+    let held_back = world.ask(&backends, |question| Some(choose(Question { bound: Some(bound), gates: Some(&gates), ..question })));
+    assert_eq!(held_back.unwrap(), "t/1");
+}
+
+#[test]
+fn a_backend_that_is_not_ready_loses_its_sessions_at_once() {
+    let world = World::new().uplink("a", 100, &[(100, false), (100, true)]).uplink("b", 100, &[(100, false)]).service("s", 100, 1);
+    let backends = [uplink("a", Some(1)), uplink("b", Some(98)), service("s", Some(1))];
+    assert_eq!(world.bound(&backends, 0, &world.endpoint("a/vm-0")), "a/vm-1", "another endpoint of the backend goes first");
+    assert!(["a/vm-1", "s/1"].contains(&&*world.bound(&backends, 1, &world.endpoint("b/vm-0"))));
+    let stranger = Bound { backend: 1, endpoint: 2 };
+    let any = world.ask(&backends, |question| Some(choose(Question { bound: Some(stranger), ..question }))).unwrap();
+    assert!(["a/vm-1", "s/1"].contains(&&*any));
+}
+
+#[test]
+fn a_retry_leaves_the_endpoint_of_its_session() {
+    let world = World::new().uplink("a", 100, &[(100, true), (100, true)]);
+    let backends = [uplink("a", None)];
+    let bound = Some(Bound { backend: backends[0].state.id, endpoint: world.endpoint("a/vm-1").id });
+    let (rule, mut tried) = (world.book.rule("rule/r/0"), Tried::default());
+    let first = choose(Question { bound, ..world.question(&backends, &rule, &tried) }).unwrap();
+    tried.add(&first);
+    let second = choose(Question { bound, ..world.question(&backends, &rule, &tried) }).unwrap();
+    assert_eq!((label(&first), label(&second)), ("a/vm-1".to_owned(), "a/vm-0".to_owned()));
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! Keys of choice: `load_balancing` of a backend, `hash` of a rule.
+//! Keys of choice: `load_balancing` of a backend, `session_persistence` and `hash` of a rule.
 
 use figspan_settings::Table;
 
@@ -32,4 +32,25 @@ pub(in super::super) static HASH: Table = Table {
         "",
         "What is hashed. `client_ip` is the address that trusted proxies tell. `claim:NAME` reads the bearer token without verifying it: good enough to place a request, never to let it in. Required.",
     )],
+};
+
+pub(in super::super) static SESSION: Table = Table {
+    path: "http_route.rules.session_persistence",
+    doc: "Keeps a client at the backend and endpoint of its first request, by a cookie that only the hub can read. A session on a backend at weight 0 stays until it ends, or until the deadline of the drain; a backend that is not ready loses its sessions at once.",
+    keys: &[
+        key("type", "Cookie", "Cookie", "What carries the session."),
+        key(
+            "name",
+            "text",
+            "one of the rule's own",
+            "Name of the cookie. Rules that give the same name share sessions as far as they share backends.",
+        ),
+        key("ttl", "1s to 400d", "1h", "How long a session lasts without a request. An answer in its second half renews it."),
+        key("absolute_timeout", "1s to 400d", "", "How long a session lasts at most."),
+        key("path", "text", "/", "Path of the cookie."),
+        key("domain", "host", "the host asked", "Domain of the cookie."),
+        key("secure", "true or false", "as the client came", "Whether it is sent over TLS only."),
+        key("http_only", "true or false", "true", "Whether scripts cannot see it."),
+        key("same_site", "Strict, Lax or None", "Lax", "When browsers send it from other sites; None needs TLS."),
+    ],
 };

@@ -29,6 +29,7 @@ pub(in super::super) static HTTP_RULE: Table = Table {
         key("filters", "list of tables", "", "What is changed of requests and answers. Their order does not matter."),
         key("backend_refs", "list of tables", "", "Where matching requests go. Required, but not beside a `RequestRedirect`."),
         key("timeouts", "table", "", "How long things may take."),
+        key("session_persistence", "table", "", "Keeps a client where its first request went."),
         key("hash", "table", "", "Chooses by a hash of what the client brings, in place of the next in turn."),
         key(
             "retry",
