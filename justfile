@@ -54,6 +54,10 @@ unit:
 deb:
     packaging/build-deb
 
+# A signed apt repository of the packages, to be served at that address. The key: FIGSPAN_SIGNING_KEY, else one for tests.
+repository uri="https://apt.figspan.invalid": deb
+    packaging/apt-repository target/debian target/repository {{uri}}
+
 # Tier 2: the packages on real systemd hosts, and faults around them. Installs what it needs (root).
 e2e-hosts: deb
     tests/hosts/install

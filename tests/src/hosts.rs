@@ -4,21 +4,25 @@
 //! Owns everything that it makes: every name begins with `fs-<pid>-`, and cleaning up goes by those names and by the ids of processes
 //! that it started. No network outside namespaces that it made is touched. Needs root; what is missing is a panic, never a skip.
 
+mod archive;
 pub mod bed;
 mod bridge;
 mod fault;
 mod host;
 mod load;
+mod names;
 mod namespace;
 mod table;
 mod tree;
 mod workload;
 
+pub use archive::Archive;
 pub use bed::Bed;
 pub use bridge::Bridge;
 pub use fault::Fault;
 pub use host::Host;
 pub use load::{Load, Report};
+pub use names::Names;
 pub use namespace::Namespace;
 pub use table::row;
 pub use workload::Shop;

@@ -161,6 +161,11 @@ impl HubProcess {
         let config = std::fs::read_to_string(&file).expect("the hub's file");
         std::fs::write(&file, config.replacen("address = \"127.0.0.1:0\"", &format!("address = \"{address}\""), 1))
             .expect("the folder can be written");
+        self.start_again();
+    }
+
+    /// Starts it anew when it has ended, whatever made it end; its addresses must be written in its file.
+    pub fn start_again(&mut self) {
         self.process = Process::start("figspan-hub", &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
         eventually("the hub answers again", Duration::from_secs(20), || self.ctl(&["status"]).status.success());
     }

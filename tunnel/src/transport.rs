@@ -22,7 +22,7 @@ pub const AGENT_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// measure CPU with 1,000 idle tunnels before lowering it (2.5 datagrams a second each way per tunnel).
 pub const HUB_KEEP_ALIVE: Duration = Duration::from_millis(400);
 
-/// A tunnel from which nothing came for this long, plus two round trips, is suspect: two unanswered signs of life and their
+/// A tunnel from which nothing came for this long, or nothing that answers, plus two round trips, is suspect: two unanswered signs of life and their
 /// probes. It is not closed, since loss may be a burst of 2 s; it only is the last choice until it speaks again.
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(900);
 

@@ -23,8 +23,8 @@ use crate::stream::Stream;
 use crate::transport;
 
 pub use error::TunnelError;
-use pulse::Pulse;
 pub(crate) use pulse::Sampler;
+use pulse::{Passed, Pulse};
 
 /// Handle to a tunnel; clones share it. `Send + Sync`; may be used from another thread than its endpoint's.
 #[derive(Debug, Clone)]
@@ -194,6 +194,6 @@ impl Tunnel {
 impl Inner {
     fn sample(&self) {
         let stats = self.connection.stats();
-        self.pulse.sample(stats.udp_rx.datagrams, stats.path.rtt);
+        self.pulse.sample(Passed::of(&stats));
     }
 }

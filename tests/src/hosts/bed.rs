@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bridge::Router;
 use super::{Bridge, Host, Load, Namespace, Shop, unique};
@@ -67,11 +67,21 @@ impl Bed {
 
     /// Boots a VM, installs the agent's package, joins it with a grant for `monolith` and waits until the hub may use it.
     pub fn serve(&self, host: &mut Host, shop: &Shop) {
+        self.serve_also(host, shop, 1);
+    }
+
+    /// The same for one more VM, so that there are that many endpoints.
+    pub fn serve_also(&self, host: &mut Host, shop: &Shop, endpoints: usize) {
         host.boot();
+        self.set_up(host, shop);
+        self.hub.accepts("monolith", endpoints);
+    }
+
+    /// Installs the agent's package on a VM that runs, offers the workload, and joins.
+    pub fn set_up(&self, host: &Host, shop: &Shop) {
         install(host);
         host.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(shop));
         self.join(host);
-        self.serves();
     }
 
     /// Pastes the line of a new grant on a VM.
@@ -95,13 +105,15 @@ impl Bed {
         self.hub.accepts("monolith", 1);
     }
 
-    /// Waits until the hub knows that it may not.
-    pub fn serves_no_more(&self, deadline: Duration) {
-        eventually("the hub knows that monolith is away", deadline, || {
+    /// Waits until so many endpoints of the uplink take new work; how long after a moment.
+    pub fn endpoints_become(&self, wanted: usize, since: Instant) -> Duration {
+        eventually(&format!("{wanted} endpoints of monolith take new work"), Duration::from_secs(15), || {
             let all = self.hub.json(&["get", "uplinks"]);
             let found = all.as_array().into_iter().flatten().find(|found| found["name"] == "monolith").cloned().unwrap_or_default();
-            found["endpoints"].as_array().is_none_or(|list| list.iter().all(|endpoint| endpoint["accepts"] == false))
+            let accept = found["endpoints"].as_array().into_iter().flatten().filter(|endpoint| endpoint["accepts"] == true).count();
+            accept == wanted
         });
+        since.elapsed()
     }
 
     /// Where clients go.

@@ -1,5 +1,6 @@
 //! The network between hosts and hubs: a bridge in a namespace of its own, and a cable from it to each of them.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Namespace, run};
@@ -51,10 +52,26 @@ impl Bridge {
         Router { namespace: router }
     }
 
+    /// Lets the bridge carry packets up to a length only, in IP: longer ones vanish both ways, and nobody says so
+    /// (RFC 2923, section 2.1). 1500 mends it.
+    pub fn carries(&self, longest: u32) {
+        let rule = format!("add rule bridge holes long meta length > {longest} drop");
+        let _ = Command::new("nsenter")
+            .args([&format!("--net={}", self.namespace.path()), "nft", "delete", "table", "bridge", "holes"])
+            .output();
+        if longest < 1500 {
+            self.namespace.run("nft", &["add table bridge holes; add chain bridge holes long { type filter hook forward priority 0; }"]);
+            self.namespace.run("nft", &[&rule]);
+        }
+    }
+
     fn cable(&self, end: &Namespace, interface: &str) {
         let port = format!("p{}", self.cables.fetch_add(1, Ordering::SeqCst));
         self.namespace.ip(&["link", "add", &port, "type", "veth", "peer", "name", interface, "netns", end.name()]);
         self.namespace.ip(&["link", "set", &port, "master", "br0", "up"]);
+        // As on a real cable, no packet is longer than a frame: many segments of one send would be counted and dropped as one.
+        self.namespace.ip(&["link", "set", &port, "gso_max_segs", "1"]);
+        end.ip(&["link", "set", interface, "gso_max_segs", "1"]);
     }
 }
 
@@ -69,7 +86,7 @@ impl Router {
     pub fn forget(&self) {
         let path = format!("--net={}", self.namespace.path());
         // It fails where there is no flow to forget, which is as good.
-        let _ = std::process::Command::new("nsenter").args([&path, "conntrack", "-D", "-p", "udp"]).output();
+        let _ = Command::new("nsenter").args([&path, "conntrack", "-D", "-p", "udp"]).output();
     }
 
     /// Source ports that flows to a port have there now.

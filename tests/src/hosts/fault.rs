@@ -32,12 +32,6 @@ impl<'a> Fault<'a> {
         Self::rules(namespace, "no_udp", &[("in", "iifname eth0 meta l4proto udp drop"), ("out", "oifname eth0 meta l4proto udp drop")])
     }
 
-    /// Packets above a length vanish both ways, and nobody says so (RFC 2923, section 2.1).
-    pub fn black_hole(namespace: &'a Namespace, longest: u32) -> Self {
-        let rule = format!("meta l4proto udp meta length > {longest} drop");
-        Self::rules(namespace, "black_hole", &[("in", &rule), ("out", &rule)])
-    }
-
     fn rules(namespace: &'a Namespace, table: &'static str, rules: &[(&str, &str)]) -> Self {
         let mut script = format!("add table inet {table}\n");
         for (chain, hook) in [("in", "input"), ("out", "output")] {

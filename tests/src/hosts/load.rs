@@ -41,6 +41,9 @@ pub struct Load {
 impl Load {
     /// Starts so many requests a second from a namespace to a listener.
     pub fn start(from: &Namespace, web: SocketAddr, rate: u64) -> Self {
+        // No two loads of a run ask for the same.
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let load = LOADS.fetch_add(1, Ordering::SeqCst);
         let (outcomes, stop, next) = (Arc::default(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = Instant::now();
         let client = |_| {
@@ -51,7 +54,7 @@ impl Load {
                     let number = next.fetch_add(1, Ordering::SeqCst);
                     let due = start + Duration::from_micros(number * 1_000_000 / rate);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    let outcome = one(&mut connection, web, number);
+                    let outcome = one(&mut connection, web, load, number);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 }
             })
@@ -100,6 +103,7 @@ impl Load {
             let served = outcome.status == 200;
             report.served += usize::from(served);
             report.failed += usize::from(!served);
+            report.failed_get += usize::from(!served && !outcome.post);
             report.lost += usize::from(served && rows == 0);
             report.duplicate += usize::from(outcome.post && rows > 1);
             // 503 promises that the request went nowhere.
@@ -115,8 +119,8 @@ impl Load {
     }
 }
 
-fn one(connection: &mut Option<Connection>, web: SocketAddr, number: u64) -> Outcome {
-    let (target, post) = (format!("/work/{number}"), number % 2 == 1);
+fn one(connection: &mut Option<Connection>, web: SocketAddr, load: u64, number: u64) -> Outcome {
+    let (target, post) = (format!("/work/{load}/{number}"), number % 2 == 1);
     let body = if post { format!("body-{number}-").repeat(1 + (number % 100) as usize) } else { String::new() };
     let sent = Instant::now();
     let link = connection.take().map_or_else(|| TcpStream::connect(web).map(Connection::of), Ok);
@@ -155,6 +159,8 @@ pub struct Report {
     pub served: usize,
     /// Not answered so.
     pub failed: usize,
+    /// Of those, requests that may be repeated.
+    pub failed_get: usize,
     /// Answered so, and the workload knows nothing of it.
     pub lost: usize,
     /// Not safe to repeat, and repeated.
@@ -187,8 +193,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} sent, {} failed, lost {}, twice {}, phantom {}, unexplained {}",
-            self.sent, self.failed, self.lost, self.duplicate, self.phantom, self.unsound
+            "{} sent, {} failed ({} GET), lost {}, twice {}, phantom {}, unexplained {}",
+            self.sent, self.failed, self.failed_get, self.lost, self.duplicate, self.phantom, self.unsound
         )?;
         write!(f, ", slowest {} ms", self.slowest.as_millis())?;
         if self.reasons.is_empty() { Ok(()) } else { write!(f, " {:?}", self.reasons) }

@@ -57,7 +57,7 @@ fn a_pulled_plug_is_noticed_and_the_vm_is_back_when_it_has_power() {
     let start = Instant::now();
     vm.pull_plug();
     let noticed = load.failed_after(start, Duration::from_secs(10));
-    bed.serves_no_more(Duration::from_secs(10));
+    bed.endpoints_become(0, start);
     vm.plug_back();
     let (away, returned) = (start.elapsed(), Instant::now());
     let back = load.served_after(returned, Duration::from_secs(15));
@@ -77,4 +77,26 @@ fn an_agent_killed_by_sigkill_is_restarted_and_serves() {
     let (away, returned) = (start.elapsed(), Instant::now());
     let back = load.served_after(returned, Duration::from_secs(15));
     told("agent kill -9", noticed, away, back, load, &shop);
+}
+
+#[test]
+fn while_another_agent_serves_a_dead_one_costs_no_request_that_may_be_repeated() {
+    let (bed, mut vm, shop) = bed();
+    let mut other = bed.vm("vm-2", 12);
+    let second = Shop::open(&other.namespace);
+    bed.serve_also(&mut other, &second, 2);
+    let load = bed.load(100);
+    load.run_for(Duration::from_millis(500));
+    let start = Instant::now();
+    vm.pull_plug();
+    let noticed = bed.endpoints_become(1, start);
+    load.run_for(Duration::from_secs(2));
+    vm.plug_back();
+    bed.hub.accepts("monolith", 2);
+    let report = load.stop(&[&shop, &second]);
+    row("plug pulled, another agent serves", format_args!("left out after {:.2} s; {report}", noticed.as_secs_f64()));
+    report.assert_honest();
+    assert!(noticed <= NOTICED, "{noticed:?}");
+    // A POST that may have been seen is not sent again; everything else is.
+    assert_eq!(report.failed_get, 0, "{report}");
 }

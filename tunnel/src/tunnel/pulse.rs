@@ -1,5 +1,6 @@
 //! Notices silence. A killed agent says nothing, and its idle timeout is seconds away; with the hub asking every 400 ms, a
-//! peer that has sent nothing for about a second is probably gone and should not get new work while others serve.
+//! peer that has sent nothing for about a second is probably gone and should not get new work while others serve. Nor should one
+//! that speaks but acknowledges nothing: where a path is cut one way only, it hears nothing, and repeats itself until it gives up.
 //!
 //! One sampler per endpoint looks at all its tunnels; a tunnel costs one short look per sample. Suspicion closes nothing.
 
@@ -13,6 +14,31 @@ use super::Inner;
 use crate::tasks::Tasks;
 use crate::transport::{SILENCE_SAMPLE, SUSPECT_AFTER};
 
+/// What has passed on a connection so far, as far as a pulse is felt by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    /// Datagrams received.
+    pub(super) datagrams: u64,
+    /// The smoothed round trip: it moves with each new acknowledgement, and with nothing else. A peer that hears nothing repeats its
+    /// old acknowledgements all the same, so that counting them would tell nothing.
+    pub(super) rtt: Duration,
+    /// Frames sent that must be acknowledged (RFC 9000, section 13.2).
+    pub(super) asked: u64,
+}
+
+impl Passed {
+    pub(super) fn of(stats: &quinn::ConnectionStats) -> Self {
+        let sent = &stats.frame_tx;
+        // What a tunnel in use consists of, and the signs of life of one that is not.
+        let asked =
+            sent.stream + sent.ping + sent.max_data + sent.max_stream_data + sent.max_streams_bidi + sent.reset_stream + sent.stop_sending;
+        Self { datagrams: stats.udp_rx.datagrams, rtt: stats.path.rtt, asked }
+    }
+}
+
+/// Nothing waits for an acknowledgement.
+const NOTHING: u64 = u64::MAX;
+
 /// When a peer was last heard.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -21,20 +47,43 @@ pub(super) struct Pulse {
     datagrams: AtomicU64,
     /// When that sample was, in milliseconds after `start`.
     heard_ms: AtomicU64,
+    /// The round trip in nanoseconds as of the last sample, and what had been asked.
+    rtt: AtomicU64,
+    asked: AtomicU64,
+    /// Since when the peer owes an acknowledgement, in milliseconds after `start`; or [`NOTHING`].
+    owed_ms: AtomicU64,
     suspect: watch::Sender<bool>,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        Self { start: Instant::now(), datagrams: AtomicU64::new(0), heard_ms: AtomicU64::new(0), suspect: watch::Sender::new(false) }
+        Self {
+            start: Instant::now(),
+            datagrams: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
+            rtt: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            owed_ms: AtomicU64::new(NOTHING),
+            suspect: watch::Sender::new(false),
+        }
     }
 
-    pub(super) fn sample(&self, datagrams: u64, rtt: Duration) {
-        if self.datagrams.swap(datagrams, Ordering::Relaxed) != datagrams {
-            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn sample(&self, passed: Passed) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NOTHING - 1);
+        if self.datagrams.swap(passed.datagrams, Ordering::Relaxed) != passed.datagrams {
             self.heard_ms.store(now, Ordering::Relaxed);
         }
-        let suspect = self.silent_for() > SUSPECT_AFTER + 2 * rtt;
+        let rtt = u64::try_from(passed.rtt.as_nanos()).unwrap_or(u64::MAX);
+        let answered = self.rtt.swap(rtt, Ordering::Relaxed) != rtt;
+        let asked = self.asked.swap(passed.asked, Ordering::Relaxed) != passed.asked;
+        // Which of the two came first within a sample is not known. What is owed is asked for again soon, so an answer clears all.
+        if answered {
+            self.owed_ms.store(NOTHING, Ordering::Relaxed);
+        } else if asked && self.owed_ms.load(Ordering::Relaxed) == NOTHING {
+            self.owed_ms.store(now, Ordering::Relaxed);
+        }
+        let owed = now.saturating_sub(self.owed_ms.load(Ordering::Relaxed));
+        let suspect = self.silent_for().max(Duration::from_millis(owed)) > SUSPECT_AFTER + 2 * passed.rtt;
         self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
     }
 
@@ -98,5 +147,29 @@ impl Sampler {
 
     pub(super) fn watch(&self, tunnel: &Arc<Inner>) {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(tunnel));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_but_never_answers_is_suspect_and_one_that_is_not_asked_is_not() {
+        let (deaf, talker, busy) = (Pulse::new(), Pulse::new(), Pulse::new());
+        let rtt = |moved: u64| Duration::from_millis(1) + Duration::from_nanos(moved);
+        let start = Instant::now();
+        let mut sample = 0;
+        while start.elapsed() < SUSPECT_AFTER + Duration::from_millis(150) {
+            sample += 1;
+            deaf.sample(Passed { datagrams: sample, rtt: rtt(0), asked: sample });
+            // Streams its own, and has acknowledged the one thing that it was asked.
+            talker.sample(Passed { datagrams: sample, rtt: rtt(sample.min(2)), asked: 1 });
+            busy.sample(Passed { datagrams: sample, rtt: rtt(sample), asked: sample });
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!((deaf.suspect(), talker.suspect(), busy.suspect()), (true, false, false));
+        deaf.sample(Passed { datagrams: sample, rtt: rtt(1), asked: sample });
+        assert!(!deaf.suspect(), "it has answered");
     }
 }
