@@ -36,7 +36,7 @@ pub enum EnrolError {
     #[error(transparent)]
     Join(#[from] JoinFailure),
     /// The answer cannot be kept.
-    #[error("{0}. The grant is redeemed: mend this and join with a new one")]
+    #[error("{0}. Mend this and run `join` again with the same line: the grant allows that while it lives")]
     Keep(FileError),
     /// The state directory cannot be used. Nothing was asked yet.
     #[error(transparent)]
@@ -96,10 +96,18 @@ pub async fn join_at_start(settings: &Settings, token_file: Option<&Path>) -> Re
 }
 
 async fn redeem(settings: &Settings, files: &Files, token: &Token, wanted: Wanted) -> Result<Joined, EnrolError> {
-    // A grant works once: find out whether the answer can be kept before asking for it.
+    // Find out whether the answer can be kept before asking for it.
     files.try_write()?;
     let name = wanted.name.or_else(|| settings.name.clone()).or_else(host_name);
-    let joined = join::join(token, name, &Resolver::system()?).await?;
+    let resolver = Resolver::system()?;
+    let joined = match join::join_with(files.joining_key()?, token, name, &resolver).await {
+        Ok(joined) => joined,
+        Err(error @ JoinFailure::NoAnswer(..)) => return Err(error.into()),
+        Err(error) => {
+            files.forget_joining_key()?;
+            return Err(error.into());
+        }
+    };
     files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain, &wanted.uplinks).map_err(EnrolError::Keep)?;
     Ok(joined)
 }

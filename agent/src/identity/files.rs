@@ -74,6 +74,23 @@ impl Files {
         self.identity_dir().join("roots.pem")
     }
 
+    /// The key of a join whose answer has not come yet: made and kept before the hub is asked, so that whoever loses the answer, or
+    /// is ended while it waits, asks again with the same one.
+    pub fn joining_key(&self) -> Result<KeyPair, FileError> {
+        let path = self.joining();
+        if let Some(key) = read(&path)?.and_then(|text| KeyPair::from_pem(&text).ok()) {
+            return Ok(key);
+        }
+        let key = KeyPair::generate().map_err(|source| FileError::Content { path: path.clone(), source })?;
+        self.write(&path, &key.to_pem())?;
+        Ok(key)
+    }
+
+    /// Forgets that key: there is an answer. A machine copied from this one shall not ask with it.
+    pub fn forget_joining_key(&self) -> Result<(), FileError> {
+        remove(&self.joining())
+    }
+
     /// What is kept; `None` when the agent has never joined.
     pub fn read(&self) -> Result<Option<Kept>, FileError> {
         let Some(chain) = read(&self.chain())? else { return Ok(None) };
@@ -99,7 +116,8 @@ impl Files {
         self.write(&self.key(), &kept.key.to_pem())?;
         self.write_roots(&kept.roots)?;
         self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain, uplinks))?;
-        self.write_chain(&kept.identity)
+        self.write_chain(&kept.identity)?;
+        self.forget_joining_key()
     }
 
     /// Tries whether files can be kept, and leaves nothing behind.
@@ -117,6 +135,10 @@ impl Files {
     /// Keeps roots.
     pub fn write_roots(&self, roots: &Roots) -> Result<(), FileError> {
         self.write(&self.roots(), &roots.to_pem())
+    }
+
+    fn joining(&self) -> PathBuf {
+        self.identity_dir().join("joining.pem")
     }
 
     fn identity_dir(&self) -> PathBuf {
@@ -218,6 +240,19 @@ mod tests {
         let other = kept(&authority);
         files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
         assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), other.identity.chain_pem());
+    }
+
+    #[test]
+    fn the_key_of_a_join_stays_the_same_until_its_answer_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let first = files.joining_key().unwrap().to_pem();
+        assert_eq!(files.joining_key().unwrap().to_pem(), first);
+        assert_eq!(fs::metadata(files.joining()).unwrap().mode() & 0o777, 0o600);
+        let authority = Authority::new();
+        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        assert!(!files.joining().exists());
+        assert_ne!(files.joining_key().unwrap().to_pem(), first);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Redeems a grant: the one pasted line becomes a key and a certificate.
 //!
-//! The key is made here. The hub's CA is checked against the token's pin before anything is sent; the secret goes to nobody
-//! else. A refusal is final, except that a busy hub is asked again.
+//! The hub's CA is checked against the token's pin before anything is sent; the secret goes to nobody else. A refusal is final,
+//! except that a busy hub is asked again, and that of several hubs only the one that made the grant knows it. Where the answer
+//! is lost, the same question is asked again with the same key, which gets the same answer for as long as the grant lives.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -40,7 +41,7 @@ pub enum JoinFailure {
     },
     /// The answer was lost on its way, so nobody knows whether the grant is redeemed.
     #[error(
-        "the hub at {0} was asked, but its answer did not arrive: {1}; run `join` again, and if the grant counts as used by then, create a new one"
+        "the hub at {0} was asked, but its answer did not arrive: {1}; run `join` again with the same line, which the grant allows while it lives"
     )]
     NoAnswer(SocketAddr, String),
     /// The answer makes no sense.
@@ -69,12 +70,16 @@ pub struct Joined {
     pub uplinks: Vec<NamePattern>,
 }
 
-/// Redeems the token's grant; `wanted_name` counts only where the grant leaves the name open.
+/// Redeems the token's grant with a key made here; `wanted_name` counts only where the grant leaves the name open.
 pub async fn join(token: &Token, wanted_name: Option<AgentName>, resolver: &Resolver) -> Result<Joined, JoinFailure> {
+    join_with(KeyPair::generate()?, token, wanted_name, resolver).await
+}
+
+/// The same with a key that the caller keeps, to ask again with where no answer came.
+pub async fn join_with(key: KeyPair, token: &Token, wanted_name: Option<AgentName>, resolver: &Resolver) -> Result<Joined, JoinFailure> {
     if let Some(hub) = token.hubs.iter().find(|hub| !is_hub(hub)) {
         return Err(JoinFailure::Hub(plain(hub)));
     }
-    let key = KeyPair::generate()?;
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
     let mut tries = 0;
     loop {
@@ -84,13 +89,17 @@ pub async fn join(token: &Token, wanted_name: Option<AgentName>, resolver: &Reso
             Err(JoinFailure::Refused { refused, .. }) if refused.reason == RefusedReason::Busy && tries < TRIES => {
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
+            Err(JoinFailure::NoAnswer(hub, why)) if tries < TRIES => {
+                tracing::info!(%hub, %why, "no answer to the join; asking again");
+                tokio::time::sleep(backoff.next(rand::random())).await;
+            }
             Err(error) => return Err(error),
         }
     }
 }
 
 async fn redeem(token: &Token, wanted: Option<&AgentName>, key: &KeyPair, resolver: &Resolver) -> Result<Issued, JoinFailure> {
-    let mut failures = Vec::new();
+    let (mut failures, mut unknown) = (Vec::new(), None);
     for hub in &token.hubs {
         let addresses = match resolver.lookup(hub, DEFAULT_HUB_PORT).await {
             Ok(answer) => answer.addresses,
@@ -114,17 +123,28 @@ async fn redeem(token: &Token, wanted: Option<&AgentName>, key: &KeyPair, resolv
                 csr: key.csr()?,
                 time_ms: unix_ms(SystemTime::now()),
             };
-            // Once asked, no other hub is: the grant may be redeemed by now, and a second answer would only say "used".
+            // Once asked, no other hub is: the grant may be redeemed by now. But whoever does not know it has not redeemed it.
             let asked = tokio::time::timeout(ANSWER, exchange::ask(dialled.stream, question)).await;
             return match asked {
                 Ok(Ok(Ok(issued))) => Ok(issued),
+                Ok(Ok(Err(refused))) if refused.reason == RefusedReason::UnknownGrant => {
+                    unknown = Some(refused_now(refused));
+                    continue;
+                }
                 Ok(Ok(Err(refused))) => Err(refused_now(refused)),
                 Ok(Err(error)) => Err(JoinFailure::NoAnswer(address, error.to_string())),
                 Err(_) => Err(JoinFailure::NoAnswer(address, format!("nothing within {ANSWER:?}"))),
             };
         }
     }
-    Err(JoinFailure::Unreachable(failures))
+    match unknown {
+        Some(unknown) if failures.is_empty() => Err(unknown),
+        Some(_) => {
+            failures.push("the hubs that answered do not know the grant".to_owned());
+            Err(JoinFailure::Unreachable(failures))
+        }
+        None => Err(JoinFailure::Unreachable(failures)),
+    }
 }
 
 fn accept(issued: Issued, key: KeyPair, token: &Token) -> Result<Joined, JoinFailure> {

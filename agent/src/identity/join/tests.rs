@@ -62,6 +62,48 @@ async fn a_busy_hub_is_asked_again_and_a_refusal_is_final() {
     assert!(joined.unwrap_err().to_string().contains("redeemed"));
 }
 
+fn key(question: &IdentityRequest) -> figspan_proto::join::Pin {
+    let IdentityRequest::Join { csr, .. } = question else { panic!("a join") };
+    figspan_tunnel::ca::requested_key(csr).unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_with_the_same_key() {
+    let authority = Authority::new();
+    let endpoint = authority.endpoints(1).remove(0);
+    let token = token(&authority, &endpoint);
+    let resolver = Resolver::system().unwrap();
+    let hub = async {
+        let Ok(Established::Joining(mut joining)) = endpoint.accept().await.unwrap().establish().await else { panic!("a join") };
+        let mut stream = joining.accept().await.unwrap();
+        let lost = exchange::question(&mut stream).await.unwrap();
+        // The hub has redeemed the grant, and dies before it says so.
+        drop((stream, joining));
+        let again = hub(&endpoint, vec![Ok(())], &authority).await;
+        (key(&lost), key(&again[0]))
+    };
+    let ((lost, again), joined) = tokio::join!(hub, join(&token, None, &resolver));
+    assert_eq!(joined.unwrap().name.as_str(), "vm-1");
+    assert_eq!(lost, again);
+}
+
+#[tokio::test]
+async fn of_several_hubs_the_one_that_made_the_grant_is_found() {
+    let authority = Authority::new();
+    let (other, right) = (authority.endpoints(1).remove(0), authority.endpoints(1).remove(0));
+    let mut token = token(&authority, &other);
+    token.hubs.push(right.local_address().unwrap().to_string());
+    let resolver = Resolver::system().unwrap();
+    let unknown = || Err(refused(RefusedReason::UnknownGrant));
+    let hubs = async { tokio::join!(hub(&other, vec![unknown()], &authority), hub(&right, vec![Ok(())], &authority)) };
+    let (_, joined) = tokio::join!(hubs, join(&token, None, &resolver));
+    assert_eq!(joined.unwrap().name.as_str(), "vm-1");
+
+    let hubs = async { tokio::join!(hub(&other, vec![unknown()], &authority), hub(&right, vec![unknown()], &authority)) };
+    let (_, joined) = tokio::join!(hubs, join(&token, None, &resolver));
+    assert!(matches!(joined, Err(JoinFailure::Refused { .. })), "{joined:?}");
+}
+
 #[tokio::test]
 async fn nothing_is_sent_to_a_hub_with_another_ca() {
     let authority = Authority::new();
