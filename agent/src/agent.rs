@@ -187,7 +187,11 @@ impl Running {
         if inner.drained.swap(true, Ordering::AcqRel) {
             return true;
         }
-        tracing::info!(streams = inner.receiver.open(), "draining: {} streams may go on for {deadline:?}", inner.receiver.open());
+        tracing::info!(
+            streams = inner.receiver.open(),
+            "draining: {} may go on for {deadline:?}",
+            status::show::counted(inner.receiver.open() as usize, "stream")
+        );
         let clean = inner.work.run(deadline).await;
         if !clean {
             tracing::warn!(streams = inner.receiver.open(), "the drain deadline has passed; what still ran was cut");

@@ -190,7 +190,12 @@ fn checked(loaded: &Loaded) -> String {
     let mut text: String = loaded.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     let files: Vec<String> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     let settings = &loaded.settings;
-    text.push_str(&format!("good: {} uplinks, {} hubs, from {}", settings.uplinks.len(), settings.hubs.len(), files.join(", ")));
+    text.push_str(&format!(
+        "good: {}, {}, from {}",
+        show::counted(settings.uplinks.len(), "uplink"),
+        show::counted(settings.hubs.len(), "hub"),
+        files.join(", ")
+    ));
     if settings.hubs.is_empty() {
         text.push_str("\nno hubs yet: `figspan-agent join` learns them, or write hubs = [\"host:port\"]");
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::identity::files::Files;
 use crate::probe;
 use crate::settings::load::Loaded;
+use crate::status::show::counted;
 
 /// What a check led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,7 +109,7 @@ pub async fn examine(loaded: &Loaded) -> Report {
     let uplinks = settings.uplinks.len();
     checks.push(match uplinks {
         0 => Check::warn("settings", "no uplink is declared", "add [[uplink]] with name and address to agent.toml"),
-        _ => Check::pass("settings", format!("{uplinks} uplinks, {} hubs", settings.hubs.len())),
+        _ => Check::pass("settings", format!("{}, {}", counted(uplinks, "uplink"), counted(settings.hubs.len(), "hub"))),
     });
     checks.extend(host::limits());
     checks.extend(host::permissions(loaded));

@@ -89,7 +89,7 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: L
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {} uplinks", holder.name(), settings.uplinks.len());
+    tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {}", holder.name(), show::counted(settings.uplinks.len(), "uplink"));
     let running = Box::pin(Agent::start(settings, holder)).await.map_err(|error| failed(&error))?;
     Box::pin(Daemon { config: config.to_owned(), loaded, running, log }.serve()).await.map_err(|error| failed(&error))
 }

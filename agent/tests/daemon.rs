@@ -126,9 +126,9 @@ fn systemd_hears_ready_status_and_signs_of_life_although_the_hub_is_away() {
 fn a_change_of_the_file_is_taken_and_a_bad_one_leaves_the_old_and_says_so() {
     let mut service = Service::start("5s");
     service.write("[[uplink]]\nname = \"shop\"\naddress = \"127.0.0.1:1\"\nhealth = { type = \"none\" }\n");
-    service.hears("STATUS=0/1 replicas · 1 uplinks ready");
+    service.hears("STATUS=0/1 replicas · 1 uplink ready");
     service.write("[[uplink]]\nname = \"shop\"\n");
-    service.hears("STATUS=0/1 replicas · 1 uplinks ready · 0 in flight · certificate 59 min · last reload refused");
+    service.hears("STATUS=0/1 replicas · 1 uplink ready · 0 in flight · certificate 59 min · last reload refused");
     service.write("");
     service.hears("STATUS=0/1 replicas · 0 uplinks ready");
     service.signal("HUP");

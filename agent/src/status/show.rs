@@ -19,8 +19,8 @@ pub fn line(status: &Status) -> String {
         let _ = write!(line, " ({tunnels}/{wanted} tunnels)");
     }
     // All of them is what is normal, and short.
-    let of = if ready == offered { String::new() } else { format!(" of {offered}") };
-    let _ = write!(line, " · {ready}{of} uplinks ready · {} in flight · certificate ", status.streams);
+    let ready = if ready == offered { counted(ready, "uplink") } else { format!("{ready} of {}", counted(offered, "uplink")) };
+    let _ = write!(line, " · {ready} ready · {} in flight · certificate ", status.streams);
     // The largest unit alone: a line that changes every second is news every second.
     match u64::try_from(status.certificate.seconds_left) {
         Ok(left) => line.push_str(&coarse(left)),
@@ -30,6 +30,11 @@ pub fn line(status: &Status) -> String {
         line.push_str(" · last reload refused");
     }
     line
+}
+
+/// A count with its word: `1 uplink`, `2 uplinks`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Replicas that a tunnel leads to, and how many are known: these, and the addresses that do not answer; at least one.
@@ -235,7 +240,7 @@ mod tests {
         one_shard.tunnels.pop();
         one_shard.uplinks.pop();
         one_shard.unreachable.push(Unreachable { address: "192.0.2.2:7443".into(), error: "no answer".into() });
-        assert_eq!(line(&one_shard), "1/2 replicas (1/2 tunnels) · 1 uplinks ready · 3 in flight · certificate 19 h");
+        assert_eq!(line(&one_shard), "1/2 replicas (1/2 tunnels) · 1 uplink ready · 3 in flight · certificate 19 h");
         let mut alone = status();
         alone.tunnels.clear();
         alone.draining = true;

@@ -21,7 +21,7 @@ pub(crate) fn status(status: &Status) -> String {
         ("Trust domain", status.trust_domain.clone()),
         ("Shards", status.shards.to_string()),
         ("Generation", generation),
-        ("Agents", format!("{} on {} tunnels", status.agents, status.tunnels)),
+        ("Agents", format!("{} on {} tunnel{}", status.agents, status.tunnels, if status.tunnels == 1 { "" } else { "s" })),
         ("Uplinks", status.uplinks.to_string()),
         ("In flight", status.in_flight.to_string()),
         ("Tunnel address", status.tunnel_address.clone()),

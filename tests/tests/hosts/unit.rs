@@ -28,7 +28,7 @@ fn the_unit_says_how_it_is_and_may_do_next_to_nothing() {
     let mut status = String::new();
     eventually("the status is told", Duration::from_secs(5), || {
         status = vm.property(UNIT, "StatusText");
-        status.starts_with("1/1 replicas · 1 uplinks ready · ") && status.contains(" in flight · certificate 23 h")
+        status.starts_with("1/1 replicas · 1 uplink ready · ") && status.contains(" in flight · certificate 23 h")
     });
     row("STATUS of a joined agent", &status);
 

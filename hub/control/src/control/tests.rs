@@ -368,6 +368,7 @@ async fn a_ca_change_keeps_tunnels_and_agents_hear_of_the_new_root_first() {
     let new = hub.control.finish_ca_change(finish(false, false), "ann").await.unwrap().ca;
     assert_eq!((&new.roots[0].pin, &new.roots[1].pin), (&old.roots[1].pin, &old.roots[0].pin));
     assert!(states(&new) == ["issues", "old"] && new.roots[1].until.is_some(), "{new:?}");
+    assert!(new.untold.is_empty(), "whoever was told before knows both roots: {new:?}");
     assert_eq!(new.on_old_root.iter().map(AgentName::as_str).collect::<Vec<_>>(), ["away", "vm-1"]);
     let audited = hub.control.events(0, 100).into_iter().filter(|event| event.kind == "ca").map(|event| event.message).collect::<Vec<_>>();
     assert_eq!(audited, ["ann began a change of the CA: drill", "ann finished the change of the CA: drill"]);

@@ -1,5 +1,6 @@
 //! What the writer knows of agents' certificates: who was told which roots, and whose leaf is of a root that issues no more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use figspan_proto::control::FromHub;
@@ -24,9 +25,10 @@ pub(super) struct Seen {
 }
 
 /// Roots that were told on a tunnel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Told {
-    roots: usize,
+    /// Their pins, in order.
+    roots: Arc<[Pin]>,
     at: Instant,
 }
 
@@ -58,8 +60,8 @@ impl Core {
     /// Agents whose identity still counts and which may not know all roots: they have no tunnel on which they were told, and
     /// their certificates have not ended for certain.
     pub(crate) fn without_roots(&self) -> Vec<AgentName> {
-        let count = self.shared.trust.roots_der().len();
-        let heard = |told: &Told| told.roots == count && told.at.elapsed() >= HEARD;
+        let roots = self.roots();
+        let heard = |told: &Told| told.roots == roots && told.at.elapsed() >= HEARD;
         let told = |id: &TunnelId| self.links.get(id).is_some_and(|link| !link.tunnel.suspect() && link.told.as_ref().is_some_and(heard));
         let started = self.shared.clock.stamp().checked_sub(self.shared.started.elapsed()).unwrap_or(Timestamp::MIN);
         let ended = |seen: Option<Timestamp>| self.shared.trust.all_ended(seen.unwrap_or(started));
@@ -77,11 +79,20 @@ impl Core {
     }
 
     pub(super) fn tell_roots(&mut self, id: TunnelId) {
-        let roots = self.shared.trust.roots_der();
-        let told = Told { roots: roots.len(), at: Instant::now() };
-        self.say(id, FromHub::Trust(roots));
-        if let Some(link) = self.links.get_mut(&id) {
-            link.told = Some(told);
+        let roots = self.roots();
+        self.say(id, FromHub::Trust(self.shared.trust.roots_der()));
+        // Told again in another order, an agent knows no less than before.
+        if let Some(link) = self.links.get_mut(&id)
+            && link.told.as_ref().is_none_or(|told| told.roots != roots)
+        {
+            link.told = Some(Told { roots, at: Instant::now() });
         }
+    }
+
+    /// Pins of the roots as they are now, in order.
+    fn roots(&self) -> Arc<[Pin]> {
+        let mut pins = self.shared.trust.credentials().roots().pins();
+        pins.sort_unstable_by_key(|pin| pin.0);
+        pins.into()
     }
 }
