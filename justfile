@@ -62,7 +62,7 @@ repository uri="https://apt.figspan.invalid": deb
 e2e-hosts: deb
     tests/hosts/install
     rm -f target/hosts/faults.tsv
-    FIGSPAN_PROGRAMS=target/release cargo test --locked --workspace --features figspan-tests/hosts --test hosts -- --nocapture --test-threads=1
+    FIGSPAN_PROGRAMS=target/release cargo test --locked --workspace --features figspan-tests/hosts --test hosts -- --nocapture --test-threads=2
     column -t -s "$(printf '\t')" target/hosts/faults.tsv
 
 # The hub's image from scratch (installs buildah where it is missing: root).

@@ -64,6 +64,8 @@ pub struct Holder {
     name: AgentName,
     key: ArcSwap<KeyPair>,
     files: Option<Files>,
+    /// The chain that the files hold, as far as is known: an older one than is in use, while they cannot be written.
+    on_disk: Mutex<String>,
     renewal: Mutex<Renewal>,
     serving: watch::Sender<bool>,
 }
@@ -72,11 +74,13 @@ impl Holder {
     /// Holds what was kept or just given; writes changes to `files`, where there are any.
     pub fn new(kept: Kept, files: Option<Files>) -> Result<Self, HolderError> {
         let name = agent_name(&kept.identity)?;
+        let on_disk = Mutex::new(kept.identity.chain_pem());
         Ok(Self {
             credentials: Credentials::new(kept.identity, kept.roots),
             name,
             key: ArcSwap::from_pointee(kept.key),
             files,
+            on_disk,
             renewal: Mutex::default(),
             serving: watch::Sender::new(true),
         })
@@ -116,10 +120,13 @@ impl Holder {
     /// Takes on what the files say now, after another `join`. Returns whether it is news.
     pub fn reread(&self) -> Result<bool, HolderError> {
         let Some(kept) = self.files.as_ref().map(Files::read).transpose()?.flatten() else { return Ok(false) };
-        if kept.identity.chain_pem() == self.credentials.identity().chain_pem() {
+        let chain = kept.identity.chain_pem();
+        // What could not be written must not be lost to what it was to replace.
+        if chain == self.credentials.identity().chain_pem() || chain == *self.disk() {
             return Ok(false);
         }
         agent_name(&kept.identity)?;
+        *self.disk() = chain;
         self.key.store(Arc::new(kept.key));
         self.credentials.set_roots(kept.roots);
         self.credentials.set_identity(kept.identity);
@@ -131,20 +138,33 @@ impl Holder {
         self.key.load_full()
     }
 
-    /// Takes on a renewed certificate.
+    /// Takes on a renewed certificate. Keeping it is another matter ([`Self::save`]): a full disk must not end what can go on.
     fn renewed(&self, issued: Issued) -> Result<(), HolderError> {
         let identity = Identity::from_der(issued.chain, &self.key())?;
         let name = agent_name(&identity)?;
         if name != self.name {
             return Err(HolderError::NotAnAgent(format!("{} instead of {}", identity.id(), self.name)));
         }
-        if let Some(files) = &self.files {
-            files.write_chain(&identity)?;
-        }
         self.trust(issued.roots);
         self.credentials.set_identity(identity);
         self.serving.send_replace(true);
         Ok(())
+    }
+
+    /// Writes the certificate in use, if the files do not hold it yet. Returns whether it had to.
+    fn save(&self) -> Result<bool, FileError> {
+        let (Some(files), identity) = (&self.files, self.credentials.identity()) else { return Ok(false) };
+        let chain = identity.chain_pem();
+        if chain == *self.disk() {
+            return Ok(false);
+        }
+        files.write_chain(&identity)?;
+        *self.disk() = chain;
+        Ok(true)
+    }
+
+    fn disk(&self) -> std::sync::MutexGuard<'_, String> {
+        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, change: impl FnOnce(&mut Renewal)) {
@@ -154,4 +174,44 @@ impl Holder {
 
 fn agent_name(identity: &Identity) -> Result<AgentName, HolderError> {
     identity.id().agent().cloned().ok_or_else(|| HolderError::NotAnAgent(identity.id().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figspan_proto::name::{Role, SpiffeId};
+    use figspan_tunnel::testing::Authority;
+    use std::time::Duration;
+
+    #[test]
+    fn a_renewed_certificate_that_cannot_be_written_is_used_and_written_when_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, authority) = (Files::new(dir.path()), Authority::new());
+        let id = SpiffeId { trust_domain: authority.ca.trust_domain().clone(), role: Role::Agent("vm-1".parse().unwrap()) };
+        let key = KeyPair::generate().unwrap();
+        let issue = || authority.ca.issue(&id, &key.csr().unwrap(), SystemTime::now(), Duration::from_secs(60)).unwrap();
+        let kept = Kept {
+            identity: Identity::from_der(issue(), &key).unwrap(),
+            key: KeyPair::from_pem(&key.to_pem()).unwrap(),
+            roots: authority.ca.roots(),
+        };
+        files.write_joined(&kept, &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        let old = kept.identity.chain_pem();
+        let holder = Holder::new(kept, Some(files.clone())).unwrap();
+
+        // Stands where the new file would be made.
+        let obstacle = files.chain().with_extension("pem.new");
+        std::fs::create_dir(&obstacle).unwrap();
+        holder
+            .renewed(Issued { chain: issue(), roots: authority.ca.roots().to_der(), uplinks: Vec::new(), spiffe_id: id.clone() })
+            .unwrap();
+        let new = holder.credentials.identity().chain_pem();
+        assert!(new != old && holder.save().is_err());
+        assert!(!holder.reread().unwrap(), "the old file does not win over it");
+        assert_eq!(holder.credentials.identity().chain_pem(), new);
+
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert!(holder.save().unwrap() && !holder.save().unwrap());
+        assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), new);
+    }
 }

@@ -12,6 +12,7 @@ mod host;
 mod load;
 mod names;
 mod namespace;
+mod stale;
 mod table;
 mod tree;
 mod workload;

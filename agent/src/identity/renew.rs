@@ -1,4 +1,5 @@
-//! Renews the certificate over a live tunnel, and stops serving when it could not be.
+//! Renews the certificate over a live tunnel, and stops serving when it could not be. One that cannot be written is used all the
+//! same, and written as soon as it can be.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,8 +46,10 @@ pub async fn keep(holder: Arc<Holder>, tunnel: impl Fn() -> Option<Tunnel>) {
         let mut backoff = Backoff::new(schedule.backoff.0, schedule.backoff.1);
         holder.note(|renewal| renewal.due = Some(schedule.renew));
         let mut next = schedule.renew;
+        keep_on_disk(&holder, true);
         // Until the certificate is another, by renewal or by another join.
         while holder.credentials.identity().chain_pem() == chain {
+            keep_on_disk(&holder, false);
             let now = SystemTime::now();
             if now >= schedule.stop && holder.serving.send_if_modified(|serving| std::mem::replace(serving, false)) {
                 tracing::error!(
@@ -104,6 +107,24 @@ async fn renew(holder: &Holder, tunnel: &impl Fn() -> Option<Tunnel>) -> Result<
     };
     let issued = tokio::time::timeout(ANSWER, ask).await.unwrap_or(Err(RenewError::Timeout))?;
     Ok(holder.renewed(issued)?)
+}
+
+/// Writes the certificate in use where that is still to be done. `news`: tells it, if it cannot be.
+fn keep_on_disk(holder: &Holder, news: bool) {
+    match holder.save() {
+        Ok(false) => {}
+        Ok(true) if news => {}
+        Ok(true) => {
+            holder.note(|renewal| renewal.error = None);
+            tracing::info!("the renewed certificate is kept on disk now");
+        }
+        Err(error) => {
+            if news {
+                tracing::error!(%error, "the renewed certificate is used, but cannot be kept: {error}; a restart would need the old one");
+            }
+            holder.note(|renewal| renewal.error = Some(format!("renewed, but not kept: {error}")));
+        }
+    }
 }
 
 fn until(holder: &Holder) -> String {

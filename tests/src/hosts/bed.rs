@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::bridge::Router;
-use super::{Bridge, Host, Load, Namespace, Shop, unique};
+use super::{Bridge, Host, Load, Namespace, Shop, stale, unique};
 use crate::process::{HubProcess, eventually};
 
 /// The hub's address on the bridge.
@@ -33,6 +33,7 @@ impl Bed {
     /// Starts a hub with one listener and a route of everything to the uplink `monolith`; grants tell agents to dial `advertise`, and
     /// `hub` has more keys of its `[hub]` section.
     pub fn start_with(advertise: &str, hub: &str) -> Self {
+        stale::sweep();
         let name = unique();
         let (bridge, outside) = (Bridge::new(&name), Namespace::new(&format!("{name}-hub")));
         bridge.plug(&outside, &format!("{HUB}/24"));

@@ -26,7 +26,8 @@ fn an_agent_with_a_full_disk_renews_its_certificate_and_serves() {
     load.run_for(Duration::from_secs(13));
     let report = load.stop(&[&shop]);
     assert_eq!(vm.run(CHAIN), kept, "nothing could be written");
-    assert!(vm.journal(UNIT).contains("No space left"), "{}", vm.journal(UNIT));
+    let journal = vm.journal(UNIT);
+    assert!(journal.contains("cannot be kept") && journal.contains("No space left"), "{journal}");
     row("disk full for longer than a certificate lives", &report);
     report.assert_unharmed();
     vm.run("rm /var/lib/figspan-agent/full");
