@@ -116,6 +116,9 @@ pub enum NoChoice {
     /// Endpoints are ready, and gates (breaker, ejection, checks, limits) shut all of them.
     #[error("every ready endpoint is held back")]
     Shut,
+    /// The same, and a circuit breaker is one of the gates that do.
+    #[error("the circuit breaker is open")]
+    Breaker,
     /// Every endpoint that could accept was tried by this request.
     #[error("every endpoint was tried")]
     AllTried,

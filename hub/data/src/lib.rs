@@ -16,6 +16,7 @@ pub mod dial;
 pub mod exchange;
 pub mod filters;
 pub mod forward;
+pub mod health;
 pub mod inbound;
 pub mod limit;
 pub mod listen;

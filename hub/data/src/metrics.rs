@@ -135,6 +135,18 @@ words! {
     }
 }
 
+words! {
+    /// What outcomes changed about the health of a backend or an endpoint.
+    Turned {
+        /// A circuit breaker opened.
+        BreakerOpened = "breaker_opened",
+        /// A circuit breaker closed.
+        BreakerClosed = "breaker_closed",
+        /// An endpoint was ejected.
+        Ejected = "ejected",
+    }
+}
+
 /// What one shard counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -144,6 +156,8 @@ pub struct Metrics {
     retries: [Cell; Retry::ALL.len()],
     /// Sessions, by [`SessionEvent`].
     sessions: [Cell; SessionEvent::ALL.len()],
+    /// Changes of health, by [`Turned`].
+    turns: [Cell; Turned::ALL.len()],
     /// Failures, by [`Failure`].
     failures: Failures,
     /// Requests that admission refused, by [`Reject`].
@@ -205,6 +219,16 @@ impl Metrics {
     /// How often that became of a session.
     pub fn sessions(&self, event: SessionEvent) -> u64 {
         self.sessions[event as usize].value()
+    }
+
+    /// Counts a change of health.
+    pub fn turned(&self, turned: Turned) {
+        self.turns[turned as usize].add(1);
+    }
+
+    /// How often health changed that way.
+    pub fn turns(&self, turned: Turned) -> u64 {
+        self.turns[turned as usize].value()
     }
 
     /// Counts a failure that a client was told of, or saw as a broken answer.

@@ -78,6 +78,8 @@ failures! {
     NobodyReady: Hub, 503, "destination_unavailable", "nobody-ready", "no backend of this route is ready";
     /// Every backend of the rule has weight 0.
     AllDrained: Hub, 503, "destination_unavailable", "all-drained", "all backends of this route are drained (weight 0)";
+    /// What is ready is behind a circuit breaker that is open, or half-open with all of its probes under way.
+    BreakerOpen: Hub, 503, "destination_unavailable", "breaker-open", "the circuit breaker of this route's backend is open";
     /// Too many requests wait for a stream of the endpoint.
     QueueFull: Hub, 503, "connection_limit_reached", "queue-full", "too many requests wait for this backend";
     /// The backend has as many requests or connections as it may, and the queue for more was full or too slow.

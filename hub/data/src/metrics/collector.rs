@@ -11,7 +11,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Limit, Metrics, Retry, SessionEvent};
+use super::{Limit, Metrics, Retry, SessionEvent, Turned};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -63,6 +63,16 @@ impl Collector for Shards {
         for event in SessionEvent::ALL {
             let count = self.sum(|metrics| metrics.sessions(*event));
             sessions.encode_family(&[("event", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut turns = encoder.encode_descriptor(
+            "figspan_health_changes",
+            "Circuit breakers opened and closed, and endpoints ejected.",
+            None,
+            MetricType::Counter,
+        )?;
+        for turned in Turned::ALL {
+            let count = self.sum(|metrics| metrics.turns(*turned));
+            turns.encode_family(&[("change", turned.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         let mut failures =
             encoder.encode_descriptor("figspan_failures", "Requests and connections that failed.", None, MetricType::Counter)?;
@@ -122,6 +132,7 @@ mod tests {
             metrics.request(key, 0.004);
             metrics.retry(Retry::Stale);
             metrics.failure(Failure::ConnectRefused);
+            metrics.turned(Turned::Ejected);
             metrics.limit_hit(Limit::Pending);
             metrics.refusal(Reject::Host);
             metrics.in_flight.add(2);
@@ -140,6 +151,7 @@ mod tests {
             "figspan_retries_total{reason=\"stale\"} 2",
             "figspan_failures_total{side=\"workload\",reason=\"connect-refused\"} 2",
             "figspan_limit_hits_total{limit=\"pending\"} 2",
+            "figspan_health_changes_total{change=\"ejected\"} 2",
             "figspan_refusals_total{reason=\"host\"} 2",
             "figspan_in_flight 4",
         ] {

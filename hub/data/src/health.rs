@@ -1,0 +1,60 @@
+//! Hop: balance -> dial. Choosing behind the gates of health, and hearing how each attempt ended.
+//!
+//! [`choose`] asks `balance` with the gates of breakers, ejection and checks in force, and takes the permit that a half-open
+//! breaker asks for in the same step. A [`Watch`] gives the permit back with what came of the attempt, however it ends.
+//! Rules whose backends ask for nothing go straight to `balance`. Never waits, never decides about a repetition.
+
+mod gates;
+mod watch;
+
+use figspan_model::health::{Guard, Permit};
+use figspan_model::moment::Moment;
+use figspan_model::routing::Backend;
+
+use crate::balance::{self, Choice, NoChoice, Question};
+use gates::HealthGates;
+
+pub use watch::Watch;
+
+/// Choices that others may spoil by taking the last probe first, before the request is told that nobody is left.
+const TURNS: usize = 8;
+
+/// The moment on the shard's clock.
+pub fn now() -> Moment {
+    Moment::of(tokio::time::Instant::now().into_std())
+}
+
+/// Chooses behind the gates. Between this and the count of work in flight there must be no await.
+pub fn choose(question: Question<'_>) -> Result<(Choice, Permit), NoChoice> {
+    if !question.backends.iter().any(|backend| guard(backend).is_some()) {
+        return balance::choose(question).map(|choice| (choice, Permit::FREE));
+    }
+    let now = now();
+    for _ in 0..TURNS {
+        let gates = HealthGates::new(question, now);
+        let choice = balance::choose(Question { gates: Some(&gates), ..question }).map_err(|none| gates.name(none))?;
+        let backend = &question.backends[choice.backend];
+        let Some(guard) = guard(backend) else { return Ok((choice, Permit::FREE)) };
+        if let Some(permit) = guard.enter(&backend.state.health, &choice.state().health, now) {
+            return Ok((choice, permit));
+        }
+    }
+    Err(NoChoice::Breaker)
+}
+
+/// What [`choose`] would say to the next request, without counting it and without taking a probe.
+pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
+    if !question.backends.iter().any(|backend| guard(backend).is_some()) {
+        return balance::peek(question);
+    }
+    let gates = HealthGates::new(question, now());
+    balance::peek(Question { gates: Some(&gates), ..question }).map_err(|none| gates.name(none))
+}
+
+/// What a backend's policy asks about health.
+fn guard(backend: &Backend) -> Option<&Guard> {
+    backend.policy.as_ref()?.guard.as_ref()
+}
+
+#[cfg(test)]
+mod tests;
