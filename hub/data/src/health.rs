@@ -8,21 +8,15 @@ mod gates;
 mod watch;
 
 use figspan_model::health::{Guard, Permit};
-use figspan_model::moment::Moment;
 use figspan_model::routing::Backend;
 
-use crate::balance::{self, Choice, NoChoice, Question};
+use crate::balance::{self, Choice, NoChoice, Question, now};
 use gates::HealthGates;
 
 pub use watch::Watch;
 
 /// Choices that others may spoil by taking the last probe first, before the request is told that nobody is left.
 const TURNS: usize = 8;
-
-/// The moment on the shard's clock.
-pub fn now() -> Moment {
-    Moment::of(tokio::time::Instant::now().into_std())
-}
 
 /// Chooses behind the gates. Between this and the count of work in flight there must be no await.
 pub fn choose(question: Question<'_>) -> Result<(Choice, Permit), NoChoice> {
@@ -31,7 +25,7 @@ pub fn choose(question: Question<'_>) -> Result<(Choice, Permit), NoChoice> {
     }
     let now = now();
     for _ in 0..TURNS {
-        let gates = HealthGates::new(question, now);
+        let gates = HealthGates::new(question.gates, now);
         let choice = balance::choose(Question { gates: Some(&gates), ..question }).map_err(|none| gates.name(none))?;
         let backend = &question.backends[choice.backend];
         let Some(guard) = guard(backend) else { return Ok((choice, Permit::FREE)) };
@@ -47,7 +41,7 @@ pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
     if !question.backends.iter().any(|backend| guard(backend).is_some()) {
         return balance::peek(question);
     }
-    let gates = HealthGates::new(question, now());
+    let gates = HealthGates::new(question.gates, now());
     balance::peek(Question { gates: Some(&gates), ..question }).map_err(|none| gates.name(none))
 }
 
@@ -55,6 +49,3 @@ pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
 fn guard(backend: &Backend) -> Option<&Guard> {
     backend.policy.as_ref()?.guard.as_ref()
 }
-
-#[cfg(test)]
-mod tests;

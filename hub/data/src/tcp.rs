@@ -150,10 +150,13 @@ async fn carry(search: &mut Connecting<'_>, mut tcp: TcpStream, first: Bytes, id
             Ok(Connected::Tcp(service, _in_flight)) => return splice_tcp(tcp, service, kept.freeze(), &settings).await.into(),
             Ok(Connected::Tls(mut io, _in_flight)) => return over_tls(tcp, kept.freeze(), &mut io, idle).await,
             Ok(Connected::Tunnel(mut stream, in_flight)) => match begin_in_time(&mut tcp, &mut stream, &mut kept, settings.idle).await {
-                Begun::Settled => return splice_client(tcp, stream, Bytes::new(), &settings).await.into(),
+                Begun::Settled => {
+                    search.settled();
+                    return splice_client(tcp, stream, Bytes::new(), &settings).await.into();
+                }
                 Begun::Elsewhere(failure) => search.failed(&in_flight, failure),
                 Begun::Broken(failure) => {
-                    in_flight.failed();
+                    search.broke(&in_flight, failure);
                     return Ended::refused(&tcp, failure);
                 }
                 Begun::ClientGone => return Ended::refused(&tcp, Failure::ClientGone),

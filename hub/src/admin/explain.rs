@@ -8,8 +8,9 @@ use axum::body::Bytes;
 use figspan_data::admission::head::{self, HeadScan, RequestHead, Side};
 use figspan_data::admission::request::{Admitted, Asked, admit};
 use figspan_data::admission::{HeadLimits, Marks, Reject};
-use figspan_data::balance::{self, Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
+use figspan_data::balance::{Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
 use figspan_data::client::Client;
+use figspan_data::health;
 use figspan_model::routing::{HttpRule, Limits, ListenerProtocol, ServiceAddress, ServiceName};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::Book;
@@ -71,7 +72,7 @@ fn matched(snapshot: &Snapshot, book: &Arc<Book>, listener: &str, method: &Metho
 fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<String>) -> (Option<String>, Option<u16>) {
     let services = AsWritten { snapshot, book };
     let (backends, state, tried) = (&*rule.backends, &*rule.state, Tried::default());
-    match balance::peek(Question::new(snapshot, backends, state, &tried, &services).now()) {
+    match health::peek(Question::new(snapshot, backends, state, &tried, &services).now()) {
         Ok(choice) => {
             let target = &rule.backends[choice.backend].target;
             let next = match &choice.endpoint {
@@ -85,6 +86,7 @@ fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<St
             let mend = match reason {
                 NoChoice::AllZero => "raise a weight, or undrain an uplink",
                 NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
+                NoChoice::Breaker => "figspanctl get backends shows it; mend the backend, and probes will close it",
                 NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => "figspanctl get uplinks says why nobody is ready",
             };
             why.push(format!("no backend can take it: {reason}; {mend}"));

@@ -11,12 +11,13 @@ use figspan_proto::preamble::Kind;
 use figspan_tunnel::Stream;
 use tokio::net::TcpStream;
 
-use crate::balance::{self, Question, Tried};
+use crate::balance::{Question, Tried};
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
 use crate::dial::io::Io;
 use crate::dial::place::Place;
 use crate::dial::{Call, service, tunnel};
+use crate::health::{self, Watch};
 use crate::limit::backend::Bound;
 use crate::metrics::Limit;
 use crate::reply::Failure;
@@ -41,13 +42,15 @@ pub struct Connecting<'c> {
     client: &'c Client,
     tried: Tried,
     place: Option<Place>,
+    /// How the last try is going.
+    watch: Option<Watch>,
     last: Option<Failure>,
 }
 
 impl<'c> Connecting<'c> {
     /// Begins with nothing tried.
     pub fn new(shard: &'c ShardRef, route: &'c StreamRoute, client: &'c Client) -> Self {
-        Self { shard, snapshot: shard.snapshot(), route, client, tried: Tried::default(), place: None, last: None }
+        Self { shard, snapshot: shard.snapshot(), route, client, tried: Tried::default(), place: None, watch: None, last: None }
     }
 
     /// The place of the last try.
@@ -60,9 +63,24 @@ impl<'c> Connecting<'c> {
         u32::try_from(self.tried.len()).unwrap_or(u32::MAX)
     }
 
+    /// The workload has taken the connection.
+    pub fn settled(&self) {
+        if let Some(watch) = &self.watch {
+            watch.connected();
+        }
+    }
+
+    /// Counts a try that the workload did not take, or that broke before it had.
+    pub fn broke(&self, in_flight: &InFlight, failure: Failure) {
+        in_flight.failed();
+        if let Some(watch) = &self.watch {
+            watch.failed(failure);
+        }
+    }
+
     /// Counts a try that the agent answered with "not delivered".
     pub fn failed(&self, in_flight: &InFlight, failure: Failure) {
-        in_flight.failed();
+        self.broke(in_flight, failure);
         self.shard.metrics.failure(failure);
     }
 
@@ -76,8 +94,8 @@ impl<'c> Connecting<'c> {
             let services = self.shard.dialer.services();
             let (backends, rule) = (&*self.route.backends, &*self.route.state);
             let question = Question::new(&self.snapshot, backends, rule, &self.tried, services).now();
-            let choice = match balance::choose(question) {
-                Ok(choice) => choice,
+            let (choice, permit) = match health::choose(question) {
+                Ok(chosen) => chosen,
                 Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {
                     services.looked_up(&self.route.backends, self.route.timeouts.connect).await;
                     continue;
@@ -86,8 +104,9 @@ impl<'c> Connecting<'c> {
             };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);
-            self.tried.add(&choice);
             let backend = &self.route.backends[choice.backend];
+            self.watch = Some(Watch::new(self.shard, backend, &choice, permit));
+            self.tried.add(&choice);
             if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
                 match self.shard.queues.enter(&backend.state, Bound::Requests, limits).await {
                     Ok(permit) => permit.into_iter().for_each(|permit| in_flight.hold(permit)),
@@ -105,11 +124,20 @@ impl<'c> Connecting<'c> {
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
             self.place = Some(place.clone());
             match self.open(&place).await {
-                Ok(Opened::Tunnel(stream)) => return Ok(Connected::Tunnel(stream, in_flight)),
-                Ok(Opened::Tcp(stream)) => return Ok(Connected::Tcp(stream, in_flight)),
-                Ok(Opened::Tls(io)) => return Ok(Connected::Tls(io, in_flight)),
+                Ok(Opened::Tunnel(stream)) => {
+                    self.watch.iter().for_each(Watch::opened);
+                    return Ok(Connected::Tunnel(stream, in_flight));
+                }
+                Ok(Opened::Tcp(stream)) => {
+                    self.settled();
+                    return Ok(Connected::Tcp(stream, in_flight));
+                }
+                Ok(Opened::Tls(io)) => {
+                    self.settled();
+                    return Ok(Connected::Tls(io, in_flight));
+                }
                 Err(failure) => {
-                    in_flight.failed();
+                    self.broke(&in_flight, failure);
                     self.shard.metrics.failure(failure);
                     self.last = Some(failure);
                 }

@@ -15,11 +15,12 @@ use super::answer::Answer;
 use super::clock::{self, Clock};
 use super::record::Record;
 use super::{Request, attempt, hedge};
-use crate::balance::{self, Choice, Chosen, NoChoice, Question, Timer, Tried};
+use crate::balance::{Choice, Chosen, NoChoice, Question, Timer, Tried};
 use crate::dial::Fault;
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
 use crate::dial::upload::Upload;
+use crate::health::{self, Watch};
 use crate::limit::backend::{Bound, Queues};
 use crate::metrics::{Limit, Retry};
 use crate::reply::Failure;
@@ -31,6 +32,7 @@ pub(super) struct Picked {
     pub(super) in_flight: InFlight,
     /// Index of the backend in its rule.
     backend: usize,
+    watch: Watch,
 }
 
 /// Tries endpoints until one answers or the table says stop.
@@ -174,6 +176,7 @@ pub(super) async fn ask(
 ) -> Result<Answer, Fault> {
     let timer = Timer::begin(&request.rule.backends[picked.backend], picked.in_flight.state());
     let of = attempt::Try { request, place: &picked.place, in_flight: &picked.in_flight, upgrade, leave, began: Cell::new(false) };
+    let _asked = picked.watch.asked(&request.dropped, request.rule.timeouts.request);
     let clock = request.rule.timeouts.backend_request.map(|limit| Clock::new(limit, Instant::now(), upload.meter()));
     let outcome = {
         let mut trying = pin!(attempt_twice(&of, upload));
@@ -192,9 +195,11 @@ pub(super) async fn ask(
                 // The last to answer is the one whose answer the client gets.
                 request.answered_by.replace(Some((picked.backend, Arc::clone(picked.in_flight.state()))));
             }
+            picked.watch.answered(answer.head(), upload.fits());
             request.due.set(clock.and_then(|clock| clock.due()));
         }
         Err(fault) => {
+            picked.watch.failed(fault.failure);
             if fault.failure.blames_endpoint() {
                 picked.in_flight.failed();
                 timer.failed();
@@ -271,7 +276,7 @@ impl Request<'_> {
 
     /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
     pub(super) fn has_other(&self, tried: &Tried, heard: bool) -> bool {
-        match balance::peek(self.question(tried)) {
+        match health::peek(self.question(tried)) {
             Err(_) => false,
             Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
                 endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())
@@ -283,13 +288,14 @@ impl Request<'_> {
 
 /// Chooses an endpoint, counts the request on it and remembers it as tried.
 pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
-    let choice = balance::choose(request.question(tried)).map_err(none)?;
+    let (choice, permit) = health::choose(request.question(tried)).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     let backend = choice.backend;
     request.rule.backends[backend].share.add(request.shard.shard);
+    let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit);
     tried.add(&choice);
     let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
-    Ok(Picked { place, in_flight, backend })
+    Ok(Picked { place, in_flight, backend, watch })
 }
 
 /// The same where room is there at once, or `None`: a second try does not wait.
@@ -317,6 +323,7 @@ fn reached(failure: Failure) -> Option<Limit> {
 pub(super) fn none(why: NoChoice) -> Failure {
     match why {
         NoChoice::AllZero => Failure::AllDrained,
+        NoChoice::Breaker => Failure::BreakerOpen,
         NoChoice::Unknown | NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => Failure::NobodyReady,
     }
 }

@@ -1,8 +1,8 @@
 //! Hop: dial -> health. How one attempt at an endpoint ended, told once.
 //!
-//! A watch that is dropped without a word gives its permit back: the client went away, say, which is nobody's fault. If by
-//! then the time of the whole request was over, it was the endpoint that did not answer.
+//! A watch that is dropped without a word gives its permit back: the client went away, say, which is nobody's fault.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use figspan_model::health::breaker::Turn;
 use figspan_model::health::{End, Guard, Outcome, Permit};
 use figspan_model::routing::{Backend, BackendPolicy};
 use figspan_model::state::{BackendState, EndpointState};
-use http::{HeaderMap, StatusCode};
+use figspan_proto::reset::Reason;
+use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
-use super::now;
-use crate::balance::{Choice, Chosen, ServiceEndpoints};
+use crate::balance::{Choice, Chosen, ServiceEndpoints, now};
 use crate::metrics::Turned;
 use crate::reply::Failure;
 use crate::shard::ShardRef;
 
 /// One attempt under watch; nothing where the backend asks for nothing.
-pub struct Watch(Option<Watched>);
+pub struct Watch(RefCell<Option<Watched>>);
 
 struct Watched {
     shard: ShardRef,
@@ -30,15 +30,15 @@ struct Watched {
     chosen: Chosen,
     permit: Permit,
     began: Instant,
+    /// Time to the open way, where what follows takes as long as client and workload like.
     opened: Option<Duration>,
-    deadline: Option<Instant>,
 }
 
 impl Watch {
-    /// Begins with the choice. `deadline`: when the whole request's time is over.
-    pub fn new(shard: &ShardRef, backend: &Backend, choice: &Choice, permit: Permit, deadline: Option<Instant>) -> Self {
-        let Some(policy) = backend.policy.as_ref().filter(|policy| policy.guard.is_some()) else { return Self(None) };
-        Self(Some(Watched {
+    /// Begins with the choice.
+    pub fn new(shard: &ShardRef, backend: &Backend, choice: &Choice, permit: Permit) -> Self {
+        let guarded = backend.policy.as_ref().filter(|policy| policy.guard.is_some());
+        Self(RefCell::new(guarded.map(|policy| Watched {
             shard: ShardRef::clone(shard),
             policy: Arc::clone(policy),
             backend: Arc::clone(&backend.state),
@@ -46,33 +46,42 @@ impl Watch {
             permit,
             began: Instant::now(),
             opened: None,
-            deadline,
-        }))
+        })))
     }
 
-    /// The head of an answer came.
-    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
-        if let Some(watched) = self.0.take() {
-            watched.end(End::Answered(grpc_status(headers).unwrap_or(status.as_u16())));
+    /// The endpoint is asked now. If the guard is dropped because the hub gave the attempt up, after most of the whole
+    /// request's time, it was the endpoint that did not answer; `dropped` tells who gave up.
+    pub fn asked<'w>(&'w self, dropped: &'w Cell<Reason>, limit: Option<Duration>) -> Asked<'w> {
+        if let Some(watched) = &mut *self.0.borrow_mut() {
+            watched.began = Instant::now();
+        }
+        Asked { watch: self, dropped, limit }
+    }
+
+    /// The head of an answer came. Where the request's body is not `short`, its time is the client's and counts as none.
+    pub fn answered(&self, head: &Response<()>, short: bool) {
+        if let Some(mut watched) = self.0.take() {
+            watched.opened = watched.opened.or((!short).then_some(Duration::ZERO));
+            watched.end(End::Answered(grpc_status(head.headers()).unwrap_or(head.status().as_u16())));
         }
     }
 
-    /// A way to the endpoint is open; what follows takes as long as client and workload like.
-    pub fn opened(&mut self) {
-        if let Some(watched) = &mut self.0 {
+    /// A way to the endpoint is open.
+    pub fn opened(&self) {
+        if let Some(watched) = &mut *self.0.borrow_mut() {
             watched.opened = Some(watched.began.elapsed());
         }
     }
 
     /// The workload has taken a connection.
-    pub fn connected(&mut self) {
+    pub fn connected(&self) {
         if let Some(watched) = self.0.take() {
             watched.end(End::Connected);
         }
     }
 
     /// There was no answer.
-    pub fn failed(&mut self, failure: Failure) {
+    pub fn failed(&self, failure: Failure) {
         match self.0.take() {
             Some(watched) if blames(failure) => watched.end(End::Failed),
             Some(watched) => watched.forget(),
@@ -84,10 +93,24 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(watched) = self.0.take() {
-            match watched.deadline {
-                Some(deadline) if Instant::now() >= deadline => watched.end(End::Failed),
-                _ => watched.forget(),
-            }
+            watched.forget();
+        }
+    }
+}
+
+/// An attempt that is waited for; see [`Watch::asked`].
+pub struct Asked<'w> {
+    watch: &'w Watch,
+    dropped: &'w Cell<Reason>,
+    limit: Option<Duration>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let late = |watched: &mut Watched| self.limit.is_some_and(|limit| watched.began.elapsed() >= limit / 2);
+        let watched = self.watch.0.borrow_mut().take_if(|watched| self.dropped.get() == Reason::Cancelled && late(watched));
+        if let Some(watched) = watched {
+            watched.end(End::Failed);
         }
     }
 }
@@ -116,9 +139,13 @@ impl Watched {
         }
         if let Some(turn) = changes.endpoint {
             self.turned(turn, &self.label());
+            if turn == Turn::Closed {
+                endpoint.warmth.begin(now);
+            }
         }
         if let Some(until) = changes.ejected {
             self.shard.metrics.turned(Turned::Ejected);
+            endpoint.warmth.begin(until);
             let seconds = until.since(now).as_secs_f64();
             tracing::warn!(backend = self.name(), endpoint = self.label(), seconds, "endpoint ejected after several failures in a row");
         }
