@@ -5,6 +5,7 @@ pub mod balancer;
 pub mod bed;
 pub mod chaos;
 pub mod figures;
+pub mod frames;
 pub mod hosts;
 pub mod names;
 pub mod process;
