@@ -11,6 +11,7 @@ pub mod io;
 pub mod place;
 pub mod pool;
 pub mod service;
+pub mod tee;
 pub mod tunnel;
 pub mod upload;
 

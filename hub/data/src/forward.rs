@@ -8,6 +8,7 @@ pub mod answer;
 pub mod attempt;
 mod clock;
 mod hedge;
+pub mod mirror;
 pub mod record;
 pub mod stream;
 mod tries;
@@ -18,7 +19,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use figspan_model::routing::{HttpRoute, HttpRule};
+use figspan_model::routing::{HttpRoute, HttpRule, Timeouts};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::EndpointState;
 use figspan_proto::reset::Reason;
@@ -37,6 +38,7 @@ use crate::route;
 use crate::shard::ShardRef;
 use answer::Answer;
 use clock::Clock;
+use mirror::Original;
 use record::Record;
 use tries::run;
 
@@ -50,6 +52,7 @@ pub struct Request<'r> {
     parts: &'r request::Parts,
     client: &'r Client,
     affinity: Affinity,
+    timeouts: &'r Timeouts,
     informational: &'r dyn Fn(Response<()>),
     /// What a workload hears when a try is dropped: that the client went, unless somebody here gave it up.
     dropped: Cell<Reason>,
@@ -87,7 +90,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         }
     }
     let (dropped, due) = (Cell::new(Reason::ClientGone), Cell::new(None));
-    let informational = &*informational;
+    let (timeouts, informational) = (&rule.timeouts, &*informational);
     let request = Request {
         shard,
         snapshot: &snapshot,
@@ -95,6 +98,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         parts: &parts,
         client: &client,
         affinity,
+        timeouts,
         informational,
         dropped,
         due,
@@ -102,6 +106,10 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
+    if let Some(policy) = rule.policy.as_deref().filter(|policy| !policy.mirrors.is_empty() && websocket.is_none()) {
+        let original = Original { shard, snapshot: &snapshot, route: &route.name, rule: matched.rule, parts: &parts, client: &client };
+        record.witnesses(original.copy(&policy.mirrors, &mut upload));
+    }
     let clock = rule.timeouts.request.map(|limit| Clock::new(limit, record.started(), upload.meter()));
     let outcome = {
         let mut tries = pin!(run(&request, &mut upload, websocket.is_some(), &mut record));
@@ -150,7 +158,7 @@ fn deliver(
             drop(in_flight);
             attempt::note_bound(shard, client, head.headers_mut());
             record.answered(head.status());
-            record.sent(body.len() as u64);
+            record.passed(&body);
             record.complete();
             head.map(|()| if body.is_empty() { Body::Empty } else { Body::Full(body) })
         }

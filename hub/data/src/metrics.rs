@@ -11,6 +11,8 @@ pub mod series;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use figspan_model::state::Copies;
+
 use crate::admission::Reject;
 use crate::reply::Failure;
 use series::{RequestKey, Series};
@@ -164,6 +166,8 @@ pub struct Metrics {
     refusals: Refusals,
     /// Bounds that were reached, by [`Limit`].
     limits: [Cell; Limit::ALL.len()],
+    /// Copies for mirrors, by [`Copies`].
+    copies: [Cell; Copies::ALL.len()],
     /// Requests and connections under way.
     pub in_flight: Cell,
     /// Idle connections towards backends.
@@ -244,6 +248,16 @@ impl Metrics {
     /// How often requests were refused for that reason.
     pub fn refused(&self, reject: Reject) -> u64 {
         self.refusals.0[reject as usize].value()
+    }
+
+    /// Counts what became of a copy for a mirror.
+    pub fn copies(&self, what: Copies) {
+        self.copies[what as usize].add(1);
+    }
+
+    /// How often that became of a copy.
+    pub fn copied(&self, what: Copies) -> u64 {
+        self.copies[what as usize].value()
     }
 
     /// Counts a bound that was reached.

@@ -14,6 +14,7 @@ use figspan_tunnel::resolve::Resolver;
 
 use crate::affinity::seal::Sealer;
 use crate::dial::Dialer;
+use crate::forward::mirror::Running;
 use crate::limit::backend::Queues;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
@@ -48,6 +49,8 @@ pub struct ShardContext {
     pub budget: Budget,
     /// Seals and opens session cookies.
     pub sessions: Arc<Sealer>,
+    /// Copies of requests under way.
+    pub copies: Running,
     /// Counters of this shard.
     pub metrics: Arc<Metrics>,
     /// Owner of its tasks.
@@ -67,7 +70,20 @@ impl ShardContext {
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         let queues = Queues::new(shard);
         let sessions = Arc::new(Sealer::new(&[]));
-        Self { shard, reader, cache, current, board, dialer, queues, budget: Budget::default(), sessions, metrics, drain }
+        Self {
+            shard,
+            reader,
+            cache,
+            current,
+            board,
+            dialer,
+            queues,
+            budget: Budget::default(),
+            copies: Running::default(),
+            sessions,
+            metrics,
+            drain,
+        }
     }
 
     /// The same with keys for session cookies; without any there are no sessions.

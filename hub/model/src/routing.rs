@@ -20,7 +20,9 @@ pub use policy::{
     BackendPolicy, Filters, HashOn, HeaderEdit, LoadBalancing, Method, PathEdit, Redirect, Rewrite, RulePolicy, SameSite,
     SessionPersistence,
 };
-pub use route::{HeaderMatch, HttpRoute, HttpRule, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch};
+pub use route::{
+    HeaderMatch, HttpRoute, HttpRule, MirrorTarget, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch,
+};
 
 use figspan_proto::name::UplinkName;
 

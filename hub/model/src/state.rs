@@ -5,6 +5,7 @@
 
 mod gate;
 mod latency;
+mod mirror;
 mod sessions;
 mod share;
 mod sources;
@@ -19,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use gate::Gate;
 pub use latency::{FALL, Latency, PENALTY};
+pub use mirror::{Copies, Example, MirrorReport, MirrorState};
 pub use sessions::{Left, Sessions};
 pub use share::{MARK_EVERY, ShareState};
 pub use sources::{Entry, InFlightState, RateState};
@@ -149,6 +151,7 @@ pub struct Book {
     shares: Mutex<HashMap<String, Arc<ShareState>>>,
     rates: Mutex<HashMap<String, Arc<RateState>>>,
     sources: Mutex<HashMap<String, Arc<InFlightState>>>,
+    mirrors: Mutex<HashMap<String, Arc<MirrorState>>>,
 }
 
 impl Book {
@@ -163,6 +166,7 @@ impl Book {
             shares: Mutex::default(),
             rates: Mutex::default(),
             sources: Mutex::default(),
+            mirrors: Mutex::default(),
         })
     }
 
@@ -227,6 +231,12 @@ impl Book {
         Arc::clone(self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default())
     }
 
+    /// What became of the copies of a mirror: `<key of the rule>/<key of its target>`.
+    pub fn mirror(&self, key: &str) -> Arc<MirrorState> {
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(mirrors.entry(key.to_owned()).or_insert_with(|| Arc::new(MirrorState::new(self.shards))))
+    }
+
     /// Notes where all shares stand; control calls it every [`MARK_EVERY`], nobody else.
     pub fn mark(&self) {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|share| share.mark());
@@ -243,6 +253,7 @@ impl Book {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 

@@ -13,6 +13,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use tokio::time::Instant;
 
+use super::tee::Tee;
 use crate::body::{Body, BodyError};
 
 /// A piece of an upload.
@@ -60,6 +61,7 @@ struct Tape {
     ended: bool,
     length: Option<u64>,
     meter: Option<Rc<Meter>>,
+    tees: Vec<Tee>,
 }
 
 impl Upload {
@@ -69,7 +71,7 @@ impl Upload {
         let ended = body.is_end_stream();
         let streams = length.is_none_or(|length| length > limit as u64);
         let meter = (!ended).then(|| Rc::new(Meter { streams, ..Meter::default() }));
-        let tape = Tape { body, kept: Vec::new(), kept_bytes: 0, limit, spilled: false, ended, length, meter };
+        let tape = Tape { body, kept: Vec::new(), kept_bytes: 0, limit, spilled: false, ended, length, meter, tees: Vec::new() };
         Self { recording: Recording::Own(tape), next: 0 }
     }
 
@@ -88,6 +90,14 @@ impl Upload {
         };
         self.recording = Recording::Shared(Rc::clone(&tape));
         Self { recording: Recording::Shared(tape), next: 0 }
+    }
+
+    /// Hands what is read from now on to another reader as well. Before the first part was read.
+    pub fn tee(&mut self, tee: Tee) {
+        match &mut self.recording {
+            Recording::Own(tape) => tape.tees.push(tee),
+            Recording::Shared(tape) => tape.borrow_mut().tees.push(tee),
+        }
     }
 
     /// Its whole length in bytes, where the client declared it.
@@ -140,7 +150,17 @@ impl Upload {
 
 impl Tape {
     fn empty() -> Self {
-        Self { body: Body::Empty, kept: Vec::new(), kept_bytes: 0, limit: 0, spilled: false, ended: true, length: Some(0), meter: None }
+        Self {
+            body: Body::Empty,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            limit: 0,
+            spilled: false,
+            ended: true,
+            length: Some(0),
+            meter: None,
+            tees: Vec::new(),
+        }
     }
 
     fn forget(&mut self, next: usize) {
@@ -162,10 +182,12 @@ impl Tape {
             let part = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {
                     self.end();
+                    self.tees.drain(..).for_each(Tee::end);
                     continue;
                 }
                 Some(Err(error)) => {
                     self.end();
+                    self.tees.clear();
                     self.spilled = true;
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -194,11 +216,13 @@ impl Tape {
             Part::Data(data) => data.len(),
             Part::Trailers(_) => 0,
         };
+        self.tees.retain_mut(|tee| tee.offer(part));
         if let Some(meter) = &self.meter {
             meter.bytes.set(meter.bytes.get() + size as u64);
             if self.length == Some(meter.bytes.get()) {
                 // Nobody may ask for the end after the last byte.
                 meter.ended.set(Some(Instant::now()));
+                self.tees.drain(..).for_each(Tee::end);
             }
         }
         if self.spilled {

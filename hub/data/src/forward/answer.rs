@@ -117,14 +117,16 @@ impl Rest {
 }
 
 impl Source {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    /// The next frame; `None` at a clean end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match self {
             Self::H1(body) => body.poll_next(cx),
             Self::H2(body) => body.poll_next(cx),
         }
     }
 
-    fn cancel(&mut self) {
+    /// Reads no more.
+    pub fn cancel(&mut self) {
         match self {
             Self::H1(body) => body.cancel(),
             // Dropping it cancels the stream.
@@ -194,7 +196,9 @@ impl Body for Tracked {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if let Some(data) = frame.data_ref() {
+                    this.record.passed(data);
+                }
                 if this.source.is_end() {
                     this.end(None);
                 }

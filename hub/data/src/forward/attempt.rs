@@ -62,7 +62,7 @@ pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<A
     let routing = &request.snapshot.routing;
     let call = Call {
         client: request.client,
-        timeouts: &request.rule.timeouts,
+        timeouts: request.timeouts,
         limits: &routing.limits,
         trace: tunnel::trace_context(&request.parts.headers),
     };

@@ -19,6 +19,7 @@ use crate::reply::Failure;
 use crate::shard::ShardRef;
 
 use super::Name;
+use super::mirror::compare::Witness;
 
 /// The record of a request under way.
 pub struct Record {
@@ -35,6 +36,7 @@ pub struct Record {
     failure: Option<Failure>,
     ended: bool,
     counted: Option<Counted>,
+    witnesses: Vec<Witness>,
 }
 
 impl Record {
@@ -57,6 +59,7 @@ impl Record {
             failure: None,
             ended: false,
             counted: None,
+            witnesses: Vec::new(),
         }
     }
 
@@ -99,6 +102,18 @@ impl Record {
     /// The head of the answer goes out.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
+        self.witnesses.iter_mut().for_each(|witness| witness.answered(status));
+    }
+
+    /// A part of the answer's body goes out.
+    pub fn passed(&mut self, data: &[u8]) {
+        self.sent(data.len() as u64);
+        self.witnesses.iter_mut().for_each(|witness| witness.passed(data));
+    }
+
+    /// Lets others look at the answer as it passes.
+    pub fn witnesses(&mut self, witnesses: Vec<Witness>) {
+        self.witnesses = witnesses;
     }
 
     /// Bytes of the answer went out.
@@ -120,6 +135,7 @@ impl Record {
 
     /// The answer is whole.
     pub fn complete(&mut self) {
+        self.witnesses.drain(..).for_each(Witness::complete);
         self.ended = true;
     }
 

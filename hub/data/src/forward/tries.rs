@@ -212,7 +212,7 @@ pub(super) async fn ask(
     outcome
 }
 
-async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Answer, Fault> {
+pub(super) async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Answer, Fault> {
     match attempt::attempt(of, upload, false).await {
         Err(attempt::Failed { fault: Fault { seen: false, .. }, stale: true }) if upload.replayable() && !of.in_flight.draining() => {
             // A pooled connection had ended before the request got anywhere: the endpoint itself is not to blame.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use figspan_model::state::Copies;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -90,6 +91,12 @@ impl Collector for Shards {
         for limit in Limit::ALL {
             let count = self.sum(|metrics| metrics.limit_hits(*limit));
             limits.encode_family(&[("limit", limit.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut copies =
+            encoder.encode_descriptor("figspan_mirror_copies", "Copies of requests for mirrors.", None, MetricType::Counter)?;
+        for what in Copies::ALL.iter().filter_map(|what| what.word().map(|word| (*what, word))) {
+            let count = self.sum(|metrics| metrics.copied(what.0));
+            copies.encode_family(&[("outcome", what.1)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         self.gauge(encoder, "figspan_in_flight", "Requests and connections under way.", |metrics| metrics.in_flight.value())?;
         self.gauge(encoder, "figspan_pooled_streams", "Idle connections towards backends.", |metrics| metrics.pooled.value())?;

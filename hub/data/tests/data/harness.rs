@@ -16,8 +16,8 @@ use figspan_data::forward;
 use figspan_data::metrics::Metrics;
 use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::routing::{
-    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, Routing, RulePolicy, Service,
-    ServiceAddress, Sources, Target, Timeouts,
+    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerProtocol, MirrorTarget, Routing, RulePolicy,
+    Service, ServiceAddress, Sources, Target, Timeouts,
 };
 use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, publication};
 use figspan_model::state::{Board, Book, EndpointState};
@@ -182,6 +182,8 @@ pub struct Hub {
     pub backend_policy: RefCell<Option<Arc<BackendPolicy>>>,
     pub limits: RefCell<Limits>,
     pub services: RefCell<Vec<(String, Protocol, Vec<ServiceAddress>)>>,
+    /// Weight of every service as a backend; `None` is the service's own.
+    pub service_weight: RefCell<Option<u32>>,
     /// TLS towards every service.
     pub tls: RefCell<Option<Arc<BackendTls>>>,
     pub informed: Rc<RefCell<Vec<u16>>>,
@@ -210,6 +212,7 @@ impl Hub {
             backend_policy: RefCell::default(),
             limits: RefCell::default(),
             services: RefCell::default(),
+            service_weight: RefCell::default(),
             tls: RefCell::default(),
             informed: Rc::default(),
             connection: Cell::new(1),
@@ -229,7 +232,8 @@ impl Hub {
         for (name, protocol, addresses) in self.services.borrow().iter() {
             let name: Arc<str> = name.as_str().into();
             let addresses = addresses.clone();
-            backends.push(Backend::plain(Target::Service(Arc::clone(&name)), None, &self.book));
+            let weight = self.service_weight.borrow().map(|weight| Weight::try_from(weight).unwrap());
+            backends.push(Backend::plain(Target::Service(Arc::clone(&name)), weight, &self.book));
             let service = Service {
                 name: Arc::clone(&name),
                 protocol: *protocol,
@@ -250,6 +254,7 @@ impl Hub {
             policy: self.policy.borrow().clone(),
             state: self.book.rule("rule/shop/0"),
             sources: self.policy.borrow().as_deref().map(|policy| Sources::of(policy, "rule/shop/0", &self.book)).unwrap_or_default(),
+            mirrors: self.mirrors(),
         };
         let route =
             HttpRoute { name: "shop".into(), listeners: vec![], hostnames: vec!["shop.example".into()], rules: vec![Arc::new(rule)] };
@@ -279,6 +284,12 @@ impl Hub {
         let generation = self.publisher.publish(Arc::new(routing), Arc::new(uplinks));
         self.shard.catch_up();
         generation
+    }
+
+    fn mirrors(&self) -> Vec<MirrorTarget> {
+        let policy = self.policy.borrow();
+        let mirrors = policy.as_deref().map(|policy| &*policy.mirrors).unwrap_or_default();
+        mirrors.iter().map(|mirror| MirrorTarget::of(mirror, "rule/shop/0", None, &self.book)).collect()
     }
 
     /// A client of a connection of its own.

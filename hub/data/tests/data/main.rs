@@ -6,6 +6,7 @@ mod forward;
 mod harness;
 mod limits;
 mod listeners;
+mod mirrors;
 mod multiplexed;
 mod retries;
 mod services;

@@ -10,9 +10,10 @@ use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::policy::Mirror;
 use super::{
-    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, Proxies, RouteMatch, RouteName, Routing,
-    RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
+    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, RouteMatch, RouteName,
+    Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
 };
 use crate::state::Book;
 
@@ -117,7 +118,10 @@ impl RoutingDraft {
                 let (backends, state) = (joined(&key, backends), book.rule(&key));
                 let policy = policy.map(|policy| with_cookie(policy, &key));
                 let sources = policy.as_deref().map(|policy| Sources::of(policy, &key, book)).unwrap_or_default();
-                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources })
+                let asked = policy.as_deref().map(|policy| &*policy.mirrors).unwrap_or_default();
+                let mirror = |mirror: &Mirror| MirrorTarget::of(mirror, &key, policies.get(&mirror.target).cloned(), book);
+                let mirrors = asked.iter().map(mirror).collect();
+                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources, mirrors })
             };
             let rules = rules.into_iter().enumerate().map(rule).collect();
             Arc::new(HttpRoute { name, listeners, hostnames, rules })

@@ -7,15 +7,19 @@
 
 mod filters;
 mod hash;
+mod json_path;
 mod limits;
 mod load_balancing;
+mod mirror;
 mod retry;
 mod session;
 
 pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
 pub use hash::HashOn;
+pub use json_path::{BadPath, JsonPath, Step};
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
 pub use load_balancing::{LoadBalancing, Method};
+pub use mirror::{Compare, CompareBody, Mirror};
 pub use retry::{GrpcCodes, RetryPolicy};
 pub use session::{SameSite, SessionPersistence};
 
@@ -28,6 +32,8 @@ pub struct RulePolicy {
     pub filters: Filters,
     /// Choice by a hash of what the client brings.
     pub hash: Option<HashOn>,
+    /// Where copies of its requests go.
+    pub mirrors: Vec<Mirror>,
     /// When a request is tried again; without it only what is lost on the way.
     pub retry: Option<RetryPolicy>,
     /// How many requests of a source pass in a time, all of them.

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use figspan_proto::weight::Weight;
+
 use super::backend::Backend;
 use super::limits::Timeouts;
 use super::listener::ListenerName;
-use super::policy::RulePolicy;
-use crate::state::{Book, InFlightState, RateState, RuleState};
+use super::policy::{BackendPolicy, Mirror, RulePolicy};
+use crate::state::{Book, InFlightState, MirrorState, RateState, RuleState};
 
 /// Names a route.
 pub type RouteName = Arc<str>;
@@ -46,6 +48,28 @@ pub struct HttpRule {
     pub state: Arc<RuleState>,
     /// What is kept of the sources of its requests, where its policy limits them; survives reloads.
     pub sources: Sources,
+    /// Where copies of its requests go: one for each of [`RulePolicy::mirrors`], in their order.
+    pub mirrors: Vec<MirrorTarget>,
+}
+
+/// The target of a mirror, with its long-lived states.
+#[derive(Debug)]
+pub struct MirrorTarget {
+    /// The target as a backend whose weight is always in force.
+    pub backend: Backend,
+    /// The cursor of choices there.
+    pub cursor: Arc<RuleState>,
+    /// What became of the copies.
+    pub state: Arc<MirrorState>,
+}
+
+impl MirrorTarget {
+    /// The states that the book holds for a mirror. `key` is that of the rule.
+    pub fn of(mirror: &Mirror, key: &str, policy: Option<Arc<BackendPolicy>>, book: &Book) -> Self {
+        let key = format!("{key}/mirror/{}", mirror.target.key());
+        let backend = Backend { policy, ..Backend::plain(mirror.target.clone(), Some(Weight::DEFAULT), book) };
+        Self { backend, cursor: book.rule(&key), state: book.mirror(&key) }
+    }
 }
 
 /// The long-lived states of a rule's limits on sources.

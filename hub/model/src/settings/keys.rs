@@ -6,6 +6,7 @@ mod balance;
 mod filters;
 mod guard;
 mod limits;
+mod mirror;
 mod policy;
 mod routes;
 
@@ -13,6 +14,7 @@ pub(super) use balance::{HASH, LOAD_BALANCING, SESSION};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
+pub(super) use mirror::{MIRROR_BACKEND, MIRROR_COMPARE};
 pub(super) use policy::BACKEND_POLICY;
 pub(super) use routes::{BACKEND, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
 
@@ -46,6 +48,8 @@ pub static TABLES: &[&Table] = &[
     &FILTER,
     &EDITED,
     &PATH_EDIT,
+    &MIRROR_BACKEND,
+    &MIRROR_COMPARE,
     &BACKEND,
     &TIMEOUTS,
     &RETRY,

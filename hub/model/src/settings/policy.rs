@@ -6,6 +6,7 @@ mod filters;
 mod guard;
 mod header_edit;
 mod limits;
+mod mirror;
 mod path_edit;
 mod retry;
 mod session;
@@ -22,6 +23,7 @@ pub(super) use filters::{Read, read as filters};
 pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
     let policy = RulePolicy {
         filters: filters.filters,
+        mirrors: filters.mirrors,
         hash: balance::hash(section),
         session: session::session(section),
         retry: retry::retry(section),

@@ -85,7 +85,7 @@ impl Reader {
             item.wrong(format!("has {} entries", list.len()), format!("use at most {MAX_ENTRIES}"));
         }
         let matches: Vec<RouteMatch> = list.iter().map(matches::route_match).collect();
-        let filters = policy::filters(section, &matches);
+        let filters = policy::filters(section, &matches, &|section| self.target(section, true));
         let backends = match (filters.redirects, section.get("backend_refs")) {
             (false, _) => self.backends(section, true),
             (true, None) => Vec::new(),
@@ -197,7 +197,18 @@ impl Reader {
 
     fn backend(&self, section: &Section<'_>, http: bool) -> Option<BackendDraft> {
         let weight = section.get("weight").map(|item| values::weight(&item));
-        let target = match (section.get("uplink"), section.get("service")) {
+        let target = self.target(section, http);
+        let fallback = section.get("fallback").map_or(Some(0), |item| item.number(0..=MAX_TIER));
+        let fallback = fallback.and_then(|tier| u8::try_from(tier).ok());
+        match weight {
+            Some(weight) => Some(BackendDraft { target: target?, weight: Some(weight?), fallback: fallback? }),
+            None => Some(BackendDraft { target: target?, weight: None, fallback: fallback? }),
+        }
+    }
+
+    /// Where a backend or a mirror points.
+    fn target(&self, section: &Section<'_>, http: bool) -> Option<Target> {
+        match (section.get("uplink"), section.get("service")) {
             (Some(item), None) => values::typed_name(&item).map(Target::Uplink),
             (None, Some(item)) => self.service(&item, http),
             (Some(_), Some(item)) => {
@@ -208,12 +219,6 @@ impl Reader {
                 section.wrong("points nowhere", "add uplink = \"...\" or service = \"...\"");
                 None
             }
-        };
-        let fallback = section.get("fallback").map_or(Some(0), |item| item.number(0..=MAX_TIER));
-        let fallback = fallback.and_then(|tier| u8::try_from(tier).ok());
-        match weight {
-            Some(weight) => Some(BackendDraft { target: target?, weight: Some(weight?), fallback: fallback? }),
-            None => Some(BackendDraft { target: target?, weight: None, fallback: fallback? }),
         }
     }
 

@@ -10,13 +10,19 @@ pub(in super::super) static FILTER_KINDS: &[(&str, &[&str])] = &[
     ("ResponseHeaderModifier", &["set", "add", "remove"]),
     ("URLRewrite", &["hostname", "path"]),
     ("RequestRedirect", &["scheme", "hostname", "port", "path", "status_code"]),
+    ("RequestMirror", &["backend", "percent", "max_body", "timeout", "unsafe_methods", "compare"]),
 ];
 
 pub(in super::super) static FILTER: Table = Table {
     path: "http_route.rules.filters",
-    doc: "What is changed of requests and answers, with the names of Gateway API; each type at most once. Filters act in a fixed order: `RequestRedirect`, `RequestHeaderModifier`, `URLRewrite` on requests; `ResponseHeaderModifier` on every answer, the hub's own included. No filter may touch fields of one hop or of a message's framing, Host, and what the hub itself says (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Figspan-*`, `X-Figspan-*`, `Proxy-Status`).",
+    doc: "What is changed of requests and answers, with the names of Gateway API; each type at most once, but `RequestMirror`, which may have several targets. Filters act in a fixed order: `RequestRedirect`, `RequestHeaderModifier`, `URLRewrite` on requests; `ResponseHeaderModifier` on every answer, the hub's own included. No filter may touch fields of one hop or of a message's framing, Host, and what the hub itself says (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Figspan-*`, `X-Figspan-*`, `Proxy-Status`).",
     keys: &[
-        key("type", "RequestHeaderModifier, ResponseHeaderModifier, URLRewrite or RequestRedirect", "", "Which filter. Required."),
+        key(
+            "type",
+            "RequestHeaderModifier, ResponseHeaderModifier, URLRewrite, RequestRedirect or RequestMirror",
+            "",
+            "Which filter. Required.",
+        ),
         key("set", "list of tables", "", "Header modifiers: fields to replace, or to add where they are missing."),
         key("add", "list of tables", "", "Header modifiers: fields to add beside those that are there. Keys as in `set`."),
         key("remove", "list of names", "", "Header modifiers: fields to take away, before anything is set or added."),
@@ -35,6 +41,27 @@ pub(in super::super) static FILTER: Table = Table {
             "RequestRedirect: the port to go to.",
         ),
         key("status_code", "301, 302, 303, 307 or 308", "302", "RequestRedirect: the answer's status. 307 and 308 keep method and body."),
+        key(
+            "backend",
+            "table",
+            "",
+            "RequestMirror: where copies go, each with `figspan-mirror: <route>`. What it answers is dropped; it never delays a request. Required.",
+        ),
+        key("percent", "1 to 100", "100", "RequestMirror: which part of the requests is copied, evenly."),
+        key(
+            "max_body",
+            "size up to 16MiB",
+            "1MiB",
+            "RequestMirror: the longest body that is copied. Bodies stream; a copy whose target takes it too slowly is broken off.",
+        ),
+        key(
+            "timeout",
+            "duration",
+            "10s",
+            "RequestMirror: how long a copy may take as a whole. 64 copies at once are made per shard; more are dropped and counted.",
+        ),
+        key("unsafe_methods", "text", "", "RequestMirror: why other methods than GET, HEAD and OPTIONS may be copied."),
+        key("compare", "table", "", "RequestMirror: compares the answers."),
     ],
 };
 

@@ -5,8 +5,12 @@ use http::StatusCode;
 
 use super::super::{keys, values};
 use super::header_edit::{self, Of};
-use super::path_edit;
-use crate::routing::{Filters, PathEdit, Redirect, Rewrite, RouteMatch};
+use super::{mirror, path_edit};
+use crate::routing::policy::Mirror;
+use crate::routing::{Filters, PathEdit, Redirect, Rewrite, RouteMatch, Target};
+
+/// The one type that may stand there more than once.
+const MIRROR: &str = "RequestMirror";
 
 /// Filters of one rule.
 const MAX_FILTERS: usize = 16;
@@ -17,9 +21,12 @@ pub(in super::super) struct Read {
     pub(in super::super) filters: Filters,
     /// Whether there is a RequestRedirect, be it right or wrong: then there are no backends.
     pub(in super::super) redirects: bool,
+    /// In the order of the file.
+    pub(in super::super) mirrors: Vec<Mirror>,
 }
 
-pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch]) -> Read {
+/// `target` reads where a section points.
+pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch], target: &dyn Fn(&Section<'_>) -> Option<Target>) -> Read {
     let mut read = Read::default();
     let list = rule.sections("filters", &keys::FILTER);
     if let (Some(item), true) = (rule.get("filters"), list.len() > MAX_FILTERS) {
@@ -30,6 +37,15 @@ pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch]) -> Read
     for section in &list {
         let Some(item) = section.required("type") else { continue };
         let Some(kind) = item.choice(&kinds) else { continue };
+        if kind == MIRROR {
+            refuse_keys_of_others(section, kind);
+            let Some(mirror) = mirror::read(section, target) else { continue };
+            if read.mirrors.iter().any(|other| other.target == mirror.target) {
+                section.wrong(format!("is a second mirror to {}", mirror.target.key()), "merge the two");
+            }
+            read.mirrors.push(mirror);
+            continue;
+        }
         if seen.contains(&kind) {
             item.wrong(format!("{kind} stands here twice"), "merge the two");
         }
