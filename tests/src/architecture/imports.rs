@@ -161,7 +161,7 @@ fn tree(tokens: &[TokenTree], before: &mut Vec<String>, leaf: &mut dyn FnMut(Vec
                 _ => {}
             }
         }
-        if !ended && before.len() > 0 {
+        if !ended && !before.is_empty() {
             let mut path = before.clone();
             // `use a::{self}` binds a.
             if path.len() > 1 && path.last().is_some_and(|last| last == "self") {

@@ -240,6 +240,7 @@ impl Host {
 }
 
 impl Drop for Host {
+    #[allow(clippy::print_stdout, reason = "the test's own output, where it has failed")]
     fn drop(&mut self) {
         if std::thread::panicking() && self.init != 0 {
             let journal = self.output("journalctl --no-pager -q -n 60 -u figspan-agent; systemctl status --no-pager figspan-agent");

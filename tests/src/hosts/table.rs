@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 /// Notes a line: what was done, and what was seen.
+#[allow(clippy::print_stdout, reason = "the table is what a run of the tier is for")]
 pub fn row(fault: &str, seen: impl Display) {
     println!("{fault}: {seen}");
     let folder = crate::architecture::root().join("target/hosts");
