@@ -159,6 +159,18 @@ impl Connection {
         Ok(message)
     }
 
+    /// Reads one chunk of a chunked body; empty after the last one, with its trailers read.
+    pub fn chunk(&mut self) -> std::io::Result<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line()?, 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
+        if size == 0 {
+            self.fields()?;
+            return Ok(Vec::new());
+        }
+        let chunk = self.exactly(size)?;
+        self.line()?;
+        Ok(chunk)
+    }
+
     fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         self.read.read_line(&mut line)?;

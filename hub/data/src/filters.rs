@@ -1,32 +1,47 @@
 //! Hop: forward, before and after the tries. What a rule changes of its requests and answers.
 //!
-//! [`Filtered::before`] may answer by itself (a redirect); else it edits the request, once, so that every try sends the same.
-//! [`Filtered::answer`] edits the head of whatever the client gets, the hub's own errors included. A rule without filters has no
-//! [`Filtered`]. Nothing here fails: what a filter may do was checked when the settings were read.
+//! [`before`] may answer by itself (a preflight, a redirect); else it edits the request, once, so that every try sends the same.
+//! [`Filtered`] is what is left to do with the answer: [`Filtered::head`] edits the head of whatever the client gets, the hub's
+//! own errors included; [`Filtered::replaced`], [`Filtered::whole`] and [`Filtered::coder`] see to the body. A rule without
+//! filters has no [`Filtered`]. Nothing here fails: what a filter may do was checked when the settings were read.
 
+mod compress;
+mod cors;
+mod errors;
 mod headers;
+mod negotiate;
 mod path;
 mod redirect;
 
-use figspan_model::routing::{Filters, Matched, Rewrite};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use figspan_model::routing::{Coding, ErrorAnswer, Filters, Matched, Rewrite};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Response, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request};
 
 use crate::body::Body;
+use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
 
-/// The filters of a request's rule.
+pub use compress::{Coded, Encoder, Frames};
+
+/// The filters of a request's rule, and what they need to know of the request as the client sent it.
 #[derive(Debug)]
 pub struct Filtered<'s> {
     filters: &'s Filters,
+    origin: Option<HeaderValue>,
+    coding: Option<Coding>,
+    head_only: bool,
+    grpc: bool,
 }
 
-/// What the hub says by itself, without any backend.
+/// What comes of a request before any backend is asked.
 #[derive(Debug)]
 pub enum Verdict<'s> {
     /// The request goes on, edited.
     Forward(Option<Filtered<'s>>),
-    /// The client is sent elsewhere.
+    /// The rule has its answer.
     Answer(Response<Body>),
     /// The rule cannot answer this request.
     Refuse(Filtered<'s>, Failure),
@@ -37,12 +52,16 @@ pub fn before<'s>(matched: &Matched<'s>, parts: &mut request::Parts) -> Verdict<
     let Some(filters) = matched.rule.policy.as_deref().map(|policy| &policy.filters).filter(|filters| !filters.is_empty()) else {
         return Verdict::Forward(None);
     };
-    let filtered = Filtered { filters };
+    let filtered = Filtered::of(filters, parts);
+    if let Some(mut answer) = filters.cors.as_ref().and_then(|cors| cors::preflight(cors, parts)) {
+        filtered.edit(answer.headers_mut());
+        return Verdict::Answer(answer);
+    }
     if let Some(redirect) = &filters.redirect {
         return match redirect::answer(redirect, matched.prefix(), &parts.uri, &parts.headers) {
             None => Verdict::Refuse(filtered, Failure::RedirectLoop),
             Some(mut answer) => {
-                filtered.answer(answer.headers_mut());
+                filtered.head(answer.headers_mut());
                 Verdict::Answer(answer)
             }
         };
@@ -58,18 +77,80 @@ pub fn before<'s>(matched: &Matched<'s>, parts: &mut request::Parts) -> Verdict<
 
 /// Edits an error of the hub's own as the rule asks.
 pub fn refusal(filtered: Option<&Filtered<'_>>, mut response: Response<Body>) -> Response<Body> {
-    if let Some(filtered) = filtered {
-        filtered.answer(response.headers_mut());
+    let Some(filtered) = filtered else { return response };
+    if let Some(error) = filtered.error(response.status(), false) {
+        *response.body_mut() = Body::Full(error.body.clone());
+        errors::describe(error, response.headers_mut());
     }
+    filtered.head(response.headers_mut());
     response
 }
 
-impl Filtered<'_> {
-    /// Edits the head of a final answer.
-    pub fn answer(&self, head: &mut HeaderMap) {
+impl<'s> Filtered<'s> {
+    fn of(filters: &'s Filters, parts: &request::Parts) -> Self {
+        let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        Self {
+            filters,
+            origin: filters.cors.as_ref().and_then(|_| parts.headers.get(header::ORIGIN).cloned()),
+            coding: filters.compression.as_ref().and_then(|compression| negotiate::coding(&compression.codings, &parts.headers)),
+            head_only: parts.method == Method::HEAD,
+            grpc,
+        }
+    }
+
+    /// Edits the head of a final answer: last of all, but before its body is coded.
+    pub fn head(&self, head: &mut HeaderMap) {
+        self.edit(head);
+        if let Some(cors) = &self.filters.cors {
+            cors::write(cors, self.origin.as_ref(), head);
+        }
+    }
+
+    fn edit(&self, head: &mut HeaderMap) {
         if let Some(edit) = &self.filters.response_headers {
             headers::edit(edit, head);
         }
+    }
+
+    fn error(&self, status: StatusCode, of_workload: bool) -> Option<&'s ErrorAnswer> {
+        errors::for_status(&self.filters.errors, status, of_workload).filter(|_| !self.grpc)
+    }
+
+    /// The body in place of a workload's error, which the head then describes.
+    pub fn replaced(&self, head: &mut Response<()>) -> Option<Bytes> {
+        let error = self.error(head.status(), true)?;
+        errors::describe(error, head.headers_mut());
+        Some(error.body.clone())
+    }
+
+    /// What codes the body of this answer, which the head then describes; `length` is the body's, where it is known.
+    pub fn coder(&self, head: &mut Response<()>, length: Option<u64>, metrics: &Arc<Metrics>) -> Option<Encoder> {
+        let encoder = self.encoder(head, length, metrics)?;
+        negotiate::describe(head.headers_mut(), Some(encoder.coding()));
+        Some(encoder)
+    }
+
+    /// The body, coded if that gains anything; the head then describes it.
+    pub fn whole(&self, head: &mut Response<()>, body: Bytes, metrics: &Arc<Metrics>) -> Bytes {
+        let Some(encoder) = self.encoder(head, Some(body.len() as u64), metrics) else { return body };
+        let coding = encoder.coding();
+        let Some(coded) = encoder.whole(&body) else { return body };
+        negotiate::describe(head.headers_mut(), Some(coding));
+        head.headers_mut().insert(header::CONTENT_LENGTH, coded.len().into());
+        coded
+    }
+
+    fn encoder(&self, head: &mut Response<()>, length: Option<u64>, metrics: &Arc<Metrics>) -> Option<Encoder> {
+        let compression = self.filters.compression.as_ref()?;
+        if self.head_only || self.grpc || !negotiate::eligible(compression, head.status(), head.headers(), length) {
+            return None;
+        }
+        negotiate::describe(head.headers_mut(), None);
+        let encoder = Encoder::new(self.coding?, metrics);
+        if encoder.is_none() {
+            metrics.limit_hit(Limit::Compressions);
+        }
+        encoder
     }
 }
 

@@ -145,7 +145,7 @@ fn deliver(
 ) -> Response<Body> {
     upload.forget();
     if let Some(filtered) = filtered {
-        filtered.answer(answer.headers_mut());
+        answer = answer.filtered(filtered);
     }
     match answer {
         Answer::Upgraded { head, io, in_flight } => {
@@ -157,6 +157,10 @@ fn deliver(
         Answer::Whole { mut head, body, in_flight } => {
             drop(in_flight);
             attempt::note_bound(shard, client, head.headers_mut());
+            let body = match filtered {
+                Some(filtered) => filtered.whole(&mut head, body, &shard.metrics),
+                None => body,
+            };
             record.answered(head.status());
             record.passed(&body);
             record.complete();
@@ -169,7 +173,8 @@ fn deliver(
             head.extensions_mut().insert(Pause(rule.timeouts.idle));
             // A stream is governed by idle progress alone.
             let deadline = deadline.filter(|_| !clock::streams(head.headers(), &body.size_hint(), kept));
-            let body = answer::Tracked::new(body, deadline, record);
+            let coder = filtered.and_then(|filtered| filtered.coder(&mut head, body.size_hint().exact(), &shard.metrics));
+            let body = answer::Tracked::new(body.coded(coder), deadline, record);
             head.map(|()| Body::stream(body))
         }
     }

@@ -11,6 +11,7 @@ pub mod series;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use figspan_model::routing::Coding;
 use figspan_model::state::Copies;
 
 use crate::admission::Reject;
@@ -100,6 +101,8 @@ words! {
         BackendRequests = "backend_requests",
         /// Connections to a backend.
         BackendConnections = "backend_connections",
+        /// Compressed answers at once.
+        Compressions = "compressions",
     }
 }
 
@@ -184,6 +187,10 @@ pub struct Metrics {
     pub streams: Cell,
     /// DNS names whose last lookup failed.
     pub stale_names: Cell,
+    /// Answers that are being compressed.
+    pub coders: Cell,
+    /// Bytes that were compressed and what became of them, by [`Coding`].
+    coded: [(Cell, Cell); Coding::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -278,6 +285,11 @@ impl Metrics {
     /// How often that failure was counted.
     pub fn failed(&self, failure: Failure) -> u64 {
         self.failures.0[failure as usize].value()
+    }
+
+    /// Bytes that were compressed so, and what became of them.
+    pub fn coded(&self, coding: Coding) -> &(Cell, Cell) {
+        &self.coded[coding as usize]
     }
 
     /// Counts a finished request.

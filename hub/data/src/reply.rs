@@ -94,6 +94,8 @@ failures! {
     NoWebSocket: Hub, 501, "http_upgrade_failed", "no-websocket", "this backend does not carry WebSockets";
     /// The route's redirect leads to what was asked.
     RedirectLoop: Hub, 500, "proxy_configuration_error", "redirect-loop", "this route would redirect the request to itself";
+    /// An answer could not be compressed.
+    Compression: Hub, 500, "proxy_internal_error", "compression", "the answer could not be compressed";
     /// No live tunnel to the agent.
     NoTunnel: Tunnel, 503, "destination_unavailable", "no-tunnel", "no tunnel to the backend's agent";
     /// The tunnel ended.

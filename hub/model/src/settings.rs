@@ -24,6 +24,7 @@ use figspan_settings::Source;
 use crate::routing::draft::RoutingDraft;
 
 pub use keys::TABLES;
+pub use values::{Reading, Want};
 
 /// Most shards of a hub.
 pub const MAX_SHARDS: usize = figspan_tunnel::hub::MAX_SHARDS;
@@ -174,13 +175,13 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
 
 /// Reads and checks a text. `source` is its name in findings; where that is a path, relative paths start in its folder.
 pub fn parse(text: &str, source: &str) -> Result<Loaded, Vec<Finding>> {
-    parse_with(text, source, &|path| std::fs::File::open(path).map(drop).map_err(|error| error.to_string()))
+    parse_with(text, source, &values::from_disk)
 }
 
-/// [`parse`], with another opinion about which files can be read.
-pub fn parse_with(text: &str, source: &str, readable: &dyn Fn(&Path) -> Result<(), String>) -> Result<Loaded, Vec<Finding>> {
+/// [`parse`], with files that somebody else reads.
+pub fn parse_with(text: &str, source: &str, reading: Reading<'_>) -> Result<Loaded, Vec<Finding>> {
     let base = Path::new(source).parent().unwrap_or(Path::new("")).to_owned();
-    let files = values::Files { base, readable };
+    let files = values::Files { base, reading };
     let source = Source::new(source, text);
     let read = source.parse().map(|document| {
         let top = document.section(&keys::TOP);

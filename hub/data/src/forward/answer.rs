@@ -17,6 +17,7 @@ use crate::dial::inflight::InFlight;
 use crate::dial::upload::Upload;
 use crate::dial::{h1, h2};
 use crate::exchange::Raw;
+use crate::filters::{Coded, Encoder, Filtered, Frames};
 use crate::reply::Failure;
 use crate::shard::ShardRef;
 
@@ -52,13 +53,6 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The fields of its head.
-    pub fn headers_mut(&mut self) -> &mut http::HeaderMap {
-        match self {
-            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.headers_mut(),
-        }
-    }
-
     /// Its status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -79,6 +73,26 @@ impl Answer {
             body.cancel();
         }
     }
+
+    /// The same as its rule's filters make it: another body in place of an error's, and another head.
+    pub fn filtered(self, filtered: &Filtered<'_>) -> Self {
+        let mut answer = match self {
+            Self::Whole { mut head, body, in_flight } => {
+                let body = filtered.replaced(&mut head).unwrap_or(body);
+                Self::Whole { head, body, in_flight }
+            }
+            // The workload's own body is not waited for, nor what it did not read of the request.
+            Self::Streaming { mut head, body, rest } => match filtered.replaced(&mut head) {
+                Some(replaced) => Self::Whole { head, body: replaced, in_flight: body.in_flight() },
+                None => Self::Streaming { head, body, rest },
+            },
+            upgraded @ Self::Upgraded { .. } => upgraded,
+        };
+        match &mut answer {
+            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => filtered.head(head.headers_mut()),
+        }
+        answer
+    }
 }
 
 /// Where a streaming body comes from.
@@ -87,6 +101,8 @@ pub enum Source {
     H1(h1::body::ResponseBody),
     /// HTTP/2.
     H2(Box<h2::body::ResponseBody>),
+    /// Either of them, compressed.
+    Coded(Box<Coded<Self>>),
 }
 
 /// The part of a request that was not sent when its answer came.
@@ -122,6 +138,7 @@ impl Source {
         match self {
             Self::H1(body) => body.poll_next(cx),
             Self::H2(body) => body.poll_next(cx),
+            Self::Coded(body) => body.poll_next(cx),
         }
     }
 
@@ -131,6 +148,7 @@ impl Source {
             Self::H1(body) => body.cancel(),
             // Dropping it cancels the stream.
             Self::H2(_) => {}
+            Self::Coded(body) => body.source().cancel(),
         }
     }
 
@@ -139,6 +157,7 @@ impl Source {
         match self {
             Self::H1(body) => body.size_hint(),
             Self::H2(body) => body.size_hint(),
+            Self::Coded(_) => SizeHint::default(),
         }
     }
 
@@ -146,7 +165,32 @@ impl Source {
         match self {
             Self::H1(body) => body.is_end(),
             Self::H2(body) => body.is_end(),
+            Self::Coded(body) => body.is_end(),
         }
+    }
+
+    /// The count of work under way that the body holds.
+    fn in_flight(&self) -> InFlight {
+        match self {
+            Self::H1(body) => body.in_flight(),
+            Self::H2(body) => body.in_flight(),
+            Self::Coded(body) => body.get().in_flight(),
+        }
+    }
+
+    /// The same, compressed on its way where there is an encoder.
+    #[must_use]
+    pub fn coded(self, encoder: Option<Encoder>) -> Self {
+        match encoder {
+            Some(encoder) => Self::Coded(Box::new(Coded::new(self, encoder))),
+            None => self,
+        }
+    }
+}
+
+impl Frames for Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Self::poll_next(self, cx)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use figspan_model::routing::Coding;
 use figspan_model::state::Copies;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -12,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Limit, Metrics, Retry, SessionEvent, Turned};
+use super::{Cell, Limit, Metrics, Retry, SessionEvent, Turned};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -98,6 +99,17 @@ impl Collector for Shards {
             let count = self.sum(|metrics| metrics.copied(what.0));
             copies.encode_family(&[("outcome", what.1)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        for (name, help, of) in [
+            ("figspan_compression_input_bytes", "Bytes of answers that were compressed.", (|pair| &pair.0) as fn(&(Cell, Cell)) -> &Cell),
+            ("figspan_compression_output_bytes", "Bytes that compression made of them.", |pair| &pair.1),
+        ] {
+            let mut bytes = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for coding in Coding::ALL {
+                let count = self.sum(|metrics| of(metrics.coded(coding)).value());
+                bytes.encode_family(&[("coding", coding.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        self.gauge(encoder, "figspan_compressions", "Answers that are being compressed.", |metrics| metrics.coders.value())?;
         self.gauge(encoder, "figspan_in_flight", "Requests and connections under way.", |metrics| metrics.in_flight.value())?;
         self.gauge(encoder, "figspan_pooled_streams", "Idle connections towards backends.", |metrics| metrics.pooled.value())?;
         self.gauge(encoder, "figspan_client_connections", "Connections of clients.", |metrics| metrics.connections.value())?;

@@ -14,7 +14,7 @@ mod mirror;
 mod retry;
 mod session;
 
-pub use filters::{Filters, HeaderEdit, PathEdit, Redirect, Rewrite};
+pub use filters::{Coding, Compression, Cors, ErrorAnswer, Filters, HeaderEdit, MediaPattern, Origin, PathEdit, Redirect, Rewrite};
 pub use hash::HashOn;
 pub use json_path::{BadPath, JsonPath, Step};
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};

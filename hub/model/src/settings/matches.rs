@@ -77,7 +77,7 @@ pub(super) fn plain_path<'d>(item: &Item<'d>, text: &'d str) -> Option<&'d str> 
     }
 }
 
-fn method(item: &Item<'_>) -> Option<Method> {
+pub(super) fn method(item: &Item<'_>) -> Option<Method> {
     let text = item.text()?;
     let upper = text.to_ascii_uppercase();
     let standard = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"];

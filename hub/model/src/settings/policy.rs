@@ -2,6 +2,9 @@
 //! in a file of its own; here they are put together.
 
 mod balance;
+mod compression;
+mod cors;
+mod error_answer;
 mod filters;
 mod guard;
 mod header_edit;

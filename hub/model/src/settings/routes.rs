@@ -25,6 +25,7 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let (listeners, known_listeners) = listeners::listeners(top, files, settings, &proxies);
     let (services, known_services) = services::services(top, files);
     let mut reader = Reader {
+        files,
         listeners: known_listeners,
         services: known_services,
         names: Taken::default(),
@@ -42,7 +43,8 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     RoutingDraft { listeners, http_routes, stream_routes, services, backend_policies, uplink_tls, limits, proxies }
 }
 
-struct Reader {
+struct Reader<'f> {
+    files: &'f Files<'f>,
     listeners: Vec<listeners::Known>,
     services: HashMap<ServiceName, services::Known>,
     /// Of all routes: their state is keyed by name.
@@ -53,7 +55,7 @@ struct Reader {
     matches: HashMap<String, Place>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn http_route(&mut self, section: &Section<'_>) -> Option<HttpRouteDraft> {
         let name = self.name(section);
         let listeners = match section.get("listeners") {
@@ -85,7 +87,7 @@ impl Reader {
             item.wrong(format!("has {} entries", list.len()), format!("use at most {MAX_ENTRIES}"));
         }
         let matches: Vec<RouteMatch> = list.iter().map(matches::route_match).collect();
-        let filters = policy::filters(section, &matches, &|section| self.target(section, true));
+        let filters = policy::filters(section, &matches, self.files, &|section| self.target(section, true));
         let backends = match (filters.redirects, section.get("backend_refs")) {
             (false, _) => self.backends(section, true),
             (true, None) => Vec::new(),

@@ -11,10 +11,24 @@ use figspan_settings::{Item, Place};
 
 const NAME: &str = "use 1 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends";
 
-/// Where relative paths start, and who says whether a file can be read.
+/// What a file is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// To be opened later: its content does not matter yet.
+    Opened,
+    /// Its content, at most so many bytes.
+    Read(usize),
+    /// The same, of a file that nobody else may read.
+    Secret(usize),
+}
+
+/// Says what is in a file, or why that cannot be known. Empty for [`Want::Opened`].
+pub type Reading<'r> = &'r dyn Fn(&Path, Want) -> Result<Vec<u8>, String>;
+
+/// Where relative paths start, and who reads files.
 pub(super) struct Files<'r> {
     pub(super) base: PathBuf,
-    pub(super) readable: &'r dyn Fn(&Path) -> Result<(), String>,
+    pub(super) reading: Reading<'r>,
 }
 
 impl Files<'_> {
@@ -26,17 +40,46 @@ impl Files<'_> {
     /// A file that can be read now.
     pub(super) fn file(&self, item: &Item<'_>) -> Option<PathBuf> {
         let path = self.path(item)?;
-        match (self.readable)(&path) {
-            Ok(()) => Some(path),
+        self.ask(item, &path, Want::Opened).map(|_| path)
+    }
+
+    /// What is in a file.
+    pub(super) fn content(&self, item: &Item<'_>, want: Want) -> Option<Vec<u8>> {
+        let path = self.path(item)?;
+        self.ask(item, &path, want)
+    }
+
+    fn ask(&self, item: &Item<'_>, path: &Path, want: Want) -> Option<Vec<u8>> {
+        match (self.reading)(path, want) {
+            Ok(content) => Some(content),
             Err(why) => {
                 item.wrong(
                     format!("{} cannot be read: {why}", path.display()),
-                    "create the file, let the hub's user read it, or correct the path",
+                    "create the file, let the hub's user (and of secrets nobody else) read it, or correct the path",
                 );
                 None
             }
         }
     }
+}
+
+/// Reads files of this machine.
+pub(super) fn from_disk(path: &Path, want: Want) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let most = match want {
+        Want::Opened => return Ok(Vec::new()),
+        Want::Read(most) | Want::Secret(most) => most,
+    };
+    let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
+    // A group may read it: that is how Kubernetes hands secrets to a user who is not root.
+    if matches!(want, Want::Secret(_)) && mode & 0o027 != 0 {
+        return Err(format!("its mode is {mode:03o}, so others may read or write it; chmod 600 it"));
+    }
+    let mut content = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    if content.len() > most { Err(format!("it has more than {most} bytes")) } else { Ok(content) }
 }
 
 /// Names already taken, and where.

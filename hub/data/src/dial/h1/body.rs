@@ -128,6 +128,11 @@ impl ResponseBody {
         self.wire.is_none()
     }
 
+    /// The count of work under way.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
+    }
+
     /// Bytes still to come, where that is known.
     pub fn size_hint(&self) -> SizeHint {
         self.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -28,7 +28,7 @@ pub struct ResponseBody {
     progress: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     _lease: Lease,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl ResponseBody {
@@ -42,18 +42,7 @@ impl ResponseBody {
         in_flight: InFlight,
     ) -> Self {
         let ended = stream.is_end_stream();
-        Self {
-            stream,
-            sender,
-            length,
-            data_ended: ended,
-            ended,
-            idle,
-            progress: Instant::now(),
-            timer: None,
-            _lease: lease,
-            _in_flight: in_flight,
-        }
+        Self { stream, sender, length, data_ended: ended, ended, idle, progress: Instant::now(), timer: None, _lease: lease, in_flight }
     }
 
     /// The next frame; `None` at a clean end.
@@ -119,6 +108,11 @@ impl ResponseBody {
     /// Whether the end was reached.
     pub fn is_end(&self) -> bool {
         self.ended
+    }
+
+    /// The count of work under way.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
     }
 
     /// Bytes still to come, where that is known.

@@ -11,15 +11,18 @@ pub(in super::super) static FILTER_KINDS: &[(&str, &[&str])] = &[
     ("URLRewrite", &["hostname", "path"]),
     ("RequestRedirect", &["scheme", "hostname", "port", "path", "status_code"]),
     ("RequestMirror", &["backend", "percent", "max_body", "timeout", "unsafe_methods", "compare"]),
+    ("CORS", &["allow_origins", "allow_methods", "allow_headers", "expose_headers", "allow_credentials", "max_age"]),
+    ("Compression", &["algorithms", "min_bytes", "content_types"]),
+    ("ErrorAnswer", &["statuses", "body", "body_file", "content_type", "workloads"]),
 ];
 
 pub(in super::super) static FILTER: Table = Table {
     path: "http_route.rules.filters",
-    doc: "What is changed of requests and answers, with the names of Gateway API; each type at most once, but `RequestMirror`, which may have several targets. Filters act in a fixed order: `RequestRedirect`, `RequestHeaderModifier`, `URLRewrite` on requests; `ResponseHeaderModifier` on every answer, the hub's own included. No filter may touch fields of one hop or of a message's framing, Host, and what the hub itself says (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Figspan-*`, `X-Figspan-*`, `Proxy-Status`).",
+    doc: "What is changed of requests and answers, with the names of Gateway API where it has them; each type at most once, but `ErrorAnswer` and `RequestMirror`, which may have several targets. Filters act in a fixed order: `CORS` (preflights), `RequestRedirect`, `RequestHeaderModifier`, `URLRewrite` on requests; `ErrorAnswer`, `ResponseHeaderModifier`, `CORS` on every answer, the hub's own included, and `Compression` on those of workloads. No filter may touch fields of one hop or of a message's framing, Host, and what the hub itself says (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Figspan-*`, `X-Figspan-*`, `Proxy-Status`).",
     keys: &[
         key(
             "type",
-            "RequestHeaderModifier, ResponseHeaderModifier, URLRewrite, RequestRedirect or RequestMirror",
+            "RequestHeaderModifier, ResponseHeaderModifier, URLRewrite, RequestRedirect, CORS, Compression, ErrorAnswer or RequestMirror",
             "",
             "Which filter. Required.",
         ),
@@ -62,6 +65,40 @@ pub(in super::super) static FILTER: Table = Table {
         ),
         key("unsafe_methods", "text", "", "RequestMirror: why other methods than GET, HEAD and OPTIONS may be copied."),
         key("compare", "table", "", "RequestMirror: compares the answers."),
+        key(
+            "allow_origins",
+            "list of origins",
+            "",
+            "CORS: who may ask: `https://shop.example`, `https://*.example` (one label or more), or `*` alone, which excludes credentials. Required.",
+        ),
+        key("allow_methods", "list of methods", "GET, HEAD, POST", "CORS: or `*` alone."),
+        key("allow_headers", "list of names", "those that browsers always allow", "CORS: or `*` alone."),
+        key("expose_headers", "list of names", "those that browsers always show", "CORS: or `*` alone."),
+        key("allow_credentials", "true or false", "false", "CORS: whether cookies, client certificates and Authorization may be sent."),
+        key("max_age", "duration, up to a day", "5s", "CORS: how long a browser may remember a preflight."),
+        key(
+            "algorithms",
+            "list of zstd, br and gzip",
+            "zstd, br, gzip",
+            "Compression: in the order of preference; the client's q-values go first.",
+        ),
+        key("min_bytes", "0 to 1MiB", "1KiB", "Compression: bodies known to be smaller stay as they are."),
+        key(
+            "content_types",
+            "list of types",
+            "texts, JSON, XML, JavaScript, SVG, WebAssembly, uncompressed fonts",
+            "Compression: one star each: `text/*`, `application/*+json`. gRPC and event streams never are compressed, nor partial, coded or signed bodies, nor with `Cache-Control: no-transform`.",
+        ),
+        key("statuses", "text", "", "ErrorAnswer: which, of 400 to 599: `\"502-504\"`, `\"404, 500-599\"`. Required."),
+        key("body", "text", "", "ErrorAnswer: the body. Or `body_file`."),
+        key("body_file", "path", "", "ErrorAnswer: a file with it, up to 64 KiB, read whenever the configuration is. Or `body`."),
+        key("content_type", "text", "by the file's name, else text/plain; charset=utf-8", "ErrorAnswer: its type."),
+        key(
+            "workloads",
+            "true or false",
+            "false",
+            "ErrorAnswer: whether the same answers of workloads are replaced too. Status, Retry-After and Proxy-Status stay. gRPC is left alone.",
+        ),
     ],
 };
 

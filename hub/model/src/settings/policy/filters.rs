@@ -3,9 +3,10 @@
 use figspan_settings::{Item, Section};
 use http::StatusCode;
 
-use super::super::{keys, values};
+use super::super::keys;
+use super::super::values::{self, Files};
 use super::header_edit::{self, Of};
-use super::{mirror, path_edit};
+use super::{compression, cors, error_answer, mirror, path_edit};
 use crate::routing::policy::Mirror;
 use crate::routing::{Filters, PathEdit, Redirect, Rewrite, RouteMatch, Target};
 
@@ -26,7 +27,12 @@ pub(in super::super) struct Read {
 }
 
 /// `target` reads where a section points.
-pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch], target: &dyn Fn(&Section<'_>) -> Option<Target>) -> Read {
+pub(in super::super) fn read(
+    rule: &Section<'_>,
+    matches: &[RouteMatch],
+    files: &Files<'_>,
+    target: &dyn Fn(&Section<'_>) -> Option<Target>,
+) -> Read {
     let mut read = Read::default();
     let list = rule.sections("filters", &keys::FILTER);
     if let (Some(item), true) = (rule.get("filters"), list.len() > MAX_FILTERS) {
@@ -46,7 +52,7 @@ pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch], target:
             read.mirrors.push(mirror);
             continue;
         }
-        if seen.contains(&kind) {
+        if seen.contains(&kind) && kind != "ErrorAnswer" {
             item.wrong(format!("{kind} stands here twice"), "merge the two");
         }
         seen.push(kind);
@@ -60,6 +66,9 @@ pub(in super::super) fn read(rule: &Section<'_>, matches: &[RouteMatch], target:
                 filters.redirect = redirect(section, matches);
                 read.redirects = true;
             }
+            "CORS" => filters.cors = cors::read(section, matches),
+            "Compression" => filters.compression = compression::read(section),
+            "ErrorAnswer" => filters.errors.extend(error_answer::read(section, files)),
             other => unreachable!("{other} is in the list of kinds and is not read"),
         }
         let both = ["URLRewrite", "RequestRedirect"];

@@ -5,7 +5,7 @@ use crate::settings::parse_with;
 fn read(matches: &str, filters: &str, backends: bool) -> Result<Filters, String> {
     let backends = if backends { "backend_refs = [{ uplink = 'u' }]" } else { "" };
     let text = format!("[[http_route]]\nname = 'r'\n[[http_route.rules]]\n{matches}\n{backends}\nfilters = [\n{filters}\n]\n");
-    match parse_with(&text, "hub.toml", &|_| Ok(())) {
+    match parse_with(&text, "hub.toml", &|_, _| Ok(b"<p>sorry".to_vec())) {
         Ok(loaded) => Ok(loaded.routing.http_routes[0].rules[0].policy.as_ref().map(|policy| policy.filters.clone()).unwrap_or_default()),
         Err(findings) => Err(findings.iter().map(|finding| format!("{finding}\n")).collect()),
     }
@@ -108,4 +108,74 @@ fn exactly_a_redirect_goes_without_backends() {
     let found = read("", "{ type = 'RequestRedirect', status_code = 304 }", false).unwrap_err();
     assert!(found.contains("304 is no status of a redirect") && !found.contains("backend_refs"), "{found}");
     assert!(read("", "{ type = 'RequestRedirect' }", false).unwrap_err().contains("leads where the client already is"));
+}
+
+#[test]
+fn cors_never_lets_any_site_use_credentials_and_knows_what_an_origin_is() {
+    let cors = |keys: &str| read("", &format!("{{ type = 'CORS', {keys} }}"), true).map(|filters| filters.cors.unwrap());
+    assert!(cors("allow_origins = ['*'], allow_credentials = true").unwrap_err().contains("list the origins"));
+    let read = cors("allow_origins = ['https://Shop.example:443', 'http://*.office.example:8080'], allow_methods = ['*'], max_age = '1h'");
+    let read = read.unwrap();
+    assert!(read.origins[0].admits("https://shop.example") && !read.origins[0].admits("https://shop.example:443"));
+    assert!(read.origins[1].admits("http://a.office.example:8080") && !read.origins[1].admits("http://office.example:8080"));
+    assert_eq!((read.methods.as_str(), read.headers.as_str(), read.max_age), ("*", "", 3600));
+    for bad in [
+        "'null'",
+        "'shop.example'",
+        "'https://'",
+        "'https://*'",
+        "'https://a.example/x'",
+        "'https://*.a.example', '*'",
+        "'https://u@a.example'",
+    ] {
+        assert!(cors(&format!("allow_origins = [{bad}]")).is_err(), "{bad}");
+    }
+    assert!(cors("allow_origins = []").is_err() && cors("max_age = '1s'").is_err());
+    assert!(cors("allow_origins = ['*'], allow_headers = ['*', 'x-a']").unwrap_err().contains("stands among others"));
+}
+
+#[test]
+fn streams_of_messages_cannot_be_chosen_for_compression() {
+    let compression = |keys: &str| read("", &format!("{{ type = 'Compression'{keys} }}"), true).map(|filters| filters.compression.unwrap());
+    let usual = compression("").unwrap();
+    for media in ["text/html", "APPLICATION/json", "application/problem+json", "image/svg+xml"] {
+        assert!(usual.content_types.iter().any(|known| known.fits(media)), "{media}");
+    }
+    for media in ["image/png", "application/octet-stream", "application/zip", "video/mp4", "application/grpc"] {
+        assert!(!usual.content_types.iter().any(|known| known.fits(media)), "{media}");
+    }
+    for bad in [
+        ", content_types = ['text/event-stream']",
+        ", content_types = ['application/grpc-web']",
+        ", content_types = ['*/*']",
+        ", content_types = ['text']",
+        ", content_types = ['text/html; charset=utf-8']",
+        ", content_types = []",
+        ", algorithms = []",
+        ", algorithms = ['gzip', 'gzip']",
+        ", algorithms = ['deflate']",
+        ", min_bytes = '2MiB'",
+    ] {
+        assert!(compression(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_error_answer_names_errors_and_has_one_body() {
+    let errors = |keys: &str| read("", &format!("{{ type = 'ErrorAnswer', {keys} }}"), true).map(|filters| filters.errors);
+    let read = errors("statuses = '404, 502-504', body_file = 'sorry.html'").unwrap();
+    assert_eq!(read[0].statuses, [404..=404, 502..=504]);
+    assert_eq!((&read[0].body[..], read[0].content_type.to_str().unwrap()), (&b"<p>sorry"[..], "text/html; charset=utf-8"));
+    for bad in [
+        "statuses = '200', body = 'x'",
+        "statuses = '504-502', body = 'x'",
+        "statuses = '500-600', body = 'x'",
+        "statuses = 'all', body = 'x'",
+        "statuses = '503'",
+        "statuses = '503', body = 'x', body_file = 'y'",
+        "statuses = '503', body = 'x', content_type = 'nonsense'",
+        "body = 'x'",
+    ] {
+        assert!(errors(bad).is_err(), "{bad}");
+    }
 }
