@@ -88,10 +88,15 @@ impl Answer {
             },
             upgraded @ Self::Upgraded { .. } => upgraded,
         };
-        match &mut answer {
-            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => filtered.head(head.headers_mut()),
-        }
+        filtered.head(answer.headers_mut());
         answer
+    }
+
+    /// The fields of its head.
+    pub fn headers_mut(&mut self) -> &mut http::HeaderMap {
+        match self {
+            Self::Whole { head, .. } | Self::Streaming { head, .. } | Self::Upgraded { head, .. } => head.headers_mut(),
+        }
     }
 }
 
