@@ -250,6 +250,9 @@ pub(crate) struct DrainUplink {
     /// On this agent alone
     #[arg(long)]
     pub(crate) agent: Option<AgentName>,
+    /// Ends sessions that are bound there after this time (0s: now); without it they end by themselves
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) sessions_until: Option<Duration>,
     #[command(flatten)]
     pub(crate) change: Change,
     /// Waits until it is proven that nothing is under way any more

@@ -178,6 +178,7 @@ monolith: drained
   Confirmed by:    hub-0
   In flight:       0
   Pooled:          0
+  Sessions left:   none are kept
   Open at agents:  vm-1 0, vm-2 0
 ";
     assert_eq!(ran.out, wanted);

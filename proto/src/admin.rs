@@ -194,6 +194,9 @@ pub struct Override {
     pub reason: String,
     /// When.
     pub at: String,
+    /// At weight 0: when sessions bound there end too. Without it they end by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_until: Option<String>,
 }
 
 /// `PUT /v1/uplinks/{name}/weight`; `DELETE` on the same path takes `WeightReset`.
@@ -202,6 +205,10 @@ pub struct Override {
 pub struct SetWeight {
     /// The weight; 0 drains.
     pub weight: Weight,
+    /// At weight 0: after how many seconds sessions bound there end too. Without it they end by themselves, and a drain that
+    /// is asked for again keeps the deadline it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_seconds: Option<u64>,
     /// One agent alone; else the uplink as a whole.
     #[serde(default)]
     pub agent: Option<AgentName>,
@@ -262,6 +269,9 @@ pub struct DrainVerdict {
     pub in_flight: u64,
     /// Idle streams still held.
     pub pooled: u64,
+    /// Sessions bound there that may still come, about so many; 0 is exact. `None`: no route keeps sessions there.
+    #[serde(default)]
+    pub sessions: Option<u64>,
     /// Counted by each agent after the hub's own sum was 0; `None`: not yet asked, or no answer.
     pub agents: Vec<AgentCount>,
     /// What it waits for, for people; empty when drained.

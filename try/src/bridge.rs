@@ -169,7 +169,7 @@ impl Bridge {
 
     /// Sets an operator's weight and waits until every shard works with it.
     pub(crate) async fn weigh(&self, uplink: &UplinkName, weight: Weight, reason: &str) -> anyhow::Result<()> {
-        let change = SetWeight { weight, agent: None, reason: reason.to_owned(), dry_run: false };
+        let change = SetWeight { sessions_seconds: None, weight, agent: None, reason: reason.to_owned(), dry_run: false };
         let change: WeightChange = self.client.send(Method::PUT, &format!("/v1/uplinks/{uplink}/weight"), &change).await?;
         self.until_effective(change.generation.unwrap_or(0)).await
     }

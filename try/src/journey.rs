@@ -141,7 +141,13 @@ impl Journey<'_> {
 
     async fn drain(&self) -> anyhow::Result<Drain> {
         let began = Instant::now();
-        let change = SetWeight { weight: Weight::ZERO, agent: None, reason: "figspan-try: drain".to_owned(), dry_run: false };
+        let change = SetWeight {
+            sessions_seconds: None,
+            weight: Weight::ZERO,
+            agent: None,
+            reason: "figspan-try: drain".to_owned(),
+            dry_run: false,
+        };
         let path = format!("/v1/uplinks/{}/weight", self.uplink);
         let _: WeightChange = self.bridge.client.send(Method::PUT, &path, &change).await?;
         let verdict = loop {

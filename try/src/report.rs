@@ -193,6 +193,7 @@ mod tests {
 
     fn verdict(drained: bool) -> DrainVerdict {
         DrainVerdict {
+            sessions: None,
             uplink: "monolith".parse().unwrap(),
             agent: None,
             drained,

@@ -16,7 +16,7 @@ use crate::wait;
 
 pub(super) async fn set(client: &Client, terminal: &mut Terminal, wanted: args::SetWeight) -> Result<Exit, CtlError> {
     let args::Change { reason, dry_run } = wanted.change;
-    let body = SetWeight { weight: wanted.weight, agent: wanted.agent, reason, dry_run };
+    let body = SetWeight { weight: wanted.weight, sessions_seconds: None, agent: wanted.agent, reason, dry_run };
     let change: WeightChange = client.send(Method::PUT, &path(&wanted.name), &body).await?;
     if wanted.wait && wanted.weight.is_zero() {
         until_drained(client, terminal, &change, body.agent.as_ref(), wanted.timeout).await
@@ -27,7 +27,13 @@ pub(super) async fn set(client: &Client, terminal: &mut Terminal, wanted: args::
 
 pub(super) async fn drain(client: &Client, terminal: &mut Terminal, wanted: args::DrainUplink) -> Result<Exit, CtlError> {
     let args::Change { reason, dry_run } = wanted.change;
-    let body = SetWeight { weight: Weight::ZERO, agent: wanted.agent, reason, dry_run };
+    let body = SetWeight {
+        weight: Weight::ZERO,
+        sessions_seconds: wanted.sessions_until.map(|time| time.as_secs()),
+        agent: wanted.agent,
+        reason,
+        dry_run,
+    };
     let change: WeightChange = client.send(Method::PUT, &path(&wanted.name), &body).await?;
     if wanted.wait {
         return until_drained(client, terminal, &change, body.agent.as_ref(), wanted.timeout).await;

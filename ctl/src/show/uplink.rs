@@ -74,6 +74,7 @@ pub(crate) fn verdict(verdict: &DrainVerdict) -> String {
         ("Confirmed by", list(&verdict.confirmed)),
         ("In flight", verdict.in_flight.to_string()),
         ("Pooled", verdict.pooled.to_string()),
+        ("Sessions left", verdict.sessions.map_or_else(|| "none are kept".to_owned(), |left| left.to_string())),
         ("Open at agents", list(&counted.collect::<Vec<_>>())),
     ]);
     let headline = if verdict.drained {

@@ -16,7 +16,13 @@ fn value(answer: impl serde::Serialize) -> Value {
 }
 
 pub(super) fn uplink(in_force: u32, in_flight: u64) -> Value {
-    let over = admin::Override { weight: weight(in_force), who: "ada@desk".to_owned(), reason: "trying".to_owned(), at: AT.to_owned() };
+    let over = admin::Override {
+        sessions_until: None,
+        weight: weight(in_force),
+        who: "ada@desk".to_owned(),
+        reason: "trying".to_owned(),
+        at: AT.to_owned(),
+    };
     let endpoint = |agent: &str, in_flight, failed| admin::Endpoint {
         agent: agent.parse().unwrap(),
         weight: Weight::DEFAULT,
@@ -59,6 +65,7 @@ pub(super) fn weight_change(old: u32, new: u32, generation: Option<u64>, confirm
 pub(super) fn verdict(drained: bool) -> Value {
     let count = |agent: &str| admin::AgentCount { agent: agent.parse().unwrap(), open_connections: Some(0) };
     value(admin::DrainVerdict {
+        sessions: None,
         uplink: "monolith".parse().unwrap(),
         agent: None,
         drained,

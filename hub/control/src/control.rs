@@ -150,14 +150,23 @@ impl Control {
     /// Overrides a weight: stored, audited, published, and confirmed by the shards (at most 2 s are waited for that; see
     /// `confirmed` in the answer). The uplink must be known, or named by a route.
     pub async fn set_weight(&self, uplink: &UplinkName, change: admin::SetWeight, who: &str) -> Result<admin::WeightChange, Problem> {
-        let admin::SetWeight { weight, agent, reason, dry_run } = change;
-        self.change(Change { uplink: uplink.clone(), agent, weight: Some(weight), reason, dry_run, who: who.to_owned() }).await
+        let admin::SetWeight { weight, sessions_seconds, agent, reason, dry_run } = change;
+        self.change(Change {
+            uplink: uplink.clone(),
+            agent,
+            weight: Some(weight),
+            sessions: sessions_seconds.map(Duration::from_secs),
+            reason,
+            dry_run,
+            who: who.to_owned(),
+        })
+        .await
     }
 
     /// Takes an override back: the agents' own weights count again.
     pub async fn reset_weight(&self, uplink: &UplinkName, change: admin::ResetWeight, who: &str) -> Result<admin::WeightChange, Problem> {
         let admin::ResetWeight { agent, reason, dry_run } = change;
-        self.change(Change { uplink: uplink.clone(), agent, weight: None, reason, dry_run, who: who.to_owned() }).await
+        self.change(Change { uplink: uplink.clone(), agent, weight: None, sessions: None, reason, dry_run, who: who.to_owned() }).await
     }
 
     /// Waits until every shard works with that generation or a later one; the replicas that confirmed (empty: deadline passed).

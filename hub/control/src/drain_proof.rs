@@ -1,7 +1,7 @@
 //! The drain proof: whether an uplink, or one agent's side of it, is idle. Never guessed.
 //!
 //! In this order: the weight in force is 0; every shard works with the snapshot that says so, so that nothing new can start;
-//! the hub counts nothing under way and nothing pooled; then each agent that has the uplink, asked afterwards, counts 0
+//! the hub counts nothing under way, nothing pooled and no session that may still come; then each agent that has the uplink, asked afterwards, counts 0
 //! connections to the workload; and the hub's own facts are still the same. Agents that went a moment ago cannot be asked:
 //! their connections are waited for as long as they may live.
 
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use figspan_model::state::Left;
 use figspan_proto::admin::{AgentCount, DrainVerdict, Problem};
 use figspan_proto::name::{AgentName, UplinkName};
 use futures_util::future::join_all;
@@ -30,6 +31,8 @@ struct Facts {
     generation: u64,
     in_flight: u64,
     pooled: u64,
+    /// Sessions bound there, where a route keeps any.
+    sessions: Option<Sessions>,
     /// Whom to ask: a tunnel to each process of each agent. None at all: away.
     ask: BTreeMap<AgentName, Vec<TunnelId>>,
     /// Agents that went, and for how many more seconds they are waited for.
@@ -38,7 +41,21 @@ struct Facts {
 
 impl Facts {
     fn idle(&self) -> bool {
-        self.weight_is_zero && self.in_flight == 0 && self.pooled == 0
+        self.weight_is_zero && self.in_flight == 0 && self.pooled == 0 && self.sessions.is_none_or(|sessions| sessions.none())
+    }
+}
+
+/// Sessions that may still come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sessions {
+    left: Left,
+    /// For so many seconds more there may be some that began before this hub started and did not come since.
+    unknown_for: u64,
+}
+
+impl Sessions {
+    fn none(self) -> bool {
+        self.left.sessions == 0 && self.unknown_for == 0
     }
 }
 
@@ -104,9 +121,28 @@ impl Core {
             generation: self.publication.since(uplink),
             in_flight: sum(|state| state.in_flight.sum()),
             pooled: sum(|state| state.pooled.sum()),
+            sessions: self.sessions(uplink, ask.keys()),
             departed: departed.filter(|(agent, _)| wanted(agent)).map(|(agent, &at)| (agent.clone(), left(at))).collect(),
             ask,
         })
+    }
+}
+
+impl Core {
+    /// Sessions bound to those agents' sides of an uplink. `None` where no route keeps any there.
+    fn sessions<'a>(&self, uplink: &UplinkName, agents: impl Iterator<Item = &'a AgentName>) -> Option<Sessions> {
+        let longest = self.publication.session_ttl(uplink)?;
+        let now = u64::try_from(self.shared.clock.stamp().as_second()).unwrap_or_default();
+        let parts = self.registry.uplinks().get(uplink).and_then(|record| record.parts.as_ref());
+        let over = |agent: &AgentName| parts.and_then(|parts| parts.endpoint(agent)).is_some_and(|endpoint| endpoint.sessions_over);
+        let mut sessions = Sessions { left: Left::default(), unknown_for: 0 };
+        for agent in agents.filter(|agent| !over(agent)) {
+            let left = self.publication.state(uplink, agent).sessions.left(u32::try_from(now).unwrap_or(u32::MAX));
+            sessions.left.sessions += left.sessions;
+            sessions.left.at_least |= left.at_least;
+            sessions.unknown_for = (self.publication.sessions_since().saturating_add(longest.as_secs())).saturating_sub(now);
+        }
+        Some(sessions)
     }
 }
 
@@ -146,6 +182,14 @@ fn judge(
     if facts.pooled > 0 {
         waiting_for.push(format!("{} idle streams to be closed", facts.pooled));
     }
+    if let Some(Sessions { left, unknown_for }) = facts.sessions {
+        if left.sessions > 0 {
+            let about = if left.at_least { "at least" } else { "about" };
+            waiting_for.push(format!("{about} {} sessions to end, or a deadline for them", left.sessions));
+        } else if unknown_for > 0 {
+            waiting_for.push(format!("sessions from before this hub started, for {unknown_for} s, or a deadline for them"));
+        }
+    }
     if facts.idle() && confirmed {
         for (agent, count) in &counts {
             match (count, facts.departed.get(agent)) {
@@ -169,6 +213,7 @@ fn judge(
         confirmed: if confirmed { vec![context.replica.to_string()] } else { Vec::new() },
         in_flight: facts.in_flight,
         pooled: facts.pooled,
+        sessions: facts.sessions.map(|sessions| sessions.left.sessions),
         agents: counts.into_iter().map(|(agent, open_connections)| AgentCount { agent, open_connections }).collect(),
         waiting_for,
     }

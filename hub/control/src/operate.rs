@@ -11,6 +11,7 @@ use figspan_proto::weight::Weight;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::config::text;
 use crate::context::Context;
 use crate::events::Note;
 use crate::problem;
@@ -24,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Most bytes of a reason.
 const MAX_REASON: usize = 512;
 
+/// Longest deadline for sessions: no cookie lives longer.
+const MAX_SESSIONS: Duration = Duration::from_secs(400 * 86_400);
+
 /// One change.
 #[derive(Debug)]
 pub(crate) struct Change {
@@ -31,6 +35,8 @@ pub(crate) struct Change {
     pub(crate) agent: Option<AgentName>,
     /// `None` takes the override back.
     pub(crate) weight: Option<Weight>,
+    /// At weight 0: how long sessions that are bound there may stay.
+    pub(crate) sessions: Option<Duration>,
     pub(crate) reason: String,
     pub(crate) dry_run: bool,
     pub(crate) who: String,
@@ -53,6 +59,10 @@ impl Operators {
     pub(crate) async fn change(&self, context: &Arc<Context>, change: Change) -> Result<admin::WeightChange, Problem> {
         if change.reason.trim().is_empty() || change.reason.len() > MAX_REASON {
             let why = format!("a change needs a reason of 1 to {MAX_REASON} bytes; it is kept in the audit");
+            return Err(problem::invalid("cannot change the weight", why));
+        }
+        if change.sessions.is_some_and(|time| time > MAX_SESSIONS || change.weight != Some(Weight::ZERO)) {
+            let why = "a deadline for sessions goes with weight 0, and is at most 400 days".to_owned();
             return Err(problem::invalid("cannot change the weight", why));
         }
         let _turn = self.0.lock().await;
@@ -106,14 +116,21 @@ fn plan(core: &mut crate::core::Core, change: &Change) -> Result<Planned, Proble
         None => core.uplink_weight(uplink),
         Some(agent) => core.endpoint_weight(uplink, agent).0,
     };
+    let current = overrides.find(uplink, change.agent.as_ref());
+    // Asked for again without a deadline, a drain keeps the one it has.
+    let kept = || current.filter(|current| Some(current.weight) == change.weight).and_then(|current| current.sessions_until.clone());
+    let sessions_until = match change.sessions {
+        Some(time) => Some(text(core.shared.clock.stamp().saturating_add(time).unwrap_or(jiff::Timestamp::MAX))),
+        None => kept(),
+    };
     let word = change.weight.map(|weight| Override {
         weight,
+        sessions_until,
         who: change.who.clone(),
         reason: plain(&change.reason),
         at: core.shared.clock.text(),
     });
-    let current = overrides.find(uplink, change.agent.as_ref());
-    let same = current.map(|current| current.weight) == change.weight;
+    let same = current.map(|current| current.weight) == change.weight && change.sessions.is_none();
     let mut next = overrides.clone();
     if !next.set(uplink, change.agent.as_ref(), word, protocol) {
         let detail = format!("{} uplinks have overrides, which is the limit; take some back", crate::weights::MAX_OVERRIDDEN);

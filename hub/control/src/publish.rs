@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use figspan_model::moment::Moment;
-use figspan_model::routing::{Routing, Target};
+use figspan_model::routing::{Backend, HttpRule, Routing, Target};
 use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink};
 use figspan_model::state::{Book, EndpointState};
 use figspan_proto::name::{AgentName, UplinkName};
@@ -58,6 +59,22 @@ impl Publication {
         let http = self.routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
         let stream = self.routing.stream_routes.iter().flat_map(|route| &route.backends);
         http.chain(stream).any(|backend| matches!(&backend.target, Target::Uplink(name) if name == uplink))
+    }
+
+    /// How long a session bound to the uplink may last without a request; `None` where no route keeps sessions there.
+    pub(crate) fn session_ttl(&self, uplink: &UplinkName) -> Option<Duration> {
+        let rules = self.routing.http_routes.iter().flat_map(|route| &route.rules);
+        let names = |backend: &Backend| matches!(&backend.target, Target::Uplink(name) if name == uplink);
+        let ttl = |rule: &Arc<HttpRule>| {
+            let session = rule.policy.as_ref()?.session.as_ref()?;
+            rule.backends.iter().any(names).then_some(session.ttl)
+        };
+        rules.filter_map(ttl).max()
+    }
+
+    /// Unix time in seconds since when all sessions are known.
+    pub(crate) fn sessions_since(&self) -> u64 {
+        self.book.sessions_since()
     }
 
     /// The counters of an endpoint.
@@ -135,6 +152,7 @@ impl Publication {
             let draining = uplink.draining || endpoint.weight.is_zero() || endpoint.tunnels.is_empty();
             let state = self.state(name, &endpoint.agent);
             state.draining.store(draining, Ordering::Release);
+            state.sessions_over.store(endpoint.sessions_over, Ordering::Release);
             let accepted = old
                 .filter(|old| !old.draining)
                 .is_some_and(|old| old.endpoints.iter().any(|before| before.agent == endpoint.agent && before.accepts()));
@@ -157,8 +175,15 @@ mod tests {
     use figspan_proto::weight::Weight;
 
     fn parts(name: &str, draining: bool, weight: Weight) -> UplinkParts {
-        let endpoint =
-            EndpointParts { agent: "vm".parse().unwrap(), weight, advertised: weight, ready: true, reason: String::new(), tunnels: vec![] };
+        let endpoint = EndpointParts {
+            agent: "vm".parse().unwrap(),
+            weight,
+            advertised: weight,
+            ready: true,
+            reason: String::new(),
+            sessions_over: false,
+            tunnels: vec![],
+        };
         UplinkParts { name: name.parse().unwrap(), protocol: Protocol::Http1, weight, draining, endpoints: vec![endpoint] }
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Registry {
     connected: usize,
     /// Numbers what arrives, to tell newer from older words.
     arrivals: u64,
+    /// The time of the last tick.
+    now: Timestamp,
 }
 
 /// Why a message broke the rules; the tunnel is closed for it.
@@ -237,6 +239,9 @@ impl Registry {
     /// What time alone changes: tunnels whose certificate ended are returned, to be closed; agents long gone are forgotten
     /// where `busy` says that nothing of theirs is under way any more.
     pub(crate) fn tick(&mut self, now: Timestamp, busy: impl Fn(&UplinkName, &AgentName) -> bool) -> Closing {
+        self.now = now;
+        // Settled anew while a deadline stands: what did not change is not published.
+        self.dirty.extend(self.overrides.with_deadlines().filter(|name| self.uplinks.contains_key(*name)).cloned());
         for (name, uplink) in &mut self.uplinks {
             uplink.departed.retain(|agent, at| older(now, *at) < LINGER || busy(name, agent));
         }

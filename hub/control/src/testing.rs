@@ -163,6 +163,7 @@ impl Hub {
 
     pub(crate) async fn set_weight(&self, uplink: &str, agent: Option<&str>, weight: u32) -> admin::WeightChange {
         let change = admin::SetWeight {
+            sessions_seconds: None,
             weight: weight.try_into().unwrap(),
             agent: agent.map(|name| name.parse().unwrap()),
             reason: "test".into(),

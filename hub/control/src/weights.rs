@@ -4,11 +4,13 @@
 //! advertises. An uplink has the operator's word for it, else the largest weight among its endpoints. Zero drains.
 
 use std::collections::BTreeMap;
+use std::ops::Not as _;
 
 use figspan_proto::admin::Override;
 use figspan_proto::control::Protocol;
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::weight::Weight;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Most uplinks with overrides, and agents with one in each: what the state file may grow to.
@@ -92,6 +94,19 @@ impl Overrides {
         self.find(uplink, None).map(|set| set.weight).or(endpoints.max())
     }
 
+    /// Whether sessions bound to an uplink, as a whole or on one agent, are past the deadline of its drain.
+    pub(crate) fn sessions_over(&self, uplink: &UplinkName, agent: Option<&AgentName>, now: Timestamp) -> bool {
+        let until = self.find(uplink, agent).filter(|set| set.weight.is_zero()).and_then(|set| set.sessions_until.as_deref());
+        // A deadline that cannot be read has come: whoever set it wants an end.
+        until.is_some_and(|until| until.parse::<Timestamp>().is_ok_and(|until| until > now).not())
+    }
+
+    /// Uplinks with a deadline for sessions anywhere.
+    pub(crate) fn with_deadlines(&self) -> impl Iterator<Item = &UplinkName> {
+        let has = |set: &Override| set.sessions_until.is_some();
+        self.0.iter().filter(move |(_, of)| of.whole.iter().chain(of.agents.values()).any(has)).map(|(uplink, _)| uplink)
+    }
+
     /// Whether an operator drains the uplink as a whole.
     pub(crate) fn drains(&self, uplink: &UplinkName) -> bool {
         self.find(uplink, None).is_some_and(|set| set.weight.is_zero())
@@ -107,7 +122,7 @@ mod tests {
     }
 
     fn word(number: u32) -> Option<Override> {
-        Some(Override { weight: weight(number), who: "ann".into(), reason: "test".into(), at: "now".into() })
+        Some(Override { sessions_until: None, weight: weight(number), who: "ann".into(), reason: "test".into(), at: "now".into() })
     }
 
     #[test]

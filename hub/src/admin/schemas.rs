@@ -38,8 +38,8 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("accepts", "boolean"), ("reason", "string"), ("tunnels", "integer"), ("in_flight", "integer"), ("pooled", "integer"),
         ("open_connections", "integer"), ("picked", "integer"), ("failed", "integer"),
     ]),
-    ("Override", TOLD, &[("weight", "weight"), ("who", "string"), ("reason", "string"), ("at", "time")]),
-    ("SetWeight", ASKED, &[("weight", "weight"), ("agent", "name?="), ("reason", "string"), ("dry_run", "boolean=")]),
+    ("Override", TOLD, &[("weight", "weight"), ("who", "string"), ("reason", "string"), ("at", "time"), ("sessions_until", "time?=")]),
+    ("SetWeight", ASKED, &[("weight", "weight"), ("sessions_seconds", "integer?="), ("agent", "name?="), ("reason", "string"), ("dry_run", "boolean=")]),
     ("ResetWeight", ASKED, &[("agent", "name?="), ("reason", "string"), ("dry_run", "boolean=")]),
     ("WeightChange", TOLD, &[
         ("uplink", "name"), ("agent", "name?"), ("old", "weight"), ("new", "weight"), ("generation", "integer?"),
@@ -47,7 +47,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ]),
     ("DrainVerdict", TOLD, &[
         ("uplink", "name"), ("agent", "name?"), ("drained", "boolean"), ("weight_is_zero", "boolean"), ("confirmed", "[string]"),
-        ("in_flight", "integer"), ("pooled", "integer"), ("agents", "[AgentCount]"), ("waiting_for", "[string]"),
+        ("in_flight", "integer"), ("pooled", "integer"), ("sessions", "integer?="), ("agents", "[AgentCount]"), ("waiting_for", "[string]"),
     ]),
     ("AgentCount", TOLD, &[("agent", "name"), ("open_connections", "integer?")]),
     ("Route", TOLD, &[("name", "string"), ("kind", "string"), ("listeners", "[string]"), ("hostnames", "[string]"), ("rules", "[Rule]")]),

@@ -19,6 +19,7 @@ mod replicas;
 mod routes;
 mod secure;
 mod services;
+mod sessions;
 mod shards;
 mod signals;
 mod streams;

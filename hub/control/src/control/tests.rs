@@ -248,7 +248,7 @@ async fn overrides_and_the_audit_survive_a_restart() {
     let agent = Agent::connect(&hub, &credentials, "i", 1).await;
     agent.list(vec![uplink("a")]).await;
     eventually("listed", async || hub.accepts("a", "vm-1")).await;
-    let trial = SetWeight { weight: Weight::ZERO, agent: None, reason: "try".into(), dry_run: true };
+    let trial = SetWeight { sessions_seconds: None, weight: Weight::ZERO, agent: None, reason: "try".into(), dry_run: true };
     let trial = hub.control.set_weight(&name("a"), trial, "ann").await.unwrap();
     assert_eq!((trial.old, trial.new, trial.generation), (Weight::DEFAULT, Weight::ZERO, None));
     assert!(hub.accepts("a", "vm-1"));
@@ -302,6 +302,7 @@ async fn changes_that_make_no_sense_are_refused_and_say_why() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(dir.path());
     let change = |agent: Option<&str>, reason: &str| SetWeight {
+        sessions_seconds: None,
         weight: Weight::ZERO,
         agent: agent.map(name),
         reason: reason.into(),
@@ -480,7 +481,7 @@ async fn a_weight_that_cannot_be_stored_is_refused_and_not_in_force() {
     eventually("listed", async || hub.accepts("a", "vm-1")).await;
     // Nothing can be renamed over a folder that holds something, whoever runs the test.
     std::fs::create_dir_all(dir.path().join("overrides.json/full")).unwrap();
-    let change = SetWeight { weight: Weight::ZERO, agent: None, reason: "x".into(), dry_run: false };
+    let change = SetWeight { sessions_seconds: None, weight: Weight::ZERO, agent: None, reason: "x".into(), dry_run: false };
     let refused = hub.control.set_weight(&name("a"), change.clone(), "ann").await.unwrap_err();
     assert!(refused.status == 507 && refused.detail.contains("nothing was changed"), "{refused}");
     assert!(hub.accepts("a", "vm-1"));

@@ -35,6 +35,8 @@ pub(crate) struct EndpointParts {
     pub(crate) ready: bool,
     /// Why not.
     pub(crate) reason: String,
+    /// Whether sessions bound to it are past the deadline of its drain.
+    pub(crate) sessions_over: bool,
     /// Tunnels that take new streams, ordered by id.
     pub(crate) tunnels: Vec<TunnelId>,
 }

@@ -147,6 +147,7 @@ impl Registry {
             advertised,
             ready: reason.is_empty(),
             reason,
+            sessions_over: [None, Some(agent)].into_iter().any(|of| self.overrides.sessions_over(name, of, self.now)),
             tunnels: active,
         }
     }

@@ -32,7 +32,7 @@ fn uplink(uplink: &str, weight: u32, health: Health) -> control::Uplink {
 }
 
 fn word(weight: u32) -> Option<Override> {
-    Some(Override { weight: weight.try_into().unwrap(), who: "ann".into(), reason: "test".into(), at: "now".into() })
+    Some(Override { sessions_until: None, weight: weight.try_into().unwrap(), who: "ann".into(), reason: "test".into(), at: "now".into() })
 }
 
 /// A registry that knows agents `a` and `b`, which may advertise `m` and `orders-*`.
