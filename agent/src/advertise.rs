@@ -177,11 +177,11 @@ impl Conversation {
         }
         match refused {
             Some(why) => tracing::warn!(
-                %uplink, hub = %self.replica,
+                %uplink, replica = %self.replica,
                 "hub {} refuses uplink {uplink}: {why}; ask for a grant that allows it and join again, or remove it from agent.toml", self.replica
             ),
             None => {
-                tracing::info!(%uplink, hub = %self.replica, %weight, "hub {} takes uplink {uplink} with weight {weight}", self.replica)
+                tracing::info!(%uplink, replica = %self.replica, %weight, "hub {} takes uplink {uplink} with weight {weight}", self.replica)
             }
         }
     }

@@ -324,7 +324,7 @@ impl Running {
                 let live = self.keeper.tunnels.live();
                 let Some(leaving) = live.iter().find(|live| live.tunnel.id() == tunnel) else { return };
                 if !leaving.leaving.swap(true, Ordering::AcqRel) {
-                    tracing::info!(hub = %leaving.replica, "hub {} ends within {time:?}; its streams go on until then", leaving.replica);
+                    tracing::info!(replica = %leaving.replica, "hub {} ends within {time:?}; its streams go on until then", leaving.replica);
                 }
             }
         }
@@ -332,10 +332,10 @@ impl Running {
 
     fn up(&mut self, live: Arc<Live>) {
         let (replica, shard, address) = (&live.replica, live.shard, live.tunnel.remote_address());
-        tracing::info!(hub = %replica, shard, %address, "tunnel to hub {replica} shard {} of {} at {address} is up", shard + 1, live.shards);
+        tracing::info!(%replica, shard, %address, "tunnel to hub {replica} shard {} of {} at {address} is up", shard + 1, live.shards);
         if live.skew_ms.unsigned_abs() > SKEW_WORTH_A_WORD.as_millis() as u64 {
             let (seconds, side) = (live.skew_ms.unsigned_abs() / 1000, if live.skew_ms > 0 { "ahead of" } else { "behind" });
-            tracing::warn!(hub = %replica, "this VM's clock is {seconds} s {side} that of hub {replica}; set one of them right (NTP) before certificates fail");
+            tracing::warn!(%replica, "this VM's clock is {seconds} s {side} that of hub {replica}; set one of them right (NTP) before certificates fail");
         }
         self.said.remove(&address);
         self.keeper.tunnels.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
@@ -358,9 +358,9 @@ impl Running {
         self.keeper.tunnels.change(all);
         let (replica, address) = (&known.replica, known.dial.address);
         if closed.by_peer && matches!(closed.close, Some(Close::Done | Close::Leaving)) || self.keeper.life.is_stopping() {
-            tracing::info!(hub = %replica, %address, "tunnel to hub {replica} at {address} is closed: {}", why(closed));
+            tracing::info!(%replica, %address, "tunnel to hub {replica} at {address} is closed: {}", why(closed));
         } else {
-            tracing::warn!(hub = %replica, %address, "tunnel to hub {replica} at {address} is lost: {}", why(closed));
+            tracing::warn!(%replica, %address, "tunnel to hub {replica} at {address} is lost: {}", why(closed));
         }
     }
 

@@ -50,6 +50,40 @@ fn the_unit_says_how_it_is_and_may_do_next_to_nothing() {
 }
 
 #[test]
+fn an_agent_is_small_and_its_words_can_be_found_in_the_journal_by_field() {
+    let bed = Bed::start();
+    let mut vm = bed.vm("vm-1", 11);
+    let shop = Shop::open(&vm.namespace);
+    bed.serve(&mut vm, &shop);
+    let process = vm.main_process(UNIT);
+    let rss = || -> u64 {
+        let line = vm.run(&format!("grep VmRSS /proc/{process}/status"));
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap()
+    };
+    // Hundredths of a second of both user and system.
+    let ticks = || -> u64 {
+        vm.run(&format!("cut -d' ' -f14,15 /proc/{process}/stat")).split_whitespace().map(|part| part.parse::<u64>().unwrap()).sum()
+    };
+    let mut measure = |what: &str| {
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(2));
+        let (cpu, rss) = ((ticks() - before) as f64 / 2.0, rss());
+        row(what, format_args!("{cpu:.1} % of a core, {:.1} MiB", rss as f64 / 1024.0));
+        (cpu, rss)
+    };
+    let idle = measure("idle agent");
+    let load = bed.load(300);
+    let busy = measure("agent at 300 requests/s");
+    load.stop(&[&shop]).assert_unharmed();
+    assert!(idle.0 < 5.0 && idle.1 < 64 * 1024 && busy.1 < 128 * 1024, "{idle:?} {busy:?}");
+
+    for (field, said) in [("FIGSPAN_UPLINK=monolith", "workload monolith"), ("FIGSPAN_REPLICA=hub-0", "tunnel to hub hub-0")] {
+        let found = vm.run(&format!("journalctl -q --no-pager -o cat {field}"));
+        assert!(found.contains(said), "{field}: {found}");
+    }
+}
+
+#[test]
 fn an_agent_that_hangs_is_restarted_by_the_watchdog() {
     let bed = Bed::start();
     let mut vm = bed.vm("vm-1", 11);
