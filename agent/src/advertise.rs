@@ -88,7 +88,7 @@ pub struct Conversation {
     pub instance: Arc<str>,
     /// What to offer.
     pub uplinks: Arc<Uplinks>,
-    /// Stops when the agent takes no new streams.
+    /// Leaves when hubs shall bring no new streams, and stops when none is taken.
     pub work: Drain,
     /// Time that streams have then, in milliseconds.
     pub drain_ms: u64,
@@ -139,7 +139,7 @@ pub async fn converse(mut incoming: Incoming, outgoing: Outgoing, with: Conversa
             // The sender lives in `with.uplinks`, so this never fails.
             _ = advertised.changed() => {}
             _ = count.tick() => {}
-            () = with.work.stopping(), if !draining => {
+            () = with.work.leaving(), if !draining => {
                 draining = true;
                 say(&outgoing, FromAgent::Draining { deadline_ms: with.drain_ms }).await?;
             }

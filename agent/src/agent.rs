@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use figspan_proto::control::Health;
 use figspan_proto::name::UplinkName;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::{ResolveError, Resolver};
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::{Holder, renew};
 use crate::probe;
 use crate::receive::Receiver;
-use crate::settings::{self, Settings};
+use crate::settings::{Settings, Uplink};
+use crate::status::serve::Bind;
 use crate::status::{self, Status};
 use crate::tunnels::{self, Keeper, Tunnels, Wanted};
 use crate::uplinks::{Changes, Uplinks};
@@ -30,6 +32,11 @@ use crate::workers::Workers;
 const QUIET: Duration = Duration::from_millis(250);
 /// However busy the hubs are, tunnels close after this long.
 const QUIET_AT_MOST: Duration = Duration::from_secs(3);
+/// How often a new process looks whether hubs know it.
+const LOOK: Duration = Duration::from_millis(20);
+/// From a verdict on to when a hub has surely heard how the workloads are and told its shards: both were said before, and travel in
+/// a round trip. Far above one; what it costs is that an upgrade takes as much longer.
+const HEARD: Duration = Duration::from_secs(1);
 /// How long the tasks that are left may take to end.
 const END: Duration = Duration::from_secs(2);
 
@@ -69,7 +76,7 @@ struct Inner {
     wanted: watch::Sender<Wanted>,
     settings: Mutex<Settings>,
     reload: Mutex<status::Reload>,
-    probes: Mutex<HashMap<UplinkName, (settings::Uplink, CancellationToken)>>,
+    probes: Mutex<HashMap<UplinkName, (Uplink, CancellationToken)>>,
     drained: AtomicBool,
 }
 
@@ -86,6 +93,13 @@ impl Agent {
 
     /// The same with a resolver of the caller's, made for the current runtime.
     pub async fn start_with(settings: Settings, identity: Holder, resolver: Resolver) -> Result<Running, StartError> {
+        let running = Self::start_beside(settings, identity, resolver)?;
+        running.listen(Bind::Alone).await?;
+        Ok(running)
+    }
+
+    /// The same beside another process of the agent that serves: see [`Running::stands`] and [`Running::take_over`].
+    pub fn start_beside(settings: Settings, identity: Holder, resolver: Resolver) -> Result<Running, StartError> {
         let workers = Workers::start(settings.workers).map_err(|error| StartError::Workers(settings.workers, error))?;
         let (work, life) = (Drain::new(), Drain::new());
         let uplinks = Arc::new(Uplinks::default());
@@ -107,7 +121,6 @@ impl Agent {
             probes: Mutex::default(),
             drained: AtomicBool::new(false),
         }));
-        running.listen(&settings).await?;
         running.apply(&settings);
         running.keep_tunnels(settings.drain_timeout);
         Ok(running)
@@ -129,7 +142,7 @@ impl Running {
             uplinks: &inner.uplinks,
             tunnels: &inner.tunnels,
             receiver: &inner.receiver,
-            draining: inner.work.is_stopping(),
+            draining: inner.work.is_leaving(),
             hubs,
             reload,
         };
@@ -179,6 +192,45 @@ impl Running {
     /// Whether every thread of the agent answers within `time`.
     pub async fn alive(&self, time: Duration) -> bool {
         self.0.workers.alive(time).await
+    }
+
+    /// Waits until hubs know this process as they know another one with that many tunnels: they have taken a word on every uplink
+    /// from it, and time enough to hear how the workloads are. Cancel-safe.
+    pub async fn stands(&self, tunnels: usize) {
+        let mut count = self.tunnels();
+        while !self.is_known(tunnels) {
+            tokio::select! {
+                _ = count.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        tokio::time::sleep(HEARD).await;
+    }
+
+    fn is_known(&self, tunnels: usize) -> bool {
+        let inner = &*self.0;
+        let live = inner.tunnels.live();
+        let told = |uplink: &Uplink| {
+            let verdicts = inner.uplinks.verdicts(&uplink.name);
+            live.iter().all(|live| verdicts.iter().any(|(replica, _)| *replica == live.replica))
+        };
+        let status = self.status();
+        let settings = inner.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter().filter(|live| !live.leaving.load(Ordering::Acquire)).count() >= tunnels
+            && status.uplinks.iter().all(|uplink| uplink.health != Health::Unknown)
+            && settings.uplinks.iter().all(told)
+    }
+
+    /// Takes the places where the agent is asked how it is from another process that still answers there.
+    pub async fn take_over(&self) -> Result<(), StartError> {
+        self.listen(Bind::Instead).await
+    }
+
+    /// Ends the agent while another process of it serves: hubs turn away from this one first, and nothing is refused meanwhile.
+    pub async fn hand_over(&self, deadline: Duration) -> bool {
+        self.0.work.leave();
+        self.quiet().await;
+        self.drain(deadline).await
     }
 
     /// Ends the agent: hubs are told, streams finish until `deadline`, the rest is cut. True when nothing had to be cut.
@@ -287,15 +339,16 @@ impl Running {
         });
     }
 
-    async fn listen(&self, settings: &Settings) -> Result<(), StartError> {
+    async fn listen(&self, how: Bind) -> Result<(), StartError> {
+        let settings = self.0.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let running = Arc::downgrade(&self.0);
         let source = status::serve::Source::new(move || running.upgrade().map(|inner| Self(inner).status()));
         if let Some(path) = &settings.status_socket {
-            let listener = status::serve::bind(path).map_err(|error| StartError::StatusSocket(path.clone(), error))?;
-            self.0.life.spawn(status::serve::on_socket(listener, path.clone(), source.clone(), self.0.life.clone()));
+            let listener = status::serve::bind(path, how).map_err(|error| StartError::StatusSocket(path.clone(), error))?;
+            self.0.life.spawn(status::serve::on_socket(listener, source.clone(), self.0.life.clone()));
         }
         if let Some(address) = settings.metrics {
-            let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| StartError::Metrics(address, error))?;
+            let listener = status::serve::bind_tcp(address, how).map_err(|error| StartError::Metrics(address, error))?;
             self.0.life.spawn(status::serve::on_tcp(listener, source, self.0.life.clone()));
         }
         Ok(())
@@ -307,7 +360,7 @@ fn wanted(settings: &Settings) -> Wanted {
 }
 
 /// Whether a probe of one would find the same as a probe of the other.
-fn asked_alike(a: &settings::Uplink, b: &settings::Uplink) -> bool {
+fn asked_alike(a: &Uplink, b: &Uplink) -> bool {
     a.address == b.address && a.health == b.health
 }
 

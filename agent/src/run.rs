@@ -1,9 +1,10 @@
 //! The daemon: an agent with signals, reloads and systemd around it.
 //!
 //! READY is said after the start, not after the first tunnel: a VM must boot although its hub is away. SIGTERM drains, a
-//! second signal ends at once. SIGHUP and a change of the files reload: everything is validated first, and a mistake leaves
+//! second signal ends at once. SIGUSR2 starts the program anew and hands over to it (see `handover`). SIGHUP and a change of the files reload: everything is validated first, and a mistake leaves
 //! the old settings running and says so.
 
+mod handover;
 mod systemd;
 mod watch;
 
@@ -20,6 +21,8 @@ use crate::identity::Holder;
 use crate::identity::files::Files;
 use crate::settings::load::{Loaded, load};
 use crate::status::show;
+use figspan_tunnel::resolve::Resolver;
+use handover::{Predecessor, Program, Successor};
 use systemd::Systemd;
 
 /// How often systemd is told how the agent is, when that has changed.
@@ -90,8 +93,16 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: L
         tracing::warn!("{warning}");
     }
     tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {}", holder.name(), show::counted(settings.uplinks.len(), "uplink"));
-    let running = Box::pin(Agent::start(settings, holder)).await.map_err(|error| failed(&error))?;
-    Box::pin(Daemon { config: config.to_owned(), loaded, running, log }.serve()).await.map_err(|error| failed(&error))
+    let program = Program::find().map_err(|error| failed(&error))?;
+    let predecessor = Predecessor::find().map_err(|error| failed(&error))?;
+    let running = match predecessor {
+        None => Box::pin(Agent::start(settings, holder)).await.map_err(|error| failed(&error))?,
+        Some(_) => {
+            let resolver = Resolver::system().map_err(|error| failed(&error))?;
+            Agent::start_beside(settings, holder, resolver).map_err(|error| failed(&error))?
+        }
+    };
+    Box::pin(Daemon { config: config.to_owned(), loaded, running, log, program }.serve(predecessor)).await.map_err(|error| failed(&error))
 }
 
 const NOT_JOINED: &str = "this VM has not joined a hub; run `figspanctl grant create NAME --uplinks NAMES` where the hub is operated, \
@@ -102,12 +113,22 @@ struct Daemon {
     loaded: Loaded,
     running: Running,
     log: LogHandle,
+    program: Program,
+}
+
+/// How the time of serving ended.
+enum Ending {
+    /// The service ends.
+    Stop,
+    /// Another process serves.
+    HandedOver,
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    succeed: Signal,
 }
 
 impl Signals {
@@ -116,6 +137,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            succeed: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -128,31 +150,71 @@ impl Signals {
 }
 
 impl Daemon {
-    async fn serve(mut self) -> std::io::Result<()> {
+    async fn serve(mut self, predecessor: Option<Predecessor>) -> std::io::Result<()> {
         let mut signals = Signals::new()?;
         let mut systemd = Systemd::new();
+        if let Some(predecessor) = predecessor
+            && !self.take_over(&predecessor, &mut signals).await
+        {
+            return Ok(());
+        }
         let mut changed = watch::Watch::new(self.paths());
         let mut tunnels = self.running.tunnels();
         let mut tick = tokio::time::interval(STATUS_EVERY);
         let mut watchdog = tokio::time::interval(systemd.watchdog_every());
+        let (mut successor, mut dismissed) = (None, Vec::new());
         systemd.ready();
-        loop {
+        let ending = loop {
             tokio::select! {
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                _ = signals.terminate.recv() => break Ending::Stop,
+                _ = signals.interrupt.recv() => break Ending::Stop,
+                _ = signals.succeed.recv(), if successor.is_none() => successor = self.succeed(),
+                ready = ready(&successor) => match successor.take() {
+                    Some(new) if ready.is_ok() => {
+                        // The manager hears of its new main process before that one says anything.
+                        systemd.hand_over(new.id());
+                        if new.hand_over() {
+                            break Ending::HandedOver;
+                        }
+                        systemd.hand_over(std::process::id());
+                        dismissed.push(new.dismiss());
+                    }
+                    Some(new) => {
+                        let why = ready.err().unwrap_or_default();
+                        tracing::error!(why, "not handed over to the new process: {why}; this one goes on");
+                        dismissed.push(new.dismiss());
+                    }
+                    None => {}
+                },
                 _ = signals.hang_up.recv() => { systemd.reloading(); self.reload(); systemd.ready() }
                 () = changed.changed() => self.reload_if_changed(),
                 _ = tunnels.changed() => systemd.status(&show::line(&self.running.status())),
-                _ = tick.tick() => systemd.status(&show::line(&self.running.status())),
+                _ = tick.tick() => {
+                    dismissed.retain_mut(|child: &mut std::process::Child| matches!(child.try_wait(), Ok(None)));
+                    systemd.status(&show::line(&self.running.status()));
+                }
                 _ = watchdog.tick(), if systemd.has_watchdog() => {
                     if self.running.alive(systemd.watchdog_every()).await { systemd.alive() }
                 }
             }
-        }
-        systemd.stopping();
+        };
+        drop(successor.map(Successor::dismiss));
         let deadline = self.loaded.settings.drain_timeout;
+        let end = async {
+            match ending {
+                Ending::Stop => {
+                    systemd.stopping();
+                    self.running.drain(deadline).await
+                }
+                // The manager would take a word of stopping for the service's.
+                Ending::HandedOver => {
+                    tracing::info!("handed over to the new process");
+                    self.running.hand_over(deadline).await
+                }
+            }
+        };
         tokio::select! {
-            _ = self.running.drain(deadline) => {}
+            _ = end => {}
             () = signals.end() => {
                 tracing::warn!("a second signal: ending at once");
                 self.running.abort().await;
@@ -160,6 +222,41 @@ impl Daemon {
         }
         tracing::info!("ended");
         Ok(())
+    }
+
+    /// Starts the program anew, to hand over to it.
+    fn succeed(&self) -> Option<Successor> {
+        let live = self.running.tunnels();
+        let tunnels = *live.borrow();
+        match self.program.succeed(tunnels) {
+            Ok(successor) => {
+                tracing::info!(process = successor.id(), tunnels, "started the program anew, to hand over to it once it has its tunnels");
+                Some(successor)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the program cannot be started anew: {error}; this process goes on");
+                None
+            }
+        }
+    }
+
+    /// Takes over from the process that started this one; false when it shall not.
+    async fn take_over(&self, predecessor: &Predecessor, signals: &mut Signals) -> bool {
+        let wanted = tokio::select! {
+            () = self.running.stands(predecessor.tunnels) => predecessor.take_over().await,
+            gone = predecessor.gone() => gone,
+            () = signals.end() => false,
+        };
+        if !wanted {
+            tracing::info!("not wanted any more; ending");
+            self.running.hand_over(self.loaded.settings.drain_timeout).await;
+            return false;
+        }
+        if let Err(error) = self.running.take_over().await {
+            tracing::error!(%error, "{error}; this process serves, but nobody can ask how it is");
+        }
+        tracing::info!("took over from the process that served before");
+        true
     }
 
     fn reload(&mut self) {
@@ -221,5 +318,13 @@ impl Daemon {
 
     fn paths(&self) -> watch::Paths {
         watch::Paths::of(&self.config, &self.loaded.settings.state_dir)
+    }
+}
+
+/// Waits for the successor, if there is one.
+async fn ready(successor: &Option<Successor>) -> Result<(), String> {
+    match successor {
+        Some(successor) => successor.ready().await,
+        None => std::future::pending().await,
     }
 }

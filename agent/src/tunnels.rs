@@ -196,7 +196,7 @@ pub async fn keep(keeper: Keeper, mut wanted: watch::Receiver<Wanted>) {
     let mut valid = running.keeper.identity.may_serve();
     loop {
         // A draining agent keeps what it has and dials nothing new; an expired one may not show its face.
-        if !work.is_stopping() && *valid.borrow() {
+        if !work.is_leaving() && *valid.borrow() {
             running.dial(Instant::now());
         }
         let due = running.planner.due(Instant::now());
@@ -205,7 +205,7 @@ pub async fn keep(keeper: Keeper, mut wanted: watch::Receiver<Wanted>) {
             Some((tunnel, heard)) = hearing.recv() => running.hear(tunnel, heard),
             Ok(()) = wanted.changed() => { let new = wanted.borrow_and_update().clone(); running.want(new) }
             Ok(()) = valid.changed() => if !*valid.borrow_and_update() { running.close_all(Close::Identity) },
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !work.is_stopping() && *valid.borrow() => {}
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !work.is_leaving() && *valid.borrow() => {}
             () = life.stopping() => break,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! For what only processes can show: `kill -9`, signals, CPU time, resident memory, and programs of other makers around them.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -26,8 +27,18 @@ pub struct Process {
 impl Process {
     /// Starts a program of figspan in a folder; what it says goes to `<name>.log` there.
     pub fn start(binary: &str, folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(binary, folder, name, arguments, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn start_with(binary: &str, folder: &Path, name: &str, arguments: &[&str], variables: &[(&str, &OsStr)]) -> Self {
         let log = std::fs::File::create(folder.join(format!("{name}.log"))).expect("the folder can be written");
-        let child = command(binary, folder).args(arguments).stdout(log.try_clone().expect("a file can be shared")).stderr(log).spawn();
+        let child = command(binary, folder)
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn();
         Self { name: name.to_owned(), child: child.unwrap_or_else(|error| panic!("{binary}: {error}")) }
     }
 
@@ -236,7 +247,12 @@ impl HubProcess {
 
     /// Starts the agent of a VM that has joined.
     pub fn run_agent(&self, name: &str) -> Process {
-        Process::start("figspan-agent", &self.folder, name, &["run", "--config", &format!("{name}.toml")])
+        self.run_agent_with(name, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn run_agent_with(&self, name: &str, variables: &[(&str, &OsStr)]) -> Process {
+        Process::start_with("figspan-agent", &self.folder, name, &["run", "--config", &format!("{name}.toml")], variables)
     }
 }
 

@@ -270,7 +270,7 @@ async fn the_status_socket_answers_and_is_gone_with_the_agent() {
     let running = Agent::start(settings, hub.holder(DAY)).await.unwrap();
     let status = status::ask::ask(&socket).await.unwrap();
     assert_eq!((status.agent.as_str(), status.uplinks.len()), ("vm-1", 1));
-    assert!(status::serve::bind(&socket).is_err(), "a socket that answers is not taken over");
+    assert!(status::serve::bind(&socket, Bind::Alone).is_err(), "a socket that answers is not taken over");
     running.drain(SOON).await;
     assert!(!socket.exists());
     let error = status::ask::ask(&socket).await.unwrap_err().to_string();

@@ -41,6 +41,11 @@ impl Systemd {
         }
     }
 
+    /// Another process is the unit's main one from now on: what this one says no longer counts.
+    pub(super) fn hand_over(&self, to: u32) {
+        tell(&[NotifyState::MainPid(to)]);
+    }
+
     pub(super) fn stopping(&self) {
         tell(&[NotifyState::Stopping]);
     }

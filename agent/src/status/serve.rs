@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
 use super::{Status, metrics};
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 16;
 /// How long one may last.
@@ -44,9 +47,27 @@ impl fmt::Debug for Source {
     }
 }
 
+/// What to make of another process that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bind {
+    /// It is in the way.
+    Alone,
+    /// It makes way.
+    Instead,
+}
+
+/// A Unix socket and the file that leads to it.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
 /// Binds the socket, for its owner and group. A socket that nobody answers on is a left-over and is replaced.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Ok(meta) = std::fs::symlink_metadata(path)
+pub fn bind(path: &Path, how: Bind) -> io::Result<Socket> {
+    if how == Bind::Alone
+        && let Ok(meta) = std::fs::symlink_metadata(path)
         && meta.file_type().is_socket()
     {
         match std::os::unix::net::UnixStream::connect(path) {
@@ -54,15 +75,50 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
             Err(_) => std::fs::remove_file(path)?,
         }
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+    // Renamed into its place, so that whoever asks finds one process or the other.
+    let mut beside = path.as_os_str().to_owned();
+    if how == Bind::Instead {
+        beside.push(".new");
+    }
+    let beside = PathBuf::from(beside);
+    if how == Bind::Instead {
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let listener = UnixListener::bind(&beside)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o660))?;
+    let inode = std::fs::symlink_metadata(&beside)?.ino();
+    if how == Bind::Instead {
+        std::fs::rename(&beside, path)?;
+    }
+    Ok(Socket { listener, path: path.to_owned(), inode })
 }
 
-/// Serves on the Unix socket until the agent's life stops; then removes it.
-pub async fn on_socket(listener: UnixListener, path: PathBuf, source: Source, life: Drain) {
+/// Binds the address of the metrics. A process that makes way shares it for as long as it ends.
+pub fn bind_tcp(address: SocketAddr, how: Bind) -> io::Result<TcpListener> {
+    let socket = |shared: bool| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(shared)?;
+        socket.bind(address)?;
+        io::Result::Ok(socket)
+    };
+    // Without sharing first: otherwise two agents by accident would answer in turns.
+    if how == Bind::Alone && address.port() != 0 {
+        drop(socket(false)?);
+    }
+    socket(true)?.listen(BACKLOG)
+}
+
+/// Serves on the Unix socket until the agent's life stops; then removes its file, unless another process's is there by now.
+pub async fn on_socket(socket: Socket, source: Source, life: Drain) {
+    let Socket { listener, path, inode } = socket;
     serve(Door::Unix(listener), source, life).await;
-    let _ = std::fs::remove_file(path);
+    if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.ino() == inode) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Serves metrics on a TCP address until the agent's life stops.

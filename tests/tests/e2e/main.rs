@@ -9,6 +9,7 @@ mod drain;
 mod failure;
 mod faults;
 mod filters;
+mod handover;
 mod identity;
 mod ledger;
 mod limits;
