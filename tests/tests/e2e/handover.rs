@@ -165,12 +165,6 @@ fn a_new_process_that_cannot_start_changes_nothing() {
     eventually("it says so", SOON, || bed.hub.log("vm-1").contains("this one goes on"));
     assert_eq!(instances(&bed), before);
     let (asked, wrong) = load.end();
-    assert!(
-        wrong.is_empty() || wrong.iter().all(|wrong| wrong.contains(" 200 ")),
-        "{} of {}: {:?}",
-        wrong.len(),
-        asked.len(),
-        wrong.first()
-    );
+    assert!(wrong.is_empty() && asked.len() > 20, "{} of {}: {:?}", wrong.len(), asked.len(), wrong.first());
     drop((agent, manager));
 }
