@@ -38,6 +38,20 @@ async fn ask(uplink: &Uplink) -> Result<(), ProbeError> {
     check(uplink, &Resolver::system().unwrap()).await
 }
 
+#[test]
+fn intervals_differ_by_a_tenth_at_most_and_do_differ() {
+    use rand::{RngExt as _, SeedableRng as _};
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    let interval = Duration::from_secs(10);
+    let waits: Vec<Duration> = (0..1_000).map(|_| jittered(interval, random.random())).collect();
+    assert!(waits.iter().all(|wait| (interval.mul_f64(0.9)..=interval.mul_f64(1.1)).contains(wait)), "{waits:?}");
+    let spread = *waits.iter().max().unwrap() - *waits.iter().min().unwrap();
+    let mean = waits.iter().sum::<Duration>() / 1_000;
+    // All of the range is used, and evenly: a check is neither earlier nor later on the whole.
+    assert!(spread > interval.mul_f64(0.19), "{spread:?}");
+    assert!(mean.abs_diff(interval) < interval.mul_f64(0.01), "{mean:?}");
+}
+
 #[tokio::test]
 async fn tcp_passes_where_somebody_listens_and_says_why_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

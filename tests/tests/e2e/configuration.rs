@@ -50,6 +50,31 @@ fn a_bad_file_is_refused_with_every_mistake_and_the_old_one_runs_on() {
 }
 
 #[test]
+fn sighup_reads_the_file_again_although_nothing_changed() {
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")));
+    let loaded = || bed.hub.json(&["status"])["config"]["loaded"].as_str().expect("a time").to_owned();
+    let first = loaded();
+    // Whole seconds are shown, so that the signal is sent until one has passed.
+    eventually("the file was read again", Duration::from_secs(5), || {
+        bed.hub.process.signal("HUP");
+        std::thread::sleep(Duration::from_millis(100));
+        loaded() > first
+    });
+}
+
+#[test]
+fn readyz_names_what_it_waits_for() {
+    let bed = Bed::start_with("lame_duck = \"10s\"", &http(&rule("{ uplink = \"shop\" }")));
+    let address = bed.hub.json(&["status"])["metrics_address"].as_str().and_then(|text| text.parse().ok()).unwrap();
+    let readyz = || Connection::open(address).get("/readyz");
+    assert_eq!((readyz().status(), readyz().text().as_str()), (200, "ready\n"));
+    bed.hub.process.signal("TERM");
+    eventually("the hub is leaving", Duration::from_secs(5), || readyz().status() == 503);
+    assert_eq!(readyz().text(), "waiting for nothing: the hub is leaving; send new work elsewhere\n");
+    assert_eq!(Connection::open(address).get("/livez").status(), 200);
+}
+
+#[test]
 fn reloads_under_load_lose_nothing() {
     let shop = Workload::named("shop");
     let config = http(&rule("{ uplink = \"shop\" }"));

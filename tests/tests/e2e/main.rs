@@ -11,6 +11,7 @@ mod faults;
 mod filters;
 mod handover;
 mod identity;
+mod journal;
 mod ledger;
 mod limits;
 mod names;

@@ -105,6 +105,14 @@ fn forwarded_is_written_where_it_is_asked_for() {
     let said = asked_with(&bed, "forwarded: for=6.6.6.6\r\n").to_ascii_lowercase();
     assert!(said.contains("for=127.0.0.1") && said.contains("proto=http") && said.contains("host=shop.example"), "{said}");
     assert!(!said.contains("6.6.6.6"), "{said}");
+    let both = |request: &Message| ok(&format!("{}|{}", request.field("forwarded"), request.field("x-forwarded-for")));
+    let workload = Workload::http(both);
+    let config =
+        format!("[proxies]\nforwarded = \"forwarded\"\n\n{}", figspan_tests::bed::http(&figspan_tests::bed::rule("{ uplink = \"shop\" }")));
+    let bed = Bed::start(&config).agent("vm-1", &workload.uplink("shop", "health = { type = \"none\" }")).ready("shop", 1);
+    // Alone means alone: what a client says under the other name does not pass either.
+    let said = asked_with(&bed, "forwarded: for=6.6.6.6\r\nx-forwarded-for: 6.6.6.6\r\n").to_ascii_lowercase();
+    assert!(said.contains("for=127.0.0.1") && said.ends_with('|') && !said.contains("6.6.6.6"), "{said}");
     let (_workload, bed) = proxied("forwarded", "");
     assert_eq!(asked_with(&bed, "forwarded: for=6.6.6.6\r\n"), "");
 }

@@ -94,3 +94,37 @@ fn a_service_by_name_answers_the_first_request_after_the_start() {
     assert_eq!(bed.get("/").status(), 503);
     assert!(start.elapsed() < Duration::from_secs(8), "the wait is bounded by the connect timeout");
 }
+
+#[test]
+fn an_https_service_is_spoken_to_under_its_verified_name_only() {
+    let certificate = rcgen::generate_simple_self_signed(["orders.example".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("ca.pem").display().to_string();
+    std::fs::write(&ca, certificate.cert.pem()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certificate.signing_key.serialize_pem().as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate.cert.der().clone()], key).unwrap());
+    let workload = Workload::raw(move |connection| {
+        let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut tcp = connection.write;
+        let mut tls = rustls::Stream::new(&mut session, &mut tcp);
+        let mut head = [0; 1024];
+        while matches!(tls.read(&mut head), Ok(1..)) {
+            if tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsecured").is_err() {
+                return;
+            }
+        }
+    });
+    let service = |hostname: &str| {
+        format!(
+            "{}\n[[service]]\nname = \"orders\"\nprotocol = \"http1\"\naddresses = [\"{}\"]\ntls = {{ hostname = \"{hostname}\", ca_certificate = \"{ca}\" }}\n",
+            http(&rule("{ service = \"orders\" }")),
+            workload.address
+        )
+    };
+    let bed = Bed::start(&service("orders.example"));
+    assert_eq!(bed.get("/").text(), "secured");
+    bed.hub.rewrite(&service("other.example"));
+    eventually("the new name is in force", Duration::from_secs(10), || bed.get("/").field("figspan-reason") == "tls-failed");
+}
