@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use figspan_tests::architecture::root;
 use figspan_tests::hosts::bed::{package, uplink};
 use figspan_tests::hosts::{Archive, Bed, Host, Shop, row, run};
-use figspan_tests::process::text;
+use figspan_tests::process::{eventually, text};
+use figspan_tests::web::Connection;
 
 use super::UNIT;
 
@@ -84,4 +85,40 @@ fn agents_are_installed_and_upgraded_from_the_signed_repository() {
     publish(&packages, &out, &archive);
     let refused = vm.output("apt-get update -o APT::Update::Error-Mode=any 2>&1");
     assert!(!refused.status.success() && text(&refused).contains("NO_PUBKEY"), "{}", text(&refused));
+}
+
+#[test]
+fn the_only_agent_is_upgraded_without_a_lost_request() {
+    let bed = Bed::start();
+    let mut vm = bed.vm("vm-1", 11);
+    let shop = Shop::open(&vm.namespace);
+    bed.serve(&mut vm, &shop);
+    let folder = tempfile::tempdir().unwrap();
+    let next = folder.path().join("next.deb");
+    next_version(&package("figspan-agent"), &next);
+    vm.copy(&next, "/root/next.deb");
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let before = vm.main_process(UNIT);
+    // One that is under way all the while.
+    let slow = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| bed.outside.inside(|| Connection::open(bed.web()).get("/slow/4000")));
+        eventually("the request is with the workload", Duration::from_secs(5), || shop.count("/slow/4000") == 1);
+        vm.run("apt-get install -y /root/next.deb </dev/null 2>&1");
+        slow.join().unwrap()
+    });
+    assert_eq!((slow.status(), version(&vm).as_str()), (200, "0.1.1-1"));
+    let after = vm.main_process(UNIT);
+    assert!(after != before && after != 0, "the new program is the main process");
+    eventually("the old process has ended", Duration::from_secs(10), || !vm.output(&format!("kill -0 {before}")).status.success());
+    load.run_for(Duration::from_secs(1));
+    let report = load.stop(&[&shop]);
+    row("apt upgrade of the only agent", &report);
+    report.assert_unharmed();
+    for (property, value) in [("ActiveState", "active"), ("NRestarts", "0"), ("MainPID", &after.to_string())] {
+        assert_eq!(vm.property(UNIT, property), value, "{property}: {}", vm.journal(UNIT));
+    }
+    // It is a service like any other.
+    vm.run("systemctl restart figspan-agent");
+    bed.serves();
 }
