@@ -34,7 +34,7 @@ pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
             let split = Sums::of([sums.total(), held_back].into_iter());
             let onward = match level.question.hash {
                 None => split.pick(number),
-                Some(key) => rendezvous::highest(key, 2, |at| (mix(NEXT_TIER ^ at as u64), split.weight(at)), |_| true),
+                Some(key) => rendezvous::highest(key, (0..2).map(|at| (mix(NEXT_TIER ^ at as u64), split.weight(at))), |_| true),
             };
             if onward == Some(1) {
                 tier = next;
@@ -46,7 +46,8 @@ pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
         while sums.total() > 0 {
             let picked = match level.question.hash {
                 Some(key) => {
-                    rendezvous::highest(key, backends.len(), |at| (backends[at].state.id, sums.weight(at)), |at| sums.weight(at) > 0)
+                    let candidates = backends.iter().enumerate().map(|(at, backend)| (backend.state.id, sums.weight(at)));
+                    rendezvous::highest(key, candidates, |_| true)
                 }
                 None => sums.pick(*number.get_or_insert_with(|| (level.number)(level.question.rule))),
             };

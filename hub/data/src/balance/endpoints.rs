@@ -85,8 +85,11 @@ impl Search<'_, '_> {
 
     /// The one whose hash with the key is highest for its weight.
     fn hashed(&self, key: u64) -> Option<usize> {
-        let candidate = |at| (self.members.id(at), self.members.weight(at));
-        rendezvous::highest(key, self.members.len(), candidate, |at| self.part(at) > 0)
+        let takes = |at| self.part(at) > 0;
+        match self.members {
+            Members::Uplink(_, shares) => rendezvous::highest(key, shares.weighed(), takes),
+            Members::Service(endpoints) => rendezvous::highest(key, endpoints.iter().map(|endpoint| (endpoint.id, 1)), takes),
+        }
     }
 
     /// Of two that their weights bring up, the one with less to do.

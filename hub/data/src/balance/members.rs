@@ -43,14 +43,6 @@ impl Members<'_> {
         }
     }
 
-    /// The identity of one.
-    pub(super) fn id(&self, at: usize) -> u64 {
-        match self {
-            Self::Uplink(_, shares) => shares.ids()[at],
-            Self::Service(endpoints) => endpoints[at].id,
-        }
-    }
-
     /// The state of one.
     pub(super) fn state(&self, at: usize) -> &Arc<EndpointState> {
         match self {

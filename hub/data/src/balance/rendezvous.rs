@@ -17,34 +17,30 @@ pub const fn mix(mut x: u64) -> u64 {
 /// Bits of a draw: with the half that keeps it from 0 and 1 they fit an `f64` exactly.
 const BITS: u32 = 52;
 
-/// Which of `len` candidates wins a key. `candidate` gives identity and weight; `takes` is asked only of those that would win.
-pub(super) fn highest(key: u64, len: usize, candidate: impl Fn(usize) -> (u64, u64), takes: impl Fn(usize) -> bool) -> Option<usize> {
+/// Which of the candidates, each with identity and weight, wins a key. `takes` is asked only of those that would win.
+pub(super) fn highest(key: u64, candidates: impl Iterator<Item = (u64, u64)>, takes: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut best, mut winner) = (f64::INFINITY, None);
-    // -ln(u) is at least 1 - u: a candidate whose `1 - u` is too large already has lost, without a logarithm.
-    let (mut weight_before, mut limit) = (0, 0);
-    for at in 0..len {
-        let (id, weight) = candidate(at);
-        if weight != weight_before {
-            (weight_before, limit) = (weight, reach(best, weight));
-        }
+    // -ln(u) is at least 1 - u: a candidate whose `1 - u` is too large has lost already, without a logarithm. In units of
+    // 2^-52, one more so that rounding excludes nobody.
+    let mut reach = f64::INFINITY;
+    for (at, (id, weight)) in candidates.enumerate() {
         let drawn = mix(key ^ id) >> (64 - BITS);
-        if (1 << BITS) - 1 - drawn > limit || weight == 0 {
+        let missing = ((1 << BITS) - 1 - drawn) as f64;
+        if missing > reach * weight as f64 + 1.0 || weight == 0 {
             continue;
         }
         let time = -ln(drawn) / weight as f64;
         if time < best && takes(at) {
             (best, winner) = (time, Some(at));
-            limit = reach(best, weight);
+            reach = best * (1u64 << BITS) as f64;
         }
     }
     winner
 }
 
-/// The largest `1 - u`, in units of 2^-52, with which a candidate of that weight may still win.
-fn reach(best: f64, weight: u64) -> u64 {
-    // Saturates where there is no limit yet; one more, so that rounding excludes nobody.
-    ((best * weight as f64 * (1u64 << BITS) as f64) as u64).saturating_add(1)
-}
+/// Coefficients of artanh, the last first.
+const SERIES: [f64; 11] =
+    [1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0];
 
 /// Natural logarithm of `(drawn + 1/2) / 2^52`; below 0. Precise to a few units in the last place.
 fn ln(drawn: u64) -> f64 {
@@ -57,12 +53,7 @@ fn ln(drawn: u64) -> f64 {
     // ln m = 2 artanh((m - 1) / (m + 1)), whose argument is at most 0.172 here.
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
-    let mut series = 0.0;
-    let mut term = 21.0;
-    while term >= 1.0 {
-        series = series * square + 1.0 / term;
-        term -= 2.0;
-    }
+    let series = SERIES.iter().fold(0.0, |sum, term| sum * square + term);
     f64::from(exponent) * LN_2 + 2.0 * s * series
 }
 

@@ -69,8 +69,8 @@ impl Shares {
         self.before[at + 1] - self.before[at]
     }
 
-    /// The identities of all.
-    pub fn ids(&self) -> &[u64] {
-        &self.ids
+    /// Identity and weight of each, in their order.
+    pub fn weighed(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ids.iter().zip(self.before.windows(2)).map(|(id, sums)| (*id, sums[1] - sums[0]))
     }
 }
