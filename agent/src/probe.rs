@@ -3,14 +3,11 @@
 //! One task per uplink: a check at once, then one per interval, give or take a tenth, so that many agents do not knock in
 //! step. When a verdict changes, one log line says what to do about it. A probe never decides about traffic: the hub does.
 
-mod grpc;
-mod http;
-mod judge;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use figspan_probe::{CheckError, Judge, jittered};
 use figspan_proto::control::{Health, plain};
 use figspan_tunnel::resolve::Resolver;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +16,8 @@ use crate::connect::{self, ConnectError};
 use crate::settings::{Check, Uplink};
 use crate::uplinks::Uplinks;
 
-pub use judge::Judge;
+/// Who asks, for the workload's log.
+const AGENT: &str = concat!("figspan-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,18 +28,9 @@ pub enum ProbeError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// An HTTP status outside of those that pass.
-    #[error("answered {0}")]
-    Status(http::StatusCode),
-    /// The HTTP exchange failed.
-    #[error("the HTTP check failed: {0}")]
-    Http(String),
-    /// The gRPC exchange failed.
-    #[error("the gRPC check failed: {0}")]
-    Grpc(String),
-    /// The gRPC health service says anything but SERVING.
-    #[error("grpc.health.v1 says {0}")]
-    NotServing(&'static str),
+    /// The workload's answer, or none, on a connection.
+    #[error(transparent)]
+    Check(#[from] CheckError),
 }
 
 impl ProbeError {
@@ -50,10 +39,10 @@ impl ProbeError {
         match (self, &uplink.health.check) {
             (Self::Connect(_), _) => "start it, or correct uplink.address",
             (Self::Timeout(_), _) => "see why it is slow, or raise uplink.health.timeout",
-            (Self::Status(_), _) => "see its own log, or correct uplink.health.path and uplink.health.status",
-            (Self::Http(_), _) => "see whether it speaks HTTP/1.1 there, or set uplink.health.type to tcp",
-            (Self::Grpc(_), _) => "see whether it serves grpc.health.v1, or set uplink.health.type to tcp",
-            (Self::NotServing(_), _) => "see its own log, or correct uplink.health.service",
+            (Self::Check(CheckError::Status(_)), _) => "see its own log, or correct uplink.health.path and uplink.health.status",
+            (Self::Check(CheckError::Http(_)), _) => "see whether it speaks HTTP/1.1 there, or set uplink.health.type to tcp",
+            (Self::Check(CheckError::Grpc(_)), _) => "see whether it serves grpc.health.v1, or set uplink.health.type to tcp",
+            (Self::Check(CheckError::NotServing(_)), _) => "see its own log, or correct uplink.health.service",
         }
     }
 }
@@ -70,9 +59,9 @@ pub async fn check(uplink: &Uplink, resolver: &Resolver) -> Result<(), ProbeErro
             Check::None | Check::Tcp => Ok(()),
             Check::Http { path, host, status } => {
                 let host = host.clone().unwrap_or_else(|| uplink.address.to_string());
-                http::check(tcp, path, &host, status).await
+                Ok(figspan_probe::http(tcp, path, &host, status, AGENT).await?)
             }
-            Check::Grpc { service } => grpc::check(tcp, &uplink.address.to_string(), service).await,
+            Check::Grpc { service } => Ok(figspan_probe::grpc(tcp, &uplink.address.to_string(), service, AGENT).await?),
         }
     };
     // Boxed: the exchange is large and rare, the task that waits for the next one is small and always there.
@@ -124,11 +113,6 @@ fn told(uplink: &Uplink, file: &Path, health: Health, result: &Result<(), ProbeE
         (Health::Ready, _) => tracing::info!(uplink = %name, %address, "workload {name} at {address} is ready"),
         _ => {}
     }
-}
-
-/// `interval` give or take a tenth; `random` is in 0..1.
-fn jittered(interval: Duration, random: f64) -> Duration {
-    interval.mul_f64(0.9 + 0.2 * random)
 }
 
 #[cfg(test)]

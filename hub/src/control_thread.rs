@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::listen::Ears;
 use crate::admin::{self, Admin};
+use crate::checks::Checks;
 use crate::listeners::Plan;
 use crate::reload::ReloadTask;
 use crate::serve;
@@ -35,6 +36,8 @@ pub(crate) struct ServeStart {
     pub(crate) metrics: Option<TcpListener>,
     pub(crate) metrics_app: Router,
     pub(crate) reload: ReloadTask,
+    /// Checks of services.
+    pub(crate) checks: Checks,
     /// The listeners to open first.
     pub(crate) plan: Plan,
     /// Told once, when they are open.
@@ -67,7 +70,7 @@ async fn live(start: ControlStart) {
             return end.cancelled().await;
         }
     }
-    let Ok(ServeStart { admin, ears, metrics, metrics_app, mut reload, plan, listening, drain }) = serve.await else {
+    let Ok(ServeStart { admin, ears, metrics, metrics_app, mut reload, checks, plan, listening, drain }) = serve.await else {
         return end.cancelled().await;
     };
     reload.open(plan).await;
@@ -81,6 +84,7 @@ async fn live(start: ControlStart) {
         () = forever(serve_admin_tcp(tcp, app, drain.clone())) => {}
         () = forever(serve_tcp(metrics, None, metrics_app, drain.clone())) => {}
         () = forever(reload.run()) => {}
+        () = forever(checks.run()) => {}
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::Admin;
 use crate::admin::listen::{Ears, bind};
 use crate::check;
+use crate::checks::Checks;
 use crate::control_thread::{self, ControlStart, ServeStart};
 use crate::face::Face;
 use crate::listeners::{Listeners, Shards};
@@ -179,6 +180,7 @@ impl Hub {
         let reload = ReloadTask::new(reload, listeners, asks);
         let serve_drain = Drain::new();
         let seen = Seen { control: control.clone(), face: Arc::clone(&face), shards: shard_metrics, log };
+        let checks = Checks::new(reader.clone(), Arc::clone(&book));
         let admin = Admin { control: control.clone(), reader, book, face: Arc::clone(&face), reloader: reloader.clone() };
         let running = Running {
             settings,
@@ -195,7 +197,7 @@ impl Hub {
         };
         let (listening, open) = sync_channel(1);
         let metrics_app = metrics::router(seen);
-        let start = ServeStart { admin, ears, metrics, metrics_app, reload, plan, listening, drain: serve_drain };
+        let start = ServeStart { admin, ears, metrics, metrics_app, reload, checks, plan, listening, drain: serve_drain };
         serve.send(start).map_err(|_| failed("control has ended during the start; see its log".to_owned()))?;
         wait_for("control", open).map_err(failed)?;
         threads.keep();

@@ -8,6 +8,7 @@ mod admin;
 pub mod args;
 mod certificates;
 pub mod check;
+mod checks;
 mod control_thread;
 mod face;
 mod hub;

@@ -74,7 +74,7 @@ async fn http_passes_by_status_and_sends_path_and_host() {
     assert_eq!(ask(&checked(bad, http("200-399"))).await.unwrap_err().to_string(), "answered 503 Service Unavailable");
     assert!(ask(&checked(bad, http("200,503"))).await.is_ok());
     let (garbage, _asked) = workload(&mut tasks, "SSH-2.0-hello\r\n\r\n").await;
-    assert!(matches!(ask(&checked(garbage, http("200"))).await, Err(ProbeError::Http(_))));
+    assert!(matches!(ask(&checked(garbage, http("200"))).await, Err(ProbeError::Check(CheckError::Http(_)))));
 }
 
 #[tokio::test]

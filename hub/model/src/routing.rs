@@ -39,6 +39,8 @@ pub struct Routing {
     pub stream_routes: Vec<Arc<StreamRoute>>,
     /// Services in the cluster, by name.
     pub services: HashMap<ServiceName, Arc<Service>>,
+    /// How the hub checks the addresses of services.
+    pub health_checks: HashMap<ServiceName, policy::HealthCheck>,
     /// How the hub speaks TLS to uplinks' workloads, where it does (Gateway API: BackendTLSPolicy).
     pub uplink_tls: HashMap<UplinkName, Arc<BackendTls>>,
     /// Bounds on what clients and workloads may send.

@@ -96,6 +96,11 @@ impl RoutingDraft {
     /// Routing with the states that the book holds for its rules, and with its matcher compiled.
     pub fn build(self, book: &Book) -> Arc<Routing> {
         let policies = self.backend_policies;
+        let checked = |(target, policy): (&Target, &Arc<BackendPolicy>)| match target {
+            Target::Service(name) => policy.health_check.clone().map(|check| (ServiceName::clone(name), check)),
+            Target::Uplink(_) => None,
+        };
+        let health_checks = policies.iter().filter_map(checked).collect();
         let joined = |rule: &str, drafts: Vec<BackendDraft>| {
             let mut backends: Vec<Backend> = Vec::with_capacity(drafts.len());
             for BackendDraft { target, weight, fallback } in drafts {
@@ -142,6 +147,7 @@ impl RoutingDraft {
                 .map(|service| (service.name.clone(), book.rule(&format!("service/{}", service.name))))
                 .collect(),
             services: self.services.into_iter().map(|service| (ServiceName::clone(&service.name), Arc::new(service))).collect(),
+            health_checks,
             uplink_tls: self.uplink_tls.into_iter().map(|(uplink, tls)| (uplink, Arc::new(tls))).collect(),
             limits: self.limits,
             proxies: self.proxies,

@@ -7,6 +7,7 @@
 
 mod filters;
 mod hash;
+mod health_check;
 mod json_path;
 mod limits;
 mod load_balancing;
@@ -16,6 +17,7 @@ mod session;
 
 pub use filters::{Coding, Compression, Cors, ErrorAnswer, Filters, HeaderEdit, MediaPattern, Origin, PathEdit, Redirect, Rewrite};
 pub use hash::HashOn;
+pub use health_check::{HealthCheck, Probe};
 pub use json_path::{BadPath, JsonPath, Step};
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
 pub use load_balancing::{LoadBalancing, Method};
@@ -49,6 +51,8 @@ pub struct RulePolicy {
 pub struct BackendPolicy {
     /// Circuit breaker, outlier ejection and checks: what stands between a choice and an endpoint.
     pub guard: Option<Guard>,
+    /// How the hub checks its addresses; services only.
+    pub health_check: Option<HealthCheck>,
     /// How its endpoints share its requests.
     pub load_balancing: Option<LoadBalancing>,
     /// How much it gets at once.

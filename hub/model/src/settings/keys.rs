@@ -12,7 +12,7 @@ mod routes;
 
 pub(super) use balance::{HASH, LOAD_BALANCING, SESSION};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
-pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
+pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, HEALTH_CHECK, OUTLIER_EJECTION};
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
 pub(super) use mirror::{MIRROR_BACKEND, MIRROR_COMPARE};
 pub(super) use policy::BACKEND_POLICY;
@@ -63,6 +63,7 @@ pub static TABLES: &[&Table] = &[
     &CIRCUIT_BREAKER,
     &BREAKER_LATENCY,
     &OUTLIER_EJECTION,
+    &HEALTH_CHECK,
     &LOAD_BALANCING,
     &BACKEND_LIMITS,
 ];

@@ -8,6 +8,7 @@ mod error_answer;
 mod filters;
 mod guard;
 mod header_edit;
+mod health_check;
 mod limits;
 mod mirror;
 mod path_edit;
@@ -37,6 +38,12 @@ pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolic
 }
 
 /// The policy of a backend. `target` is `None` where the section names none that exists.
-pub(super) fn backend(section: &Section<'_>, _target: Option<&Target>) -> BackendPolicy {
-    BackendPolicy { guard: guard::guard(section), load_balancing: balance::load_balancing(section), limits: limits::backend(section) }
+pub(super) fn backend(section: &Section<'_>, target: Option<&Target>) -> BackendPolicy {
+    let health_check = health_check::health_check(section, target);
+    BackendPolicy {
+        guard: guard::guard(section, health_check.is_some()),
+        health_check,
+        load_balancing: balance::load_balancing(section),
+        limits: limits::backend(section),
+    }
 }

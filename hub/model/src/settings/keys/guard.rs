@@ -57,3 +57,19 @@ pub(in super::super) static OUTLIER_EJECTION: Table = Table {
         key("max_percent", "1 to 100", "50", "Most endpoints of the backend that are out at once, in percent."),
     ],
 };
+
+pub(in super::super) static HEALTH_CHECK: Table = Table {
+    path: "backend_policy.health_check",
+    doc: "Checks that the hub makes of every address of a service, as agents make them of their workloads. The first one runs at once and counts alone; until it has ended an address is used only where no other is ready. Services only.",
+    keys: &[
+        key("type", "tcp, http or grpc", "tcp", "What a check does. http and grpc use the service's TLS, if it has any."),
+        key("path", "path", "/", "HTTP: what to get."),
+        key("status", "statuses, as in \"200-299,401\"", "200-399", "HTTP: statuses that pass."),
+        key("host", "host", "the address", "HTTP: the Host to send."),
+        key("service", "text", "", "gRPC: the service to ask about; empty for the server as a whole."),
+        key("interval", "duration", "5s", "From one check to the next, give or take a tenth."),
+        key("timeout", "duration", "2s", "How long a check may take."),
+        key("rise", "1 to 100", "2", "Checks that must pass in a row until an address that was down is ready."),
+        key("fall", "1 to 100", "3", "Checks that must fail in a row until an address that was ready is down."),
+    ],
+};

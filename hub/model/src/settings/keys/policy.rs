@@ -11,6 +11,7 @@ pub(in super::super) static BACKEND_POLICY: Table = Table {
         key("uplink", "name", "", "Workloads on VMs, as agents advertise them."),
         key("service", "name", "", "A `[[service]]` of this file."),
         key("circuit_breaker", "table", "", "Cuts a backend or an endpoint off while it fails."),
+        key("health_check", "table", "", "Checks that the hub makes of a service's addresses."),
         key("outlier_ejection", "table", "", "Leaves an endpoint out for a while when it fails several times in a row."),
         key("load_balancing", "table", "", "How its endpoints share its requests."),
         key("limits", "table", "", "How much it gets at once."),

@@ -11,11 +11,11 @@ use crate::settings::keys;
 /// Most of anything that is counted in a row or in a window.
 const MOST: u64 = 1_000_000;
 
-pub(super) fn guard(policy: &Section<'_>) -> Option<Guard> {
+pub(super) fn guard(policy: &Section<'_>, checked: bool) -> Option<Guard> {
     let guard = Guard {
         breaker: policy.section("circuit_breaker", &keys::CIRCUIT_BREAKER).and_then(|section| breaker(&section)),
         ejection: policy.section("outlier_ejection", &keys::OUTLIER_EJECTION).map(|section| ejection(&section)),
-        checked: false,
+        checked,
     };
     (!guard.is_empty()).then_some(guard)
 }

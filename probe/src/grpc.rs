@@ -4,17 +4,17 @@
 //! `HealthCheckRequest { string service = 1 }`, `HealthCheckResponse { ServingStatus status = 1 }`.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::net::TcpStream;
 
-use super::ProbeError;
+use crate::{CheckError, Connection};
 
 /// Longest answer that is read, in bytes; a right one has 7.
 const MAX_ANSWER: usize = 4096;
 
-pub(super) async fn check(tcp: TcpStream, authority: &str, service: &str) -> Result<(), ProbeError> {
-    let fail = |error: h2::Error| ProbeError::Grpc(error.to_string());
-    let (client, connection) = h2::client::handshake(tcp).await.map_err(fail)?;
-    let exchange = exchange(client, authority, service);
+/// Asks `grpc.health.v1` about a service, or about the server as a whole where that is empty. `agent` is who asks.
+pub async fn check(io: impl Connection, authority: &str, service: &str, agent: &str) -> Result<(), CheckError> {
+    let fail = |error: h2::Error| CheckError::Grpc(error.to_string());
+    let (client, connection) = h2::client::handshake(io).await.map_err(fail)?;
+    let exchange = exchange(client, authority, service, agent);
     tokio::pin!(connection, exchange);
     tokio::select! {
         answer = &mut exchange => answer,
@@ -22,20 +22,20 @@ pub(super) async fn check(tcp: TcpStream, authority: &str, service: &str) -> Res
     }
 }
 
-async fn exchange(client: h2::client::SendRequest<Bytes>, authority: &str, service: &str) -> Result<(), ProbeError> {
-    let fail = |error: h2::Error| ProbeError::Grpc(error.to_string());
+async fn exchange(client: h2::client::SendRequest<Bytes>, authority: &str, service: &str, agent: &str) -> Result<(), CheckError> {
+    let fail = |error: h2::Error| CheckError::Grpc(error.to_string());
     let request = http::Request::post(format!("http://{authority}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("user-agent", concat!("figspan-agent/", env!("CARGO_PKG_VERSION")))
+        .header("user-agent", agent)
         .body(())
-        .map_err(|error| ProbeError::Grpc(error.to_string()))?;
+        .map_err(|error| CheckError::Grpc(error.to_string()))?;
     let mut client = client.ready().await.map_err(fail)?;
     let (response, mut body) = client.send_request(request, false).map_err(fail)?;
     body.send_data(question(service), true).map_err(fail)?;
     let response = response.await.map_err(fail)?;
     if response.status() != http::StatusCode::OK {
-        return Err(ProbeError::Grpc(format!("answered HTTP status {}", response.status())));
+        return Err(CheckError::Grpc(format!("answered HTTP status {}", response.status())));
     }
     if let Some(status) = response.headers().get("grpc-status") {
         grpc_status(status, response.headers().get("grpc-message"))?;
@@ -46,7 +46,7 @@ async fn exchange(client: h2::client::SendRequest<Bytes>, authority: &str, servi
         let chunk = chunk.map_err(fail)?;
         let _ = answer.flow_control().release_capacity(chunk.len());
         if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(ProbeError::Grpc("answered with too many bytes".to_owned()));
+            return Err(CheckError::Grpc("answered with too many bytes".to_owned()));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -58,7 +58,7 @@ async fn exchange(client: h2::client::SendRequest<Bytes>, authority: &str, servi
     verdict(&bytes)
 }
 
-fn grpc_status(status: &http::HeaderValue, message: Option<&http::HeaderValue>) -> Result<(), ProbeError> {
+fn grpc_status(status: &http::HeaderValue, message: Option<&http::HeaderValue>) -> Result<(), CheckError> {
     if status == "0" {
         return Ok(());
     }
@@ -68,7 +68,7 @@ fn grpc_status(status: &http::HeaderValue, message: Option<&http::HeaderValue>) 
         other => String::from_utf8_lossy(other).into_owned(),
     };
     let message = message.map(|message| format!(": {}", String::from_utf8_lossy(message.as_bytes()))).unwrap_or_default();
-    Err(ProbeError::Grpc(format!("answered gRPC status {what}{message}")))
+    Err(CheckError::Grpc(format!("answered gRPC status {what}{message}")))
 }
 
 /// The request in its gRPC frame.
@@ -92,8 +92,8 @@ fn question(service: &str) -> Bytes {
 }
 
 /// Reads the answer in its gRPC frame.
-fn verdict(framed: &[u8]) -> Result<(), ProbeError> {
-    let malformed = || ProbeError::Grpc("answered with no health message".to_owned());
+fn verdict(framed: &[u8]) -> Result<(), CheckError> {
+    let malformed = || CheckError::Grpc("answered with no health message".to_owned());
     let (head, message) = framed.split_at_checked(5).ok_or_else(malformed)?;
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
     if head[0] != 0 || usize::try_from(length) != Ok(message.len()) {
@@ -101,10 +101,10 @@ fn verdict(framed: &[u8]) -> Result<(), ProbeError> {
     }
     // Proto3 leaves a zero out, so an empty message says UNKNOWN.
     match message {
-        [] | [0x08, 0] => Err(ProbeError::NotServing("UNKNOWN")),
+        [] | [0x08, 0] => Err(CheckError::NotServing("UNKNOWN")),
         [0x08, 1, ..] => Ok(()),
-        [0x08, 2, ..] => Err(ProbeError::NotServing("NOT_SERVING")),
-        [0x08, 3, ..] => Err(ProbeError::NotServing("SERVICE_UNKNOWN")),
+        [0x08, 2, ..] => Err(CheckError::NotServing("NOT_SERVING")),
+        [0x08, 3, ..] => Err(CheckError::NotServing("SERVICE_UNKNOWN")),
         _ => Err(malformed()),
     }
 }
