@@ -10,6 +10,7 @@ mod failure;
 mod faults;
 mod filters;
 mod handover;
+mod health;
 mod identity;
 mod journal;
 mod ledger;

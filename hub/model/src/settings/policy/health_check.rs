@@ -14,19 +14,20 @@ pub(super) fn health_check(policy: &Section<'_>, target: Option<&Target>) -> Opt
     if matches!(target, Some(Target::Uplink(_))) {
         section.wrong("an uplink is checked by its agents", "write uplink.health in agent.toml, and remove it here");
     }
-    let kind = section.get("type").map_or(Some("tcp"), |item| item.choice(&[("tcp", "tcp"), ("http", "http"), ("grpc", "grpc")]))?;
+    let kind = section.get("type").map_or(Some("tcp"), |item| item.choice(&[("tcp", "tcp"), ("http", "http"), ("grpc", "grpc")]));
     for (key, needs) in [("path", "http"), ("status", "http"), ("host", "http"), ("service", "grpc")] {
-        if let Some(item) = section.get(key).filter(|_| kind != needs) {
+        if let Some(item) = section.get(key).filter(|_| kind.is_some_and(|kind| kind != needs)) {
             item.wrong(format!("belongs to type = \"{needs}\""), format!("write type = \"{needs}\", or remove it"));
         }
     }
+    // All are read, whatever the type: each mistake is told.
+    let path = section.get("path").and_then(|item| path(&item)).unwrap_or_else(|| "/".to_owned());
+    let host = section.get("host").and_then(|item| host(&item));
+    let status = section.get("status").and_then(|item| statuses(&item)).unwrap_or_else(|| vec![200..=399]);
+    let service = section.get("service").and_then(|item| item.any_text()).unwrap_or_default().to_owned();
     let probe = match kind {
-        "http" => Probe::Http {
-            path: section.get("path").and_then(|item| path(&item)).unwrap_or_else(|| "/".to_owned()),
-            host: section.get("host").and_then(|item| host(&item)),
-            status: section.get("status").and_then(|item| statuses(&item)).unwrap_or_else(|| vec![200..=399]),
-        },
-        "grpc" => Probe::Grpc { service: section.get("service").and_then(|item| item.any_text()).unwrap_or_default().to_owned() },
+        Some("http") => Probe::Http { path, host, status },
+        Some("grpc") => Probe::Grpc { service },
         _ => Probe::Tcp,
     };
     let duration = |key: &str, default: u64| section.get(key).and_then(|item| item.duration()).unwrap_or(Duration::from_secs(default));
