@@ -211,3 +211,19 @@ fn the_manifests_keep_the_restricted_pod_security_standard() {
     }
     assert!(pods > 0, "no pods found in deploy/manifests: is the search broken?");
 }
+
+#[test]
+fn every_test_that_a_defence_names_exists() {
+    let mut rows = 0;
+    for row in read(&root().join("docs/reference/defences.md")).lines().filter(|line| line.contains("::")) {
+        let quoted: Vec<&str> = row.split('`').collect();
+        // The words of a defence may be quoted too; file and test are the last two.
+        let (file, test) = (quoted[quoted.len() - 4], quoted[quoted.len() - 2]);
+        assert!(root().join(file).exists(), "{file} is named in docs/reference/defences.md and is gone");
+        let name = test.rsplit("::").next().unwrap_or_default();
+        let found = files(&root().join("hub/data/src"), ".rs").iter().any(|source| read(source).contains(&format!("fn {name}(")));
+        assert!(found, "{test} is named in docs/reference/defences.md and is gone");
+        rows += 1;
+    }
+    assert!(rows >= 30, "only {rows} defences found: is the search broken?");
+}
