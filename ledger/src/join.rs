@@ -67,6 +67,8 @@ pub struct Sent {
     pub body: u64,
     /// What came of it.
     pub outcome: Outcome,
+    /// Why it failed, for people.
+    pub why: Option<String>,
 }
 
 /// What came of a request.

@@ -5,7 +5,7 @@ fn echo(id: u64) -> Echo {
 }
 
 fn sent(id: u64, verb: Verb, outcome: Outcome) -> Sent {
-    Sent { id, verb, replayable: true, time: Default::default(), body: 7, outcome }
+    Sent { id, verb, replayable: true, time: Default::default(), body: 7, outcome, why: None }
 }
 
 fn row(verb: Verb, count: u32) -> Row {

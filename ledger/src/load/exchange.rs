@@ -31,15 +31,13 @@ const REASON: HeaderName = HeaderName::from_static("figspan-reason");
 pub(super) struct Done {
     pub(super) sent: Sent,
     pub(super) by: Option<String>,
-    /// Why it failed, for people.
-    pub(super) why: Option<String>,
 }
 
 /// Sends a request and reads its answer.
 pub(super) async fn exchange(pool: &Pool, ask: &Ask) -> Done {
     let target = &*pool.target;
     let (id, verb, replayable, body) = (ask.id, ask.verb, ask.replayable(), sum(&ask.body));
-    let done = |outcome, by, why| Done { sent: Sent { id, verb, replayable, time: Default::default(), body, outcome }, by, why };
+    let done = |outcome, by, why| Done { sent: Sent { id, verb, replayable, time: Default::default(), body, outcome, why }, by };
     let broken = |untouched, begun, why: String| done(Outcome::Broken { untouched, begun }, None, Some(why));
 
     let mut request = Request::new(ask.chunks());
@@ -128,9 +126,8 @@ mod tests {
     fn judged(own: bool, status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Done {
         let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect();
         judge(own, status, &headers, body, |outcome, by, why| Done {
-            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome },
+            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome, why },
             by,
-            why,
         })
     }
 
@@ -148,7 +145,7 @@ mod tests {
     fn the_hubs_own_answers_are_failures_and_a_503_claims_that_nobody_saw_it() {
         let done = judged(true, 503, &[("proxy-status", "figspan; error=x"), ("figspan-reason", "nobody-ready")], b"");
         assert_eq!(done.sent.outcome, Outcome::Refused { status: 503, explained: true, untouched: true });
-        assert_eq!(done.why.as_deref(), Some("answered 503 (nobody-ready)"));
+        assert_eq!(done.sent.why.as_deref(), Some("answered 503 (nobody-ready)"));
         let done = judged(true, 502, &[], b"");
         assert_eq!(done.sent.outcome, Outcome::Refused { status: 502, explained: false, untouched: false });
     }
@@ -156,6 +153,6 @@ mod tests {
     #[test]
     fn a_foreign_workload_needs_no_echo() {
         let done = judged(false, 404, &[], b"not here");
-        assert_eq!((done.sent.outcome, done.why), (Outcome::Foreign { status: 404 }, None));
+        assert_eq!((done.sent.outcome, done.sent.why), (Outcome::Foreign { status: 404 }, None));
     }
 }

@@ -107,7 +107,7 @@ impl Recorder {
             }
             stage.latency.saturating_record(took.as_micros().try_into().unwrap_or(MAX_LATENCY));
         }
-        if let Some(why) = done.why.filter(|_| self.failures.len() < TOLD) {
+        if let Some(why) = done.sent.why.as_ref().filter(|_| self.failures.len() < TOLD) {
             self.failures.push(format!("{:?} {:016x}: {why}", done.sent.verb, done.sent.id));
         }
         if let Some(kept) = &mut self.kept {
@@ -123,9 +123,8 @@ mod tests {
 
     fn done(by: Option<&str>, outcome: Outcome) -> Done {
         Done {
-            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome },
+            sent: Sent { id: 1, verb: Verb::Get, replayable: true, time: Default::default(), body: 0, outcome, why: None },
             by: by.map(str::to_owned),
-            why: None,
         }
     }
 

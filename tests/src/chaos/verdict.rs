@@ -98,10 +98,11 @@ fn suspects(
             other => format!("{other:?}"),
         };
         format!(
-            "{:016x} {:?} replayable {}: {from:?} to {to:?}: {outcome}; row {:?}\n    {}",
+            "{:016x} {:?} replayable {}: {from:?} to {to:?}: {outcome} {}; row {:?}\n    {}",
             sent.id,
             sent.verb,
             sent.replayable,
+            sent.why.as_deref().unwrap_or_default(),
             rows.get(&sent.id),
             near.join("\n    ")
         )
