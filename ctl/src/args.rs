@@ -54,9 +54,9 @@ pub(crate) enum Command {
     /// Permissions to join: create, list, revoke
     #[command(subcommand)]
     Grant(Grant),
-    /// Lists agents, uplinks or routes, or shows one
+    /// Lists agents, uplinks, routes or backends, or shows one
     Get(Get),
-    /// Shows everything about one agent, uplink or route
+    /// Shows everything about one agent, uplink, route or backend
     Describe(Describe),
     /// Changes an agent: revoke
     #[command(subcommand)]
@@ -167,6 +167,9 @@ pub(crate) enum Listed {
     /// Routes: what goes where
     #[value(aliases = ["route"])]
     Routes,
+    /// Backends of rules: breakers, ejections, bounds, sessions left
+    #[value(aliases = ["backend"])]
+    Backends,
 }
 
 #[derive(Debug, Args)]
@@ -191,6 +194,9 @@ pub(crate) enum Described {
     /// A route
     #[value(aliases = ["routes"])]
     Route,
+    /// A backend
+    #[value(aliases = ["backends"])]
+    Backend,
 }
 
 #[derive(Debug, Args)]

@@ -240,14 +240,21 @@ fn explain_sends_the_request_as_a_client_would() {
     let wanted = "\
 Target:            http://shop.example/orders/1
 Refused:           no
-Rule:              shop/0
+Rule:              shop/orders
 Next:              uplink monolith via vm-1
 Hub's own answer:  -
 Why:
   path /orders is the longest prefix
+Policies:
+  sessions by cookie figspan for 1h
 Backends:
   BACKEND          WEIGHT         WANTED  OBSERVED  PICKED  READY
   uplink monolith  25 (file: 90)  71.4 %  70.0 %    700     2/2
+Attempts, if each fails:
+  1. uplink monolith on agent vm-1
+  2. uplink monolith on agent vm-2
+Goes on to the next one when:
+  no workload saw it: always
 ";
     assert_eq!(ran.out, wanted, "{}", ran.err);
     let sent = hub.only().json();

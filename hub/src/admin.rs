@@ -3,12 +3,14 @@
 //! One table ([`operations`]) says which operations there are; the router and the OpenAPI document are both made from it. The
 //! API decides nothing itself: it maps requests to [`Control`], reads the published snapshot, and asks for reloads.
 
+mod backends;
 mod explain;
 mod extract;
 mod handlers;
 pub(crate) mod listen;
 mod openapi;
 mod operations;
+mod policies;
 mod routes;
 mod schemas;
 mod socket;

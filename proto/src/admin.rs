@@ -2,7 +2,11 @@
 //!
 //! Times are RFC 3339 texts, durations seconds. Readers ignore fields that they do not know.
 
+mod backend;
+
 use serde::{Deserialize, Serialize};
+
+pub use backend::{Backend, BackendEndpoint, Bound, BreakerStatus, Mirror, MirrorExample};
 
 use crate::control::Protocol;
 use crate::name::{AgentName, NamePattern, UplinkName};
@@ -312,6 +316,12 @@ pub struct Rule {
     pub name: Option<String>,
     /// What it matches, for people, one entry for each alternative.
     pub matches: Vec<String>,
+    /// What it asks for beyond matches and weights, a line each.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// Its mirrors.
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
     /// Its backends.
     pub backends: Vec<RuleBackend>,
 }
@@ -371,12 +381,24 @@ pub struct Explanation {
     pub route: Option<String>,
     /// Index of the rule.
     pub rule: Option<usize>,
+    /// The rule's name, where it has one.
+    #[serde(default)]
+    pub rule_name: Option<String>,
+    /// What the rule asks for beyond matches and weights, in the order in which it acts.
+    #[serde(default)]
+    pub policies: Vec<String>,
     /// Why this rule and not another, in order.
     pub why: Vec<String>,
     /// The rule's backends.
     pub backends: Vec<RuleBackend>,
     /// What the next request would get, without counting as one.
     pub next: Option<String>,
+    /// The endpoints that it would be given to, one after the other, if each failed before it.
+    #[serde(default)]
+    pub attempts: Vec<String>,
+    /// When it would be given to the next one.
+    #[serde(default)]
+    pub retried: Vec<String>,
     /// The status that the hub itself would answer, where no backend can.
     pub status: Option<u16>,
 }

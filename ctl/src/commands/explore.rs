@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use figspan_proto::admin::{Agent, ExplainRequest, Explanation, Route, Uplink};
+use figspan_proto::admin::{Agent, Backend, ExplainRequest, Explanation, Route, Uplink};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,11 @@ pub(super) async fn get(client: &Client, terminal: &mut Terminal, what: args::Ge
     match what.what {
         Listed::Agents => list::<Agent>(client, terminal, "/v1/agents", name, what.watch, show::agent::many).await,
         Listed::Uplinks => list::<Uplink>(client, terminal, "/v1/uplinks", name, what.watch, show::uplink::many).await,
+        Listed::Backends => {
+            // Those of one name come as a list of their own: an uplink and a service may share it.
+            let path = name.map_or_else(|| "/v1/backends".to_owned(), |name| format!("/v1/backends/{}", segment(name)));
+            list::<Backend>(client, terminal, &path, None, what.watch, show::backend::many).await
+        }
         Listed::Routes => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::route::many).await,
     }
 }
@@ -33,6 +38,7 @@ pub(super) async fn describe(client: &Client, terminal: &mut Terminal, what: &ar
     match what.what {
         Described::Agent => terminal.show(&client.get::<Agent>(&format!("/v1/agents/{name}")).await?, show::agent::whole)?,
         Described::Uplink => terminal.show(&client.get::<Uplink>(&format!("/v1/uplinks/{name}")).await?, show::uplink::whole)?,
+        Described::Backend => terminal.show(&client.get::<Vec<Backend>>(&format!("/v1/backends/{name}")).await?, show::backend::whole)?,
         Described::Route => terminal.show(&client.get::<Route>(&format!("/v1/routes/{name}")).await?, show::route::whole)?,
     }
     Ok(Exit::Done)

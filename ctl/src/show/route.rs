@@ -38,14 +38,16 @@ pub(crate) fn whole(route: &Route) -> String {
     let rule = |rule: &figspan_proto::admin::Rule| {
         let matches = if rule.matches.is_empty() { "everything".to_owned() } else { rule.matches.join("\n     or ") };
         let matches = matches.lines().map(figspan_proto::control::plain).collect::<Vec<_>>().join("\n");
-        format!("Rule {}: {matches}\n{}", name(rule), indent(&backends(&rule.backends)))
+        let policies: String = rule.policies.iter().map(|policy| format!("  {}\n", figspan_proto::control::plain(policy))).collect();
+        format!("Rule {}: {matches}\n{policies}{}", name(rule), indent(&backends(&rule.backends)))
     };
     std::iter::once(about).chain(route.rules.iter().map(rule)).collect::<Vec<_>>().join("\n")
 }
 
 /// Which rule, which backend, and why.
 pub(crate) fn explanation(explanation: &Explanation) -> String {
-    let rule = explanation.rule.map(|rule| format!("/{rule}")).unwrap_or_default();
+    let rule = explanation.rule_name.clone().or_else(|| explanation.rule.map(|rule| rule.to_string()));
+    let rule = rule.map(|rule| format!("/{rule}")).unwrap_or_default();
     let about = fields([
         ("Target", explanation.target.clone()),
         ("Refused", explanation.refused.clone().unwrap_or_else(|| "no".to_owned())),
@@ -53,8 +55,17 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
         ("Next", explanation.next.clone().unwrap_or_default()),
         ("Hub's own answer", explanation.status.map(|status| status.to_string()).unwrap_or_default()),
     ]);
-    let why = explanation.why.iter().map(|why| figspan_proto::control::plain(why)).collect::<Vec<_>>().join("\n");
-    format!("{about}\nWhy:\n{}\nBackends:\n{}", indent(&why), indent(&backends(&explanation.backends)))
+    let lines = |lines: &[String]| indent(&lines.iter().map(|line| figspan_proto::control::plain(line)).collect::<Vec<_>>().join("\n"));
+    let part = |name: &str, list: &[String]| if list.is_empty() { String::new() } else { format!("\n{name}:\n{}", lines(list)) };
+    let attempts: Vec<String> = explanation.attempts.iter().enumerate().map(|(at, to)| format!("{}. {to}", at + 1)).collect();
+    format!(
+        "{about}\nWhy:\n{}{}\nBackends:\n{}{}{}",
+        lines(&explanation.why),
+        part("Policies", &explanation.policies),
+        indent(&backends(&explanation.backends)),
+        part("Attempts, if each fails", &attempts),
+        part("Goes on to the next one when", &explanation.retried),
+    )
 }
 
 fn backends(backends: &[RuleBackend]) -> String {

@@ -125,6 +125,10 @@ pub(super) fn explanation() -> Value {
         target: "http://shop.example/orders/1".to_owned(),
         route: Some("shop".to_owned()),
         rule: Some(0),
+        rule_name: Some("orders".to_owned()),
+        policies: vec!["sessions by cookie figspan for 1h".to_owned()],
+        attempts: vec!["uplink monolith on agent vm-1".to_owned(), "uplink monolith on agent vm-2".to_owned()],
+        retried: vec!["no workload saw it: always".to_owned()],
         why: vec!["path /orders is the longest prefix".to_owned()],
         backends: vec![admin::RuleBackend {
             kind: "uplink".to_owned(),

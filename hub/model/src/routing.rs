@@ -17,8 +17,8 @@ pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
 pub use policy::{
-    BackendPolicy, Coding, Compression, Cors, ErrorAnswer, Filters, HashOn, HeaderEdit, LoadBalancing, MediaPattern, Method, Origin,
-    PathEdit, Redirect, Rewrite, RulePolicy, SameSite, SessionPersistence,
+    BackendPolicy, Coding, Compression, Cors, ErrorAnswer, Filters, GrpcCodes, HashOn, HeaderEdit, LoadBalancing, MediaPattern, Method,
+    Origin, PathEdit, Redirect, RetryPolicy, Rewrite, RulePolicy, SameSite, SessionPersistence,
 };
 pub use route::{
     HeaderMatch, HttpRoute, HttpRule, MirrorTarget, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch,

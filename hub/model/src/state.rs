@@ -195,6 +195,12 @@ impl Book {
         }
     }
 
+    /// All endpoints whose keys begin so, each with the rest of its key.
+    pub fn endpoints_of(&self, prefix: &str) -> Vec<(String, Arc<EndpointState>)> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.iter().filter_map(|(key, state)| Some((key.strip_prefix(prefix)?.to_owned(), Arc::clone(state)))).collect()
+    }
+
     /// The state of a backend: `uplink/<name>` or `service/<name>`.
     pub fn backend(&self, key: &str) -> Arc<BackendState> {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);

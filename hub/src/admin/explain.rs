@@ -11,6 +11,7 @@ use figspan_data::admission::{HeadLimits, Marks, Reject};
 use figspan_data::balance::{Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
 use figspan_data::client::Client;
 use figspan_data::health;
+use figspan_data::retry::{MAX_ATTEMPTS, idempotent};
 use figspan_model::routing::{HttpRule, Limits, ListenerProtocol, ServiceAddress, ServiceName};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::Book;
@@ -19,7 +20,7 @@ use figspan_proto::control::plain;
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri};
 
-use super::routes;
+use super::{policies, routes};
 use crate::problem::Refusal;
 
 /// Explains. Fails only where the question itself makes no sense.
@@ -42,62 +43,119 @@ pub(super) fn explain(snapshot: &Snapshot, book: &Arc<Book>, asked: &ExplainRequ
         Err(reject) => return refuse(reject),
     };
     let RequestHead { method, headers, .. } = request;
-    Ok(matched(snapshot, book, &listener, &method, &uri, &headers))
+    Ok(matched(snapshot, book, &client, &method, &uri, headers))
 }
 
-fn matched(snapshot: &Snapshot, book: &Arc<Book>, listener: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Explanation {
+fn matched(snapshot: &Snapshot, book: &Arc<Book>, client: &Client, method: &Method, uri: &Uri, headers: HeaderMap) -> Explanation {
     let matcher = snapshot.routing.matcher();
     let host = uri.host().unwrap_or_default();
-    let (found, mut why) = matcher.explain_http(listener, host, method, uri.path(), uri.query(), headers);
-    why.insert(0, format!("listener {listener}"));
-    let target = uri.to_string();
+    let (found, mut why) = matcher.explain_http(&client.listener, host, method, uri.path(), uri.query(), &headers);
+    why.insert(0, format!("listener {}", client.listener));
+    let told = Explanation { target: uri.to_string(), ..nothing() };
     let Some(found) = found else {
-        let status = Some(StatusCode::NOT_FOUND.as_u16());
-        return Explanation { refused: None, target, route: None, rule: None, why, backends: Vec::new(), next: None, status };
+        return Explanation { why, status: Some(StatusCode::NOT_FOUND.as_u16()), ..told };
     };
-    let (next, status) = next(snapshot, book, found.rule, &mut why);
-    Explanation {
-        refused: None,
-        target,
+    let rule = found.rule;
+    let told = Explanation {
         route: Some(found.route.name.to_string()),
         rule: Some(found.rule_index),
-        why,
-        backends: routes::backends(snapshot, &found.rule.backends),
-        next,
-        status,
+        rule_name: rule.name.as_ref().map(|name| name.to_string()),
+        policies: policies::of_rule(rule),
+        backends: routes::backends(snapshot, &rule.backends),
+        ..told
+    };
+    if let Some(redirect) = rule.policy.as_ref().and_then(|policy| policy.filters.redirect.as_ref()) {
+        why.push("the rule redirects; no backend is asked".to_owned());
+        return Explanation { why, status: Some(redirect.status.as_u16()), ..told };
     }
+    let mut parts = http::Request::new(()).into_parts().0;
+    (parts.method, parts.uri, parts.headers) = (method.clone(), uri.clone(), headers);
+    let policy = rule.policy.as_deref();
+    let hash = policy.and_then(|policy| policy.hash.as_ref()).and_then(|on| figspan_data::affinity::key::hash(on, &parts, client));
+    if let Some(session) = policy.and_then(|policy| policy.session.as_ref())
+        && figspan_data::affinity::key::cookie(&parts.headers, session.name()).is_some()
+    {
+        why.push(format!("its cookie {} may bind it elsewhere: only the shards can read it", session.name()));
+    }
+    if hash.is_some() {
+        why.push("a hash decides, not the cursor".to_owned());
+    }
+    let attempts = attempts(snapshot, book, rule, hash, &mut why);
+    let status = attempts.is_empty().then(|| StatusCode::SERVICE_UNAVAILABLE.as_u16());
+    Explanation { why, next: attempts.first().cloned(), retried: retried(rule, method), attempts, status, ..told }
 }
 
-/// Where the next request of the rule would go, or the status of the hub's own answer.
-fn next(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, why: &mut Vec<String>) -> (Option<String>, Option<u16>) {
+/// Where the next request of the rule would go, and where it would go on if each endpoint failed before it.
+fn attempts(snapshot: &Snapshot, book: &Arc<Book>, rule: &HttpRule, hash: Option<u64>, why: &mut Vec<String>) -> Vec<String> {
     let services = AsWritten { snapshot, book };
-    let (backends, state, tried) = (&*rule.backends, &*rule.state, Tried::default());
-    match health::peek(Question::new(snapshot, backends, state, &tried, &services).now()) {
-        Ok(choice) => {
-            let target = &rule.backends[choice.backend].target;
-            let next = match &choice.endpoint {
-                Chosen::Uplink { endpoint, .. } => format!("uplink {} on agent {}", target.name(), endpoint.agent),
-                Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),
-                Chosen::Service { endpoint, .. } => format!("service {} at {}", target.name(), endpoint.address),
-            };
-            (Some(next), None)
+    let (mut tried, mut attempts) = (Tried::default(), Vec::new());
+    while attempts.len() < MAX_ATTEMPTS as usize {
+        let question = Question { hash, ..Question::new(snapshot, &rule.backends, &rule.state, &tried, &services).now() };
+        match health::peek(question) {
+            Ok(choice) => {
+                let target = &rule.backends[choice.backend].target;
+                attempts.push(match &choice.endpoint {
+                    Chosen::Uplink { endpoint, .. } => format!("uplink {} on agent {}", target.name(), endpoint.agent),
+                    Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),
+                    Chosen::Service { endpoint, .. } => format!("service {} at {}", target.name(), endpoint.address),
+                });
+                tried.add(&choice);
+            }
+            Err(_) if !attempts.is_empty() => break,
+            Err(reason) => {
+                let mend = match reason {
+                    NoChoice::AllZero => "raise a weight, or undrain an uplink",
+                    NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
+                    NoChoice::Breaker => "figspanctl get backends shows it; mend the backend, and probes will close it",
+                    NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => "figspanctl get backends says why nobody is ready",
+                };
+                why.push(format!("no backend can take it: {reason}; {mend}"));
+                break;
+            }
         }
-        Err(reason) => {
-            let mend = match reason {
-                NoChoice::AllZero => "raise a weight, or undrain an uplink",
-                NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
-                NoChoice::Breaker => "figspanctl get backends shows it; mend the backend, and probes will close it",
-                NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => "figspanctl get uplinks says why nobody is ready",
-            };
-            why.push(format!("no backend can take it: {reason}; {mend}"));
-            (None, Some(StatusCode::SERVICE_UNAVAILABLE.as_u16()))
+    }
+    attempts
+}
+
+/// When a request of that method goes on to the next endpoint.
+fn retried(rule: &HttpRule, method: &Method) -> Vec<String> {
+    let retry = rule.policy.as_ref().and_then(|policy| policy.retry.as_ref());
+    let mut when = vec!["no workload saw it: always, while its body is kept".to_owned()];
+    if idempotent(method) || retry.is_some_and(|retry| retry.idempotent.is_some()) {
+        when.push("a workload may have seen it and did not answer: within the budget of retries".to_owned());
+        if let Some(retry) = retry {
+            let codes: Vec<_> = retry.codes.iter().map(u16::to_string).collect();
+            if !codes.is_empty() {
+                when.push(format!("it is answered {}: {} times at most", codes.join(", "), retry.attempts));
+            }
+            when.extend(retry.hedge.map(|after| format!("no answer within {}: another one is asked as well", policies::time(after))));
         }
+    } else {
+        when.push(format!("a workload may have seen it: never, {method} must not be repeated"));
+    }
+    when
+}
+
+/// An explanation that says nothing yet.
+fn nothing() -> Explanation {
+    Explanation {
+        refused: None,
+        target: String::new(),
+        route: None,
+        rule: None,
+        rule_name: None,
+        policies: Vec::new(),
+        why: Vec::new(),
+        backends: Vec::new(),
+        next: None,
+        attempts: Vec::new(),
+        retried: Vec::new(),
+        status: None,
     }
 }
 
 fn refused(refused: Option<String>, target: &str, status: StatusCode, why: String) -> Explanation {
-    let (target, status) = (plain(target), Some(status.as_u16()));
-    Explanation { refused, target, route: None, rule: None, why: vec![why], backends: Vec::new(), next: None, status }
+    Explanation { refused, target: plain(target), why: vec![why], status: Some(status.as_u16()), ..nothing() }
 }
 
 fn wrong(what: &str, mend: &str) -> Refusal {

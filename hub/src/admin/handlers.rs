@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 
 use super::extract::{Asked, Body, Named, Text, Who};
-use super::{Admin, explain, routes};
+use super::{Admin, backends, explain, routes};
 use crate::face::time;
 use crate::problem::Refusal;
 
@@ -101,6 +101,19 @@ pub(super) async fn routes(State(admin): State<Admin>) -> Json<Vec<admin::Route>
 pub(super) async fn route(State(admin): State<Admin>, Named(name): Named<String>) -> Answer<admin::Route> {
     let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("no route `{name}`"), "GET /v1/routes lists those there are");
     routes::all(&admin.reader.load()).into_iter().find(|route| route.name == name).map(Json).ok_or_else(missing)
+}
+
+pub(super) async fn backends(State(admin): State<Admin>) -> Json<Vec<admin::Backend>> {
+    Json(backends::all(&admin.reader.load(), &admin.book))
+}
+
+pub(super) async fn backend(State(admin): State<Admin>, Named(name): Named<String>) -> Answer<Vec<admin::Backend>> {
+    let mut found = backends::all(&admin.reader.load(), &admin.book);
+    found.retain(|backend| backend.name == name);
+    if found.is_empty() {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("no rule names `{name}`"), "GET /v1/backends lists what rules name"));
+    }
+    Ok(Json(found))
 }
 
 pub(super) async fn explain(State(admin): State<Admin>, Body(request): Body<admin::ExplainRequest>) -> Answer<admin::Explanation> {

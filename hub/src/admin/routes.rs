@@ -5,6 +5,8 @@ use figspan_model::snapshot::Snapshot;
 use figspan_proto::admin;
 use figspan_proto::weight::Weight;
 
+use super::policies;
+
 /// All routes, in the order of the configuration.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
     let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|name| name.to_string()).collect();
@@ -21,6 +23,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
                 index,
                 name: rule.name.as_ref().map(|name| name.to_string()),
                 matches: if rule.matches.is_empty() { vec!["all".into()] } else { rule.matches.iter().map(words).collect() },
+                policies: policies::of_rule(rule),
                 backends: backends(snapshot, &rule.backends),
             })
             .collect(),
@@ -30,7 +33,13 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
         kind: if is_tls(snapshot, &route.listeners) { "TLS" } else { "TCP" }.into(),
         listeners: texts(&route.listeners),
         hostnames: route.hostnames.clone(),
-        rules: vec![admin::Rule { index: 0, name: None, matches: vec!["all".into()], backends: backends(snapshot, &route.backends) }],
+        rules: vec![admin::Rule {
+            index: 0,
+            name: None,
+            matches: vec!["all".into()],
+            policies: vec![],
+            backends: backends(snapshot, &route.backends),
+        }],
     });
     http.chain(streams).collect()
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod certificates;
 mod configuration;
+mod decisions;
 mod drain;
 mod failure;
 mod faults;
