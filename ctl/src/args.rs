@@ -167,6 +167,9 @@ pub(crate) enum Listed {
     /// Routes: what goes where
     #[value(aliases = ["route"])]
     Routes,
+    /// Mirrors of rules: copies, drops, and how their answers compare
+    #[value(aliases = ["mirror"])]
+    Mirrors,
     /// Backends of rules: breakers, ejections, bounds, sessions left
     #[value(aliases = ["backend"])]
     Backends,

@@ -5,5 +5,6 @@ pub(crate) mod backend;
 pub(crate) mod ca;
 pub(crate) mod grant;
 pub(crate) mod hub;
+pub(crate) mod mirror;
 pub(crate) mod route;
 pub(crate) mod uplink;

@@ -29,6 +29,7 @@ pub(super) async fn get(client: &Client, terminal: &mut Terminal, what: args::Ge
             let path = name.map_or_else(|| "/v1/backends".to_owned(), |name| format!("/v1/backends/{}", segment(name)));
             list::<Backend>(client, terminal, &path, None, what.watch, show::backend::many).await
         }
+        Listed::Mirrors => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::mirror::many).await,
         Listed::Routes => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::route::many).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use figspan_proto::admin::{Explanation, Route, RuleBackend};
 
+use super::mirror;
 use crate::table::{fields, indent, list, table};
 
 /// All routes, a line for each backend of each rule.
@@ -39,7 +40,9 @@ pub(crate) fn whole(route: &Route) -> String {
         let matches = if rule.matches.is_empty() { "everything".to_owned() } else { rule.matches.join("\n     or ") };
         let matches = matches.lines().map(figspan_proto::control::plain).collect::<Vec<_>>().join("\n");
         let policies: String = rule.policies.iter().map(|policy| format!("  {}\n", figspan_proto::control::plain(policy))).collect();
-        format!("Rule {}: {matches}\n{policies}{}", name(rule), indent(&backends(&rule.backends)))
+        let mirrors = mirror::of_rule(&rule.mirrors);
+        let mirrors = if mirrors.is_empty() { mirrors } else { indent(&mirrors) + "\n" };
+        format!("Rule {}: {matches}\n{policies}{mirrors}{}", name(rule), indent(&backends(&rule.backends)))
     };
     std::iter::once(about).chain(route.rules.iter().map(rule)).collect::<Vec<_>>().join("\n")
 }

@@ -18,7 +18,7 @@ pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
 pub use policy::{
     BackendPolicy, Coding, Compression, Cors, ErrorAnswer, Filters, GrpcCodes, HashOn, HeaderEdit, LoadBalancing, MediaPattern, Method,
-    Origin, PathEdit, Redirect, RetryPolicy, Rewrite, RulePolicy, SameSite, SessionPersistence,
+    Mirror, Origin, PathEdit, Redirect, RetryPolicy, Rewrite, RulePolicy, SameSite, SessionPersistence,
 };
 pub use route::{
     HeaderMatch, HttpRoute, HttpRule, MirrorTarget, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch,

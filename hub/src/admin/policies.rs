@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use figspan_model::health::{Guard, breaker};
-use figspan_model::routing::{BackendPolicy, Filters, GrpcCodes, HashOn, HttpRule, Method, Mirror, PathEdit, RetryPolicy, SessionPersistence, Timeouts};
+use figspan_model::routing::{
+    BackendPolicy, Filters, GrpcCodes, HashOn, HttpRule, Method, Mirror, PathEdit, RetryPolicy, SessionPersistence, Timeouts,
+};
 
 /// What a rule asks for, in the order in which it acts.
 pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
@@ -191,11 +193,21 @@ mod tests {
     fn every_policy_of_the_full_sample_is_told() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/samples/hub/full.toml");
         let text = std::fs::read_to_string(file).unwrap();
-        let loaded = figspan_model::settings::parse_with(&text, "full.toml", &|_| Ok(())).unwrap();
+        let loaded = figspan_model::settings::parse_with(&text, "full.toml", &|_, _| Ok(vec![b'x'; 64])).unwrap();
         let routing = loaded.routing.build(&figspan_model::state::Book::new(1));
         let told: Vec<String> = routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| of_rule(rule)).collect();
-        for word in ["RequestHeaderModifier: set", "ResponseHeaderModifier", "URLRewrite", "RequestRedirect", "rate limit", "under way per", "RequestMirror: 10 % to service orders", "CORS", "Compression: zstd", "ErrorAnswer"]
-        {
+        for word in [
+            "RequestHeaderModifier: set",
+            "ResponseHeaderModifier",
+            "URLRewrite",
+            "RequestRedirect",
+            "rate limit",
+            "under way per",
+            "RequestMirror: 10 % to service orders",
+            "CORS",
+            "Compression: zstd",
+            "ErrorAnswer",
+        ] {
             assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
         }
         for word in ["sessions by cookie", "hash of", "retries:"] {

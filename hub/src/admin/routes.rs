@@ -1,11 +1,13 @@
 //! Routes as operators see them: rules in words, weights in force, shares wanted. Pure over a snapshot.
 
-use figspan_model::routing::{Backend, HeaderMatch, PathMatch, RouteMatch, Target, ValueMatch};
+use figspan_model::routing::{Backend, HeaderMatch, MirrorTarget, PathMatch, RouteMatch, Target, ValueMatch};
 use figspan_model::snapshot::Snapshot;
+use figspan_model::state::{Copies, Example};
 use figspan_proto::admin;
 use figspan_proto::weight::Weight;
 
 use super::policies;
+use crate::face::time;
 
 /// All routes, in the order of the configuration.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
@@ -24,6 +26,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
                 name: rule.name.as_ref().map(|name| name.to_string()),
                 matches: if rule.matches.is_empty() { vec!["all".into()] } else { rule.matches.iter().map(words).collect() },
                 policies: policies::of_rule(rule),
+                mirrors: rule.mirrors.iter().map(mirror).collect(),
                 backends: backends(snapshot, &rule.backends),
             })
             .collect(),
@@ -38,6 +41,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
             name: None,
             matches: vec!["all".into()],
             policies: vec![],
+            mirrors: vec![],
             backends: backends(snapshot, &route.backends),
         }],
     });
@@ -93,6 +97,36 @@ fn shown(snapshot: &Snapshot, backend: &Backend) -> admin::RuleBackend {
         share_observed: None,
         picked: backend.share.sum(),
         picked_last_minute: backend.share.recent(),
+    }
+}
+
+/// A mirror with what became of its copies.
+fn mirror(target: &MirrorTarget) -> admin::Mirror {
+    let report = target.state.report();
+    let count = |what| report.count(what);
+    let means = report.mean_micros();
+    let example = |example: &Example| admin::MirrorExample {
+        at: i64::try_from(example.at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok()).map(time).unwrap_or_default(),
+        method: example.method.clone(),
+        path: example.path.clone(),
+        difference: example.difference.clone(),
+    };
+    admin::Mirror {
+        kind: target.backend.target.kind().into(),
+        name: target.backend.target.name().into(),
+        seen: count(Copies::Seen),
+        begun: count(Copies::Begun),
+        answered: count(Copies::Answered),
+        failed: count(Copies::Failed),
+        dropped: count(Copies::DroppedFull) + count(Copies::DroppedBody) + count(Copies::DroppedNobody),
+        compared: count(Copies::Compared),
+        matched: count(Copies::Matched),
+        other_status: count(Copies::OtherStatus),
+        other_body: count(Copies::OtherBody),
+        match_percent: report.match_percent(),
+        primary_ms: means.map(|(primary, _)| primary as f64 / 1000.0),
+        mirror_ms: means.map(|(_, mirror)| mirror as f64 / 1000.0),
+        examples: report.examples.iter().map(example).collect(),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("Mirror", TOLD, &[
         ("kind", "string"), ("name", "string"), ("seen", "integer"), ("begun", "integer"), ("answered", "integer"), ("failed", "integer"),
         ("dropped", "integer"), ("compared", "integer"), ("matched", "integer"), ("other_status", "integer"), ("other_body", "integer"),
-        ("match_percent", "number?"), ("mean_ms", "[number]?"), ("examples", "[MirrorExample]"),
+        ("match_percent", "number?"), ("primary_ms", "number?"), ("mirror_ms", "number?"), ("examples", "[MirrorExample]"),
     ]),
     ("MirrorExample", TOLD, &[("at", "time"), ("method", "string"), ("path", "string"), ("difference", "string")]),
     ("RuleBackend", TOLD, &[

@@ -72,8 +72,10 @@ pub struct Mirror {
     pub other_body: u64,
     /// Matches per cent of comparisons; `None` before the first.
     pub match_percent: Option<f64>,
-    /// Mean time to the head of the client's answer and of the copy's, in milliseconds, of those compared.
-    pub mean_ms: Option<(f64, f64)>,
+    /// Mean time to the heads of the clients' answers that were compared, in milliseconds.
+    pub primary_ms: Option<f64>,
+    /// The same of the copies' answers.
+    pub mirror_ms: Option<f64>,
     /// The latest answers that differed, newest first.
     pub examples: Vec<MirrorExample>,
 }
