@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Ca(Ca),
     /// Says which rule and which backend a request would get, and why, without sending it
     Explain(Explain),
+    /// Prints a header with which a client reaches one backend of rules that hold the same key; asks no hub
+    Pin(Pin),
     /// What happened, newest last; holds the audit of every change
     Events(Events),
     /// Says what is wrong with a configuration file, without loading it
@@ -312,6 +314,22 @@ pub(crate) enum Ca {
         #[command(flatten)]
         change: Change,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pin {
+    /// The file that the rule names as key_file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The backend, if it is an uplink
+    #[arg(long, value_name = "NAME", required_unless_present = "service", conflicts_with = "service")]
+    pub(crate) uplink: Option<UplinkName>,
+    /// The backend, if it is a service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<UplinkName>,
+    /// How long it holds, at most 30d
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
 }
 
 #[derive(Debug, Args)]

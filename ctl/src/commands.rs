@@ -4,6 +4,7 @@ mod ca;
 mod explore;
 mod grant;
 mod hub;
+mod pin;
 mod shell;
 mod weight;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(name: &'static str, cli: Cli, around: &Surroundings, ter
     terminal.format = cli.global.output;
     match &cli.command {
         Command::Completions { shell } => return shell::completions(name, *shell, terminal),
+        Command::Pin(wanted) => return pin::print(wanted, terminal),
         Command::Man { dir } => return shell::man(dir.as_deref(), terminal),
         _ => {}
     }
@@ -45,7 +47,7 @@ pub(crate) async fn run(name: &'static str, cli: Cli, around: &Surroundings, ter
         Command::Reload(reload) => hub::reload(&client, terminal, reload.dry_run).await,
         Command::Status => hub::status(&client, terminal).await,
         Command::Version => hub::version(name, &client, terminal).await,
-        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Man { .. } | Command::Pin(_) => Ok(Exit::Done),
     }
 }
 

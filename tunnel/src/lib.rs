@@ -23,6 +23,7 @@ pub mod grpc;
 pub mod hub;
 pub mod identity;
 pub mod lifetime;
+pub mod pin;
 mod provider;
 pub mod resolve;
 pub mod splice;

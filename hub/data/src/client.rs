@@ -28,6 +28,8 @@ pub struct Client {
     pub listener: Arc<str>,
     /// Unique within the process; isolates pooled streams where authentication is bound to a connection (NTLM, Negotiate).
     pub connection: u64,
+    /// The backend that this request asks for; nothing is proven yet.
+    pub pin: Option<HeaderValue>,
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -41,7 +43,17 @@ impl Client {
         };
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let shown = shown(address);
-        Self { peer: canonical(peer), address, shown, local: canonical(local), scheme: "http", server_name: None, listener, connection }
+        Self {
+            peer: canonical(peer),
+            address,
+            shown,
+            local: canonical(local),
+            scheme: "http",
+            server_name: None,
+            listener,
+            connection,
+            pin: None,
+        }
     }
 
     /// The same connection, for a client that trusted proxies named.

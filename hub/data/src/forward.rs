@@ -27,12 +27,14 @@ use http::{Response, request};
 use tokio::time::Instant;
 
 use crate::affinity::Affinity;
+use crate::affinity::session::unix_now;
 use crate::body::Body;
 use crate::client::Client;
 use crate::dial::upload::Upload;
 use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
 use crate::filters;
 use crate::limit;
+use crate::pins;
 use crate::reply::Failure;
 use crate::route;
 use crate::shard::ShardRef;
@@ -73,14 +75,16 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
     record.route(&route.name);
+    let own = rule;
+    let rule = pins::rule(own, &client, || unix_now().into(), &shard.metrics);
     let affinity = Affinity::of(shard, rule, &parts, &client);
     let filtered = match filters::before(&matched, &mut parts) {
         filters::Verdict::Forward(filtered) => filtered,
         filters::Verdict::Answer(answer) => return record.answer(answer),
         filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
     };
-    if let Some(policy) = &rule.policy {
-        match limit::source::admit(rule, policy, &client, &parts.headers, &shard.metrics) {
+    if let Some(policy) = &own.policy {
+        match limit::source::admit(own, policy, &client, &parts.headers, &shard.metrics) {
             Ok(counted) => record.counted(counted),
             Err(refused) => {
                 let mut response = record.refuse(refused.failure);

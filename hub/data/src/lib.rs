@@ -21,6 +21,7 @@ pub mod inbound;
 pub mod limit;
 pub mod listen;
 pub mod metrics;
+pub mod pins;
 pub mod reply;
 pub mod retry;
 pub mod route;

@@ -152,6 +152,22 @@ words! {
     }
 }
 
+words! {
+    /// What became of a client's wish for a backend.
+    PinEvent {
+        /// The request went there.
+        Used = "used",
+        /// It was for a backend or by a key that the rule does not know.
+        Elsewhere = "elsewhere",
+        /// It was none.
+        Malformed = "malformed",
+        /// It was not signed by the rule's key.
+        Forged = "forged",
+        /// Its end had passed.
+        Expired = "expired",
+    }
+}
+
 /// What one shard counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -187,6 +203,8 @@ pub struct Metrics {
     pub streams: Cell,
     /// DNS names whose last lookup failed.
     pub stale_names: Cell,
+    /// Wishes of clients, by [`PinEvent`].
+    pins: [Cell; PinEvent::ALL.len()],
     /// Answers that are being compressed.
     pub coders: Cell,
     /// Bytes that were compressed and what became of them, by [`Coding`].
@@ -285,6 +303,16 @@ impl Metrics {
     /// How often that failure was counted.
     pub fn failed(&self, failure: Failure) -> u64 {
         self.failures.0[failure as usize].value()
+    }
+
+    /// Counts a client's wish for a backend.
+    pub fn pinned(&self, event: PinEvent) {
+        self.pins[event as usize].add(1);
+    }
+
+    /// How often that became of such a wish.
+    pub fn pins(&self, event: PinEvent) -> u64 {
+        self.pins[event as usize].value()
     }
 
     /// Bytes that were compressed so, and what became of them.

@@ -15,6 +15,7 @@ use super::target::{self, Target};
 use super::{fields, forwarded};
 use crate::client::Client;
 use figspan_model::routing::Proxies;
+use figspan_model::routing::fields::PIN;
 
 /// A request's head as its protocol brought it.
 #[derive(Debug)]
@@ -66,15 +67,16 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies) -> Result
     let Some(path) = path else { return Ok(Admitted::Ping) };
     let peer = client.address.ip();
     let trusted = forwarded::is_trusted(peer, proxies);
+    let pin = if marks.has(Marks::TRUSTED) { headers.remove(PIN) } else { None };
     fields::remove_trusted(headers, marks, trusted);
     let told = if trusted && marks.has(Marks::TRUSTED) { forwarded::take(headers, proxies) } else { Told::default() };
     let scheme = told.proto.unwrap_or(client.scheme);
     let host = headers.remove(header::HOST);
     forwarded::write(headers, &told, client, scheme, (&authority, host), proxies.forwarded);
     let uri = target::uri(scheme, &authority, path)?;
-    let client = match told.chain.first() {
-        None if scheme == client.scheme => Rc::clone(client),
-        first => Rc::new(client.named(first.copied().unwrap_or(client.address), scheme)),
+    let client = match (told.chain.first(), pin) {
+        (None, None) if scheme == client.scheme => Rc::clone(client),
+        (first, pin) => Rc::new(Client { pin, ..client.named(first.copied().unwrap_or(client.address), scheme) }),
     };
     Ok(Admitted::Forward { uri, client })
 }

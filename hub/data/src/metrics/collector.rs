@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Cell, Limit, Metrics, Retry, SessionEvent, Turned};
+use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, Turned};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -98,6 +98,11 @@ impl Collector for Shards {
         for what in Copies::ALL.iter().filter_map(|what| what.word().map(|word| (*what, word))) {
             let count = self.sum(|metrics| metrics.copied(what.0));
             copies.encode_family(&[("outcome", what.1)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut pins = encoder.encode_descriptor("figspan_pins", "Wishes of clients for a backend.", None, MetricType::Counter)?;
+        for event in PinEvent::ALL {
+            let count = self.sum(|metrics| metrics.pins(*event));
+            pins.encode_family(&[("outcome", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         for (name, help, of) in [
             ("figspan_compression_input_bytes", "Bytes of answers that were compressed.", (|pair| &pair.0) as fn(&(Cell, Cell)) -> &Cell),

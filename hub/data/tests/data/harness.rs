@@ -255,6 +255,7 @@ impl Hub {
             state: self.book.rule("rule/shop/0"),
             sources: self.policy.borrow().as_deref().map(|policy| Sources::of(policy, "rule/shop/0", &self.book)).unwrap_or_default(),
             mirrors: self.mirrors(),
+            pinned: vec![],
         };
         let route =
             HttpRoute { name: "shop".into(), listeners: vec![], hostnames: vec!["shop.example".into()], rules: vec![Arc::new(rule)] };
@@ -304,6 +305,7 @@ impl Hub {
             server_name: None,
             listener: "web".into(),
             connection: self.connection.get(),
+            pin: None,
         })
     }
 

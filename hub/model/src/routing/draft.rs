@@ -10,7 +10,7 @@ use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::policy::Mirror;
+use super::policy::{Mirror, Pin};
 use super::{
     Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, RouteMatch, RouteName,
     Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
@@ -126,7 +126,9 @@ impl RoutingDraft {
                 let asked = policy.as_deref().map(|policy| &*policy.mirrors).unwrap_or_default();
                 let mirror = |mirror: &Mirror| MirrorTarget::of(mirror, &key, policies.get(&mirror.target).cloned(), book);
                 let mirrors = asked.iter().map(mirror).collect();
-                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources, mirrors })
+                let pins = policy.as_deref().map(|policy| &*policy.pins).unwrap_or_default();
+                let pinned = pins.iter().map(|pin| pinned(pin, &key, policy.as_deref(), &timeouts, &policies, book)).collect();
+                Arc::new(HttpRule { name: rule_name, matches, backends, timeouts, policy, state, sources, mirrors, pinned })
             };
             let rules = rules.into_iter().enumerate().map(rule).collect();
             Arc::new(HttpRoute { name, listeners, hostnames, rules })
@@ -168,6 +170,31 @@ fn with_cookie(policy: Arc<RulePolicy>, rule: &str) -> Arc<RulePolicy> {
         }
         _ => policy,
     }
+}
+
+/// The rule of pinned requests. The weight of its one backend is the target's own, so that what is drained stays drained.
+fn pinned(
+    pin: &Pin,
+    key: &str,
+    policy: Option<&RulePolicy>,
+    timeouts: &Timeouts,
+    policies: &HashMap<Target, Arc<BackendPolicy>>,
+    book: &Book,
+) -> Arc<HttpRule> {
+    let key = format!("{key}/pin/{}", pin.target.key());
+    let backend = Backend { policy: policies.get(&pin.target).cloned(), ..Backend::plain(pin.target.clone(), None, book) };
+    let policy = policy.map(|policy| Arc::new(RulePolicy { session: None, mirrors: Vec::new(), pins: Vec::new(), ..policy.clone() }));
+    Arc::new(HttpRule {
+        name: None,
+        matches: Vec::new(),
+        backends: vec![backend],
+        timeouts: timeouts.clone(),
+        policy,
+        state: book.rule(&key),
+        sources: Sources::default(),
+        mirrors: Vec::new(),
+        pinned: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod json_path;
 mod limits;
 mod load_balancing;
 mod mirror;
+mod pin;
 mod retry;
 mod session;
 
@@ -22,6 +23,7 @@ pub use json_path::{BadPath, JsonPath, Step};
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
 pub use load_balancing::{LoadBalancing, Method};
 pub use mirror::{Compare, CompareBody, Mirror};
+pub use pin::{Pin, PinnedBy};
 pub use retry::{GrpcCodes, RetryPolicy};
 pub use session::{SameSite, SessionPersistence};
 
@@ -44,6 +46,8 @@ pub struct RulePolicy {
     pub in_flight: Option<InFlightLimit>,
     /// A cookie that keeps a client where its first request went.
     pub session: Option<SessionPersistence>,
+    /// Who may choose a backend.
+    pub pins: Vec<Pin>,
 }
 
 /// What an uplink or a service asks for, in whichever rule it is named. One field for each policy, each in a file of its own.

@@ -50,6 +50,8 @@ pub struct HttpRule {
     pub sources: Sources,
     /// Where copies of its requests go: one for each of [`RulePolicy::mirrors`], in their order.
     pub mirrors: Vec<MirrorTarget>,
+    /// By which pinned requests go: one for each of [`RulePolicy::pins`], in their order, with that backend alone.
+    pub pinned: Vec<Arc<HttpRule>>,
 }
 
 /// The target of a mirror, with its long-lived states.

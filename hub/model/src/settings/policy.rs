@@ -12,6 +12,7 @@ mod health_check;
 mod limits;
 mod mirror;
 mod path_edit;
+mod pins;
 mod retry;
 mod session;
 
@@ -19,14 +20,17 @@ use std::sync::Arc;
 
 use figspan_settings::Section;
 
+use crate::routing::policy::Pin;
 use crate::routing::{BackendPolicy, RulePolicy, Target};
 
 pub(super) use filters::{Read, read as filters};
+pub(super) use pins::read as pins;
 
 /// The policy of a rule; `None` where it asks for nothing.
-pub(super) fn rule(section: &Section<'_>, filters: Read) -> Option<Arc<RulePolicy>> {
+pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>) -> Option<Arc<RulePolicy>> {
     let policy = RulePolicy {
         filters: filters.filters,
+        pins,
         mirrors: filters.mirrors,
         hash: balance::hash(section),
         session: session::session(section),

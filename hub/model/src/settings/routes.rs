@@ -96,7 +96,8 @@ impl Reader<'_> {
                 Vec::new()
             }
         };
-        let policy = policy::rule(section, filters);
+        let pins = policy::pins(section, &backends, self.files, &|section| self.target(section, true));
+        let policy = policy::rule(section, filters, pins);
         HttpRuleDraft { name, matches, backends, timeouts: timeouts(section), policy }
     }
 

@@ -102,6 +102,36 @@ pub(in super::super) static FILTER: Table = Table {
     ],
 };
 
+pub(in super::super) static PIN: Table = Table {
+    path: "http_route.rules.pins",
+    doc: "Clients who may choose a backend of the rule, by `x-figspan-pin`, whatever its weight there. A drained or unready backend answers 503: a pinned request never goes elsewhere, starts no session and is not mirrored. A pin that is not believed is ignored. The field never reaches a workload. Either `key_file` or `trusted`.",
+    keys: &[
+        key("backend", "table", "", "A backend of the rule: `{ uplink = \"...\" }` or `{ service = \"...\" }`. Required."),
+        key(
+            "key_file",
+            "path",
+            "",
+            "A file with at least 32 bytes that others cannot read, read whenever the configuration is; `figspanctl pin` signs pins with it.",
+        ),
+        key(
+            "trusted",
+            "list of CIDR",
+            "",
+            "Clients, as trusted proxies tell them, who may name the backend unsigned: `x-figspan-pin: service/orders`.",
+        ),
+        key("always", "true or false", "false", "With `trusted`: all their requests go there, without any field."),
+    ],
+};
+
+pub(in super::super) static PIN_BACKEND: Table = Table {
+    path: "http_route.rules.pins.backend",
+    doc: "The backend. Exactly one of `uplink` and `service`.",
+    keys: &[
+        key("uplink", "name", "", "Workloads on VMs, as agents advertise them."),
+        key("service", "name", "", "A `[[service]]` of this file."),
+    ],
+};
+
 pub(in super::super) static EDITED: Table = Table {
     path: "http_route.rules.filters.set",
     doc: "A field; the same in `add`.",

@@ -27,6 +27,7 @@ pub(in super::super) static HTTP_RULE: Table = Table {
         ),
         key("matches", "list of tables", "all requests", "Any of these."),
         key("filters", "list of tables", "", "What is changed of requests and answers. Their order does not matter."),
+        key("pins", "list of tables", "", "Clients who may choose a backend."),
         key("backend_refs", "list of tables", "", "Where matching requests go. Required, but not beside a `RequestRedirect`."),
         key("timeouts", "table", "", "How long things may take."),
         key("session_persistence", "table", "", "Keeps a client where its first request went."),
