@@ -11,10 +11,8 @@ mod policy;
 mod routes;
 
 pub(super) use balance::{HASH, LOAD_BALANCING, SESSION};
-pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT};
-pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, HEALTH_CHECK, OUTLIER_EJECTION};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT, PIN, PIN_BACKEND};
-pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, OUTLIER_EJECTION};
+pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, HEALTH_CHECK, OUTLIER_EJECTION};
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
 pub(super) use mirror::{MIRROR_BACKEND, MIRROR_COMPARE};
 pub(super) use policy::BACKEND_POLICY;
