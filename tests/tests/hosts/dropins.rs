@@ -21,7 +21,7 @@ fn an_allow_list_lets_the_agent_speak_to_its_hub_and_to_nobody_else() {
         "mkdir -p {ACTIVE}; cp {OFFERED}/ip-allow-list.conf {ACTIVE}/; systemctl daemon-reload; systemctl restart figspan-agent"
     ));
     eventually("the examples let it reach no hub", Duration::from_secs(10), || {
-        vm.property(UNIT, "StatusText").starts_with("0/1 replicas · 1 uplinks ready")
+        vm.property(UNIT, "StatusText").starts_with("0/1 replicas · 1 uplink ready")
     });
     vm.run(&format!(
         "sed -i 's#192.0.2.0/24#10.97.0.1#' {ACTIVE}/ip-allow-list.conf; systemctl daemon-reload; systemctl restart figspan-agent"

@@ -148,7 +148,7 @@ fn an_agent_starts_although_udp_is_blocked_and_serves_when_it_passes() {
     let fault = Fault::no_udp(&vm.namespace);
     vm.run("systemctl restart figspan-agent");
     eventually("the status tells", Duration::from_secs(10), || {
-        vm.property(UNIT, "StatusText").starts_with("0/1 replicas · 1 uplinks ready")
+        vm.property(UNIT, "StatusText").starts_with("0/1 replicas · 1 uplink ready")
     });
     assert_eq!(vm.run("systemctl is-system-running").trim(), "running");
     drop(fault);
