@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use figspan_model::Map;
-use figspan_model::routing::{BackendTls, BackendTlsRoots, Limits, Timeouts};
+use figspan_model::routing::{Backend, BackendTls, BackendTlsRoots, Limits, Timeouts};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::{Book, EndpointState, Shard};
 use figspan_proto::control::Protocol;
@@ -34,7 +34,8 @@ use figspan_tunnel::{StreamError, StreamProbe};
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::metrics::Metrics;
+use crate::limit::backend::{Bound, Permit, Queues};
+use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
 use io::{Io, Prefixed, Trace};
 use place::Place;
@@ -115,6 +116,8 @@ pub struct Call<'a> {
     pub limits: &'a Limits,
     /// For the agent.
     pub trace: Option<TraceContext>,
+    /// Whose connections these are, and how many there may be.
+    pub backend: &'a Backend,
 }
 
 /// An open way.
@@ -125,6 +128,8 @@ pub struct Way {
     pub trace: Trace,
     /// The tunnel that carries it.
     pub tunnel: Option<u64>,
+    /// Its room at the backend, kept for as long as it is open.
+    pub permit: Option<Permit>,
 }
 
 /// Address of TLS settings, which the entry keeps alive, and what is offered by ALPN.
@@ -136,6 +141,8 @@ pub struct Dialer {
     pool: Rc<Pool<h1::Shared>>,
     multiplexed: h2::Multiplexed,
     services: Services,
+    queues: Queues,
+    metrics: Arc<Metrics>,
     tasks: Drain,
     tls: RefCell<Map<TlsKey, (Arc<BackendTls>, BackendTlsClient)>>,
     /// Attempts that wait for a way, by endpoint.
@@ -150,8 +157,10 @@ impl Dialer {
         Self {
             shard,
             pool: Pool::new(shard, Arc::clone(&metrics)),
-            multiplexed: h2::Multiplexed::new(shard, metrics),
+            multiplexed: h2::Multiplexed::new(shard, Arc::clone(&metrics)),
             services: Services::new(book, resolver),
+            queues: Queues::new(shard),
+            metrics,
             tasks,
             tls: RefCell::default(),
             pending: RefCell::default(),
@@ -254,8 +263,25 @@ impl Dialer {
         Ok(Waiting { dialer: self, key })
     }
 
+    /// Who waits for room at backends.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Room for one more connection to a backend, waited for in turn; `None` where its connections are not bounded.
+    pub async fn connection(&self, backend: &Backend) -> Result<Option<Permit>, Failure> {
+        let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) else { return Ok(None) };
+        // Whoever waits elsewhere wakes this shard's pool, which then closes what idles.
+        backend.state.connections.tell(self.shard, || self.pool.waker());
+        self.queues.enter(&backend.state, Bound::Connections, limits).await.map_err(|_| {
+            self.metrics.limit_hit(Limit::BackendConnections);
+            Failure::BackendLimit
+        })
+    }
+
     /// Opens a fresh way. Nothing of a request is sent; on a tunnel nothing at all.
     pub async fn open(&self, place: &Place, kind: Kind, call: &Call<'_>) -> Result<Way, Failure> {
+        let permit = self.connection(call.backend).await?;
         let _waiting = self.wait_for(place, call.limits.pending)?;
         let wait = call.timeouts.connect;
         let (io, trace, tunnel) = match place {
@@ -267,11 +293,11 @@ impl Dialer {
             }
             Place::Service { endpoint, .. } => (Io::Tcp(service::connect(endpoint.address, wait).await?), Trace::tcp(), None),
         };
-        let Some(settings) = place.tls() else { return Ok(Way { io, trace, tunnel }) };
+        let Some(settings) = place.tls() else { return Ok(Way { io, trace, tunnel, permit }) };
         let alpn = (kind == Kind::Http).then_some(place.protocol() == Protocol::H2c);
         let tls = self.tls_client(settings, alpn).await?;
         match tokio::time::timeout(wait, tls.connect(io)).await {
-            Ok(Ok(stream)) => Ok(Way { io: Io::Tls(Box::new(stream)), trace, tunnel }),
+            Ok(Ok(stream)) => Ok(Way { io: Io::Tls(Box::new(stream)), trace, tunnel, permit }),
             Ok(Err(error)) => Err(match StreamError::find(&error) {
                 Some(_) => judge(&trace, 0, true, Failure::TlsFailed, Duration::ZERO).await.failure,
                 None => Failure::TlsFailed,

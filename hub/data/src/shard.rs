@@ -15,7 +15,6 @@ use figspan_tunnel::resolve::Resolver;
 use crate::affinity::seal::Sealer;
 use crate::dial::Dialer;
 use crate::forward::mirror::Running;
-use crate::limit::backend::Queues;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
 
@@ -43,8 +42,6 @@ pub struct ShardContext {
     board: Arc<Board>,
     /// Pools and ways to backends.
     pub dialer: Dialer,
-    /// Who waits for room at backends.
-    pub queues: Queues,
     /// How many requests live, and how many may be retries at once.
     pub budget: Budget,
     /// Seals and opens session cookies.
@@ -68,7 +65,6 @@ impl ShardContext {
             .ok();
         let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
-        let queues = Queues::new(shard);
         let sessions = Arc::new(Sealer::new(&[]));
         Self {
             shard,
@@ -77,7 +73,6 @@ impl ShardContext {
             current,
             board,
             dialer,
-            queues,
             budget: Budget::default(),
             copies: Running::default(),
             sessions,

@@ -24,11 +24,13 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use super::Way;
 use super::io::{Io, Trace};
 use super::pool::{IdleWake, Reusable};
 use super::upload::{Part, Upload};
 use crate::admission::HeadLimits;
 use crate::admission::head::HeadScan;
+use crate::limit::backend::Permit;
 use crate::reply::Failure;
 use crate::scratch;
 use head::Head;
@@ -75,6 +77,8 @@ pub struct Wire {
     pub tunnel: Option<u64>,
     /// The client whose authentication it is bound to (NTLM, Negotiate).
     pub bound: Option<u64>,
+    /// Its room at the backend.
+    permit: Option<Permit>,
     /// When a byte last moved.
     pub progress: Instant,
     /// Set once pooled; wakes the pool.
@@ -103,11 +107,13 @@ pub struct Wire {
 
 impl Wire {
     /// Over an open way.
-    pub fn new(io: Io, trace: Trace, tunnel: Option<u64>) -> Self {
+    pub fn new(way: Way) -> Self {
+        let Way { io, trace, tunnel, permit } = way;
         Self {
             io,
             trace,
             tunnel,
+            permit,
             bound: None,
             progress: Instant::now(),
             idle_wake: None,
@@ -334,8 +340,8 @@ impl Wire {
     }
 
     /// Bytes after a 101, and what came with it.
-    pub fn into_parts(self) -> (Io, Bytes) {
-        (self.io, self.input.freeze())
+    pub fn into_parts(self) -> (Io, Bytes, Option<Permit>) {
+        (self.io, self.input.freeze(), self.permit)
     }
 }
 
@@ -354,6 +360,10 @@ impl Reusable for Shared {
 
     fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.borrow_mut().poll_idle(cx)
+    }
+
+    fn wanted(&self) -> bool {
+        self.borrow().permit.as_ref().is_some_and(Permit::wanted)
     }
 
     fn finish(&self) {

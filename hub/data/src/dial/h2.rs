@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use super::io::Trace;
 use super::pool::{Key, Live};
 use super::{Call, Dialer, Place};
+use crate::limit::backend::Permit;
 use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
 
@@ -85,6 +86,8 @@ pub struct Link {
     used: Cell<bool>,
     /// Nothing is kept any more.
     stopped: Rc<Cell<bool>>,
+    /// Its room at the backend.
+    permit: Option<Permit>,
     /// Whether the workload's settings are known. Until then one stream at a time is asked of it: more could be refused.
     settled: Cell<bool>,
     settling: Notify,
@@ -204,6 +207,9 @@ impl Multiplexed {
             tick.tick().await;
             let now = Instant::now();
             self.retain(|_, link| {
+                if link.active.get() == 0 && link.permit.as_ref().is_some_and(Permit::wanted) {
+                    return false;
+                }
                 let stale = link.active.get() == 0 && link.until.get() <= now;
                 if stale {
                     self.metrics.limit_hit(Limit::IdleStreamTime);
@@ -235,14 +241,22 @@ impl Dialer {
         let idle_time = call.limits.idle_stream_time;
         let deadline = Instant::now() + call.timeouts.connect;
         let mut waiting = None;
+        let mut may_dial = true;
         loop {
             let free = host.links.borrow().iter().find(|link| link.has_room()).map(|link| Lease::new(link, &host, idle_time));
             if let Some(lease) = free {
                 return Ok(lease);
             }
-            if !host.dialling.get() && !host.unsettled() && host.links.borrow().len() < MAX_LINKS {
+            if may_dial && !host.dialling.get() && !host.unsettled() && host.links.borrow().len() < MAX_LINKS {
                 let dialling = Dialling::begin(&host);
-                let link = self.link(place, call, &host).await?;
+                let link = match self.link(place, call, &host).await {
+                    // No room for one more: those that there are have streams that end.
+                    Err(Failure::BackendLimit) if !host.links.borrow().is_empty() => {
+                        may_dial = false;
+                        continue;
+                    }
+                    linked => linked?,
+                };
                 let lease = Lease::new(&link, &host, idle_time);
                 host.links.borrow_mut().push(link);
                 drop(dialling);
@@ -284,6 +298,7 @@ impl Dialer {
             until: Cell::new(Instant::now() + call.limits.idle_stream_time),
             used: Cell::new(false),
             stopped: Rc::clone(&self.multiplexed().stopped),
+            permit: way.permit,
             settled: Cell::new(false),
             settling: Notify::new(),
         });

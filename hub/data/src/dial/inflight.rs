@@ -18,8 +18,8 @@ pub struct InFlight(Rc<Counted>);
 struct Counted {
     state: Arc<EndpointState>,
     shard: Shard,
-    /// Room at the backend as a whole.
-    permit: OnceCell<Permit>,
+    /// Room at the backend as a whole, for the work and for its connection.
+    permits: [OnceCell<Permit>; 2],
 }
 
 impl InFlight {
@@ -27,13 +27,14 @@ impl InFlight {
     pub fn picked(state: &Arc<EndpointState>, shard: Shard) -> Self {
         state.in_flight.add(shard, 1);
         state.picked.add(shard, 1);
-        Self(Rc::new(Counted { state: Arc::clone(state), shard, permit: OnceCell::new() }))
+        Self(Rc::new(Counted { state: Arc::clone(state), shard, permits: Default::default() }))
     }
 
     /// Keeps room at the backend for as long as the work is under way.
     pub fn hold(&self, permit: Permit) {
-        // One piece of work has one permit: a second would be given back at once.
-        let _ = self.0.permit.set(permit);
+        let free = self.0.permits.iter().find(|place| place.get().is_none());
+        // One piece of work has one permit of each kind; a third would be given back at once.
+        let _ = free.map(|place| place.set(permit));
     }
 
     /// The endpoint's state.

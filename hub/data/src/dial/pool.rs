@@ -59,6 +59,9 @@ pub trait Reusable {
     /// Pending while nothing has come and nothing has ended.
     fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether others wait for the room that it takes at its backend.
+    fn wanted(&self) -> bool;
+
     /// Ends our side.
     fn finish(&self);
 }
@@ -136,6 +139,11 @@ impl<C: Reusable> Pool<C> {
         })
     }
 
+    /// What makes it look at its idle connections.
+    pub fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.woken)
+    }
+
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.total.get()
@@ -171,6 +179,7 @@ impl<C: Reusable> Pool<C> {
         wake.fired.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&wake));
         let open = !self.stopped.get()
+            && !connection.wanted()
             && !state.draining.load(Ordering::Acquire)
             && (connection.tunnel().is_none() || self.live.borrow().holds(&key, connection.tunnel()))
             && connection.poll_idle(&mut Context::from_waker(&waker)).is_pending();
@@ -210,7 +219,7 @@ impl<C: Reusable> Pool<C> {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            self.retain(|_, idle| !spoiled(idle) && !self.is_stale(idle, now));
+            self.retain(|_, idle| !spoiled(idle) && !idle.connection.wanted() && !self.is_stale(idle, now));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use figspan_model::routing::Backend;
 use figspan_proto::control::Protocol;
 use figspan_proto::preamble::Kind;
 use figspan_proto::reset::Reason;
@@ -46,6 +47,8 @@ pub struct Try<'t> {
     pub request: &'t Request<'t>,
     /// Whom.
     pub place: &'t Place,
+    /// Its backend.
+    pub backend: &'t Backend,
     /// The count of it.
     pub in_flight: &'t InFlight,
     /// Whether the request asks for a WebSocket.
@@ -58,13 +61,14 @@ pub struct Try<'t> {
 
 /// Asks one endpoint. `fresh` passes over pooled connections.
 pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<Answer, Failed> {
-    let Try { request, place, upgrade, leave, .. } = *of;
+    let Try { request, place, backend, upgrade, leave, .. } = *of;
     let routing = &request.snapshot.routing;
     let call = Call {
         client: request.client,
         timeouts: request.timeouts,
         limits: &routing.limits,
         trace: tunnel::trace_context(&request.parts.headers),
+        backend,
     };
     let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, leave, informational: request.informational };
     match place.protocol() {
@@ -88,7 +92,7 @@ async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
         Some(wire) => wire,
         None => {
             let way = dialer.open(place, Kind::Http, call).await.map_err(Fault::unseen)?;
-            Rc::new(std::cell::RefCell::new(Wire::new(way.io, way.trace, way.tunnel)))
+            Rc::new(std::cell::RefCell::new(Wire::new(way)))
         }
     };
     // Whatever happens to this future, a connection with half an exchange on it is reset and not left to the workload.
@@ -146,7 +150,8 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
         return Err(Fault::seen(Failure::Malformed));
     }
     let Ok(wire) = Rc::try_unwrap(wire) else { return Err(Fault::seen(Failure::UpgradeFailed)) };
-    let (io, first) = wire.into_inner().into_parts();
+    let (io, first, permit) = wire.into_inner().into_parts();
+    permit.into_iter().for_each(|permit| in_flight.hold(permit));
     Ok(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() })
 }
 

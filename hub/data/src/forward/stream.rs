@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use figspan_model::routing::StreamRoute;
+use figspan_model::routing::{Backend, StreamRoute};
 use figspan_proto::preamble::Kind;
 use figspan_tunnel::Stream;
 use tokio::net::TcpStream;
@@ -108,7 +108,7 @@ impl<'c> Connecting<'c> {
             self.watch = Some(Watch::new(self.shard, backend, &choice, permit));
             self.tried.add(&choice);
             if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
-                match self.shard.queues.enter(&backend.state, Bound::Requests, limits).await {
+                match self.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {
                     Ok(permit) => permit.into_iter().for_each(|permit| in_flight.hold(permit)),
                     Err(_) => {
                         self.shard.metrics.limit_hit(Limit::BackendRequests);
@@ -123,7 +123,7 @@ impl<'c> Connecting<'c> {
             }
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
             self.place = Some(place.clone());
-            match self.open(&place).await {
+            match self.open(&place, backend, &in_flight).await {
                 Ok(Opened::Tunnel(stream)) => {
                     self.watch.iter().for_each(Watch::opened);
                     return Ok(Connected::Tunnel(stream, in_flight));
@@ -137,7 +137,11 @@ impl<'c> Connecting<'c> {
                     return Ok(Connected::Tls(io, in_flight));
                 }
                 Err(failure) => {
-                    self.broke(&in_flight, failure);
+                    if failure == Failure::BackendLimit {
+                        self.tried.add_full(&backend.state);
+                    } else {
+                        self.broke(&in_flight, failure);
+                    }
                     self.shard.metrics.failure(failure);
                     self.last = Some(failure);
                 }
@@ -145,13 +149,17 @@ impl<'c> Connecting<'c> {
         }
     }
 
-    async fn open(&self, place: &Place) -> Result<Opened, Failure> {
+    async fn open(&self, place: &Place, backend: &Backend, in_flight: &InFlight) -> Result<Opened, Failure> {
         let limits = &self.snapshot.routing.limits;
-        let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None };
+        let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None, backend };
         if place.tls().is_some() {
             // The handshake needs no byte of the client, so that whatever fails in it is tried elsewhere.
-            return Ok(Opened::Tls(self.shard.dialer.open(place, Kind::Tcp, &call).await?.io));
+            let way = self.shard.dialer.open(place, Kind::Tcp, &call).await?;
+            way.permit.into_iter().for_each(|permit| in_flight.hold(permit));
+            return Ok(Opened::Tls(way.io));
         }
+        let permit = self.shard.dialer.connection(backend).await?;
+        permit.into_iter().for_each(|permit| in_flight.hold(permit));
         let _waiting = self.shard.dialer.wait_for(place, limits.pending)?;
         let wait = call.timeouts.connect;
         match place {

@@ -58,6 +58,7 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
             continue;
         }
         record.picked(&picked.place);
+        let backend = &request.rule.backends[picked.backend];
         let movable = request.repeatable() && upload.fits() && !upgrade;
         let outcome = match request.retry().and_then(|retry| retry.hedge).filter(|_| movable) {
             Some(delay) => Box::pin(hedge::race(request, picked, delay, upload, &mut tried, record)).await,
@@ -82,6 +83,9 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
             Err(fault) => fault,
         };
         last = Some(fault.failure);
+        if fault.failure == Failure::BackendLimit {
+            tried.add_full(&backend.state);
+        }
         let why = match verdict(fault, request.repeatable(), upload.replayable()) {
             Verdict::Answer => {
                 if !upload.replayable() && verdict(fault, request.repeatable(), true) != Verdict::Answer {
@@ -174,8 +178,9 @@ pub(super) async fn ask(
     upgrade: bool,
     leave: &dyn Fn() -> bool,
 ) -> Result<Answer, Fault> {
-    let timer = Timer::begin(&request.rule.backends[picked.backend], picked.in_flight.state());
-    let of = attempt::Try { request, place: &picked.place, in_flight: &picked.in_flight, upgrade, leave, began: Cell::new(false) };
+    let (backend, in_flight) = (&request.rule.backends[picked.backend], &picked.in_flight);
+    let timer = Timer::begin(backend, in_flight.state());
+    let of = attempt::Try { request, place: &picked.place, backend, in_flight, upgrade, leave, began: Cell::new(false) };
     let _asked = picked.watch.asked(&request.dropped, request.rule.timeouts.request);
     let clock = request.rule.timeouts.backend_request.map(|limit| Clock::new(limit, Instant::now(), upload.meter()));
     let outcome = {
@@ -230,7 +235,7 @@ async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tried) -> Resu
     let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) else { return Ok(()) };
     // A session may go where nothing new goes.
     let drained = picked.in_flight.draining();
-    match request.shard.queues.enter(&backend.state, Bound::Requests, limits).await {
+    match request.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {
         Ok(Some(permit)) => picked.in_flight.hold(permit),
         Ok(None) => {}
         Err(_) => {

@@ -94,6 +94,7 @@ impl Queues {
             return Err(Full);
         }
         let _place = Place(gate);
+        gate.want();
         let turn = self.turn(gate);
         let entered = tokio::time::timeout(limits.wait, async {
             let Ok(_turn) = turn.0.acquire().await else { return };

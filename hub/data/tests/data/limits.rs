@@ -103,6 +103,29 @@ fn what_finds_no_room_goes_to_another_backend_of_the_rule() {
 }
 
 #[test]
+fn connections_are_bounded_idle_ones_too_and_those_make_room_for_others() {
+    run(|| async {
+        let hub = Hub::new();
+        let limits = BackendLimits { connections: Some(count(1)), pending: 5, wait: Duration::from_secs(3), ..BackendLimits::default() };
+        hub.backend_policy.replace(Some(Arc::new(BackendPolicy { limits: Some(limits), ..BackendPolicy::default() })));
+        let agents = [Agent::join("vm-1", &hub.book).await, Agent::join("vm-2", &hub.book).await];
+        let streams = agents.each_ref().map(Agent::answer);
+        hub.publish(&[&agents[0], &agents[1]]);
+        let backend = hub.book.backend("uplink/monolith");
+        // The second request goes to the other endpoint; the idle connection of the first is in its way and is closed.
+        for _ in 0..4 {
+            assert_eq!(hub.get().await.0, 200);
+            assert_eq!((backend.connections.used(), agents[0].state.pooled.sum() + agents[1].state.pooled.sum()), (1, 1));
+        }
+        assert_eq!(streams[0].get() + streams[1].get(), 4);
+        let many = futures_util::future::join_all((0..5).map(|_| hub.get())).await;
+        assert!(many.iter().all(|answer| answer.0 == 200), "{many:?}");
+        assert_eq!((backend.connections.used(), backend.connections.waiting(), backend.requests.used()), (1, 0, 0));
+        assert_eq!(hub.metrics().limit_hits(Limit::BackendConnections), 0);
+    });
+}
+
+#[test]
 fn a_source_above_its_rate_gets_429_and_learns_when_to_come_back() {
     run(|| async {
         let hub = Hub::new();

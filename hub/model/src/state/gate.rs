@@ -5,10 +5,12 @@
 //! shards the order is that of waking, so that none starves.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use crossbeam_utils::CachePadded;
 use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
 
 use super::Shard;
 
@@ -18,6 +20,8 @@ pub struct Gate {
     used: CachePadded<AtomicU32>,
     waiting: CachePadded<AtomicU32>,
     firsts: Box<[CachePadded<First>]>,
+    /// What each shard wakes to let go of what it holds without need.
+    idlers: Box<[OnceLock<Arc<Notify>>]>,
     /// Whose turn it is to be woken.
     turn: AtomicUsize,
 }
@@ -35,6 +39,7 @@ impl Gate {
             used: CachePadded::default(),
             waiting: CachePadded::default(),
             firsts: (0..shards).map(|_| CachePadded::default()).collect(),
+            idlers: (0..shards).map(|_| OnceLock::new()).collect(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -70,6 +75,16 @@ impl Gate {
     pub fn queue(&self, most: u32) -> bool {
         let more = |waiting: u32| (waiting < most).then(|| waiting + 1);
         self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Has a shard woken when somebody waits for what it may hold without need.
+    pub fn tell(&self, shard: Shard, idler: impl FnOnce() -> Arc<Notify>) {
+        self.idlers[shard].get_or_init(idler);
+    }
+
+    /// Asks all shards to let go of what they hold without need.
+    pub fn want(&self) {
+        self.idlers.iter().filter_map(OnceLock::get).for_each(|idler| idler.notify_one());
     }
 
     /// Gives the place among those that wait back.
@@ -117,7 +132,6 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
     use super::*;

@@ -105,7 +105,15 @@ impl Copy {
         };
         let mut upload = Upload::new(std::mem::take(&mut self.body), self.snapshot.routing.limits.replay_bytes);
         let mut eye = Eye::new(mirror.compare.as_ref().map_or(&CompareBody::Ignored, |compare| &compare.body));
-        let of = Try { request: &request, place: &place, in_flight: &in_flight, upgrade: false, leave: &|| false, began: Cell::new(false) };
+        let of = Try {
+            request: &request,
+            place: &place,
+            backend: &target.backend,
+            in_flight: &in_flight,
+            upgrade: false,
+            leave: &|| false,
+            began: Cell::new(false),
+        };
         let answer = tries::attempt_twice(&of, &mut upload).await.map_err(|fault| match fault.failure {
             Failure::ClientBody => Copies::DroppedBody,
             _ => Copies::Failed,
