@@ -20,7 +20,6 @@ mod names;
 mod operators;
 mod probes;
 mod replicas;
-mod requests;
 mod routes;
 mod secure;
 mod services;

@@ -60,11 +60,6 @@ impl Gate {
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    /// Goes in whatever the bound says: what is there already is counted when a bound is set later.
-    pub fn enter_anyway(&self) {
-        self.used.fetch_add(1, Ordering::SeqCst);
-    }
-
     /// Makes room for another.
     pub fn leave(&self) {
         self.used.fetch_sub(1, Ordering::SeqCst);
