@@ -76,3 +76,28 @@ fn explain_and_describe_tell_rule_policies_attempts_and_how_each_backend_is() {
     let missing = bed.hub.ctl(&["describe", "backend", "nobody"]);
     assert!(!missing.status.success() && text(&missing).contains("no rule names `nobody`"));
 }
+
+#[test]
+fn what_metrics_show_is_in_the_reference_with_its_kind() {
+    let shop = Workload::named("old");
+    let bed = Bed::start(&(http(&RULES.replace(", { uplink = \"new\", weight = 10 }", "")) + POLICY))
+        .agent("vm-1", &shop.uplink("old", ""))
+        .ready("old", 1);
+    bed.get("/orders");
+    let page = figspan_tests::architecture::read(&figspan_tests::architecture::root().join("docs/reference/metrics.md"));
+    let shown = bed.metrics();
+    let kinds: Vec<(&str, &str)> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    assert!(kinds.len() >= 40, "only {} metrics are shown", kinds.len());
+    let missing = kinds.into_iter().filter_map(|(name, kind)| {
+        // The format names a counter without the ending that its samples have.
+        let ending = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let row = format!("| `{name}{ending}` | {kind} |");
+        (!page.contains(&row)).then_some(row)
+    });
+    let missing: Vec<String> = missing.collect();
+    assert!(missing.is_empty(), "docs/reference/metrics.md lacks {missing:#?}");
+}

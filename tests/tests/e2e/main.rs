@@ -14,6 +14,7 @@ mod handover;
 mod health;
 mod identity;
 mod journal;
+mod journey;
 mod ledger;
 mod limits;
 mod names;
