@@ -74,6 +74,11 @@ ledger *args:
     cargo build --release --locked --workspace --bins
     target/release/chaos {{args}}
 
+# Policies under load with release builds: an upload of 2 GiB, and what a mirror that never answers costs the slowest percent.
+streams:
+    cargo build --release --locked --workspace --bins
+    FIGSPAN_PROGRAMS=target/release FIGSPAN_UPLOAD_MIB=2048 FIGSPAN_P99=2 cargo test --release --locked -p figspan-tests --test e2e requests:: -- --test-threads 1 --nocapture
+
 # The figures of the README and of release notes: ratios against direct in one run.
 figures *args:
     cargo build --release --locked --workspace --bins

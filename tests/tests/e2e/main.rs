@@ -21,6 +21,7 @@ mod names;
 mod operators;
 mod probes;
 mod replicas;
+mod requests;
 mod routes;
 mod secure;
 mod services;

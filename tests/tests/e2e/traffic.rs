@@ -237,14 +237,14 @@ fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-type Sender = h2::client::SendRequest<Bytes>;
+pub type Sender = h2::client::SendRequest<Bytes>;
 
 /// An HTTP/2 connection with prior knowledge, and what drives it.
-async fn h2(bed: &Bed) -> (Sender, tokio::task::JoinSet<()>) {
+pub async fn h2(bed: &Bed) -> (Sender, tokio::task::JoinSet<()>) {
     let tcp = tokio::net::TcpStream::connect(bed.web()).await.unwrap();
     let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
     let mut driver = tokio::task::JoinSet::new();
@@ -273,7 +273,7 @@ async fn whole(answer: h2::client::ResponseFuture) -> (u16, String, Option<hyper
 }
 
 /// An HTTP/2 workload that echoes what comes, message by message, and ends with gRPC's trailer.
-fn grpc_echo() -> std::net::SocketAddr {
+pub fn grpc_echo() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
