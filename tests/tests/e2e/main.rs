@@ -4,6 +4,7 @@
 
 mod admission;
 mod certificates;
+mod choosing;
 mod configuration;
 mod decisions;
 mod drain;

@@ -1,0 +1,104 @@
+//! Who gets a request: hashes that hold over restarts, load that decides, and endpoints that warm up first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use figspan_tests::bed::{Bed, http, rule};
+use figspan_tests::process::eventually;
+use figspan_tests::web::{Workload, ok};
+
+fn policy(uplink: &str, asked: &str) -> String {
+    format!("\n[[backend_policy]]\nuplink = \"{uplink}\"\nload_balancing = {{ {asked} }}\n")
+}
+
+#[test]
+fn a_hashed_key_stays_over_a_restart_and_a_raised_weight_moves_only_what_it_adds() {
+    const KEYS: usize = 200;
+    let (one, two, new) = (Workload::named("one"), Workload::named("two"), Workload::named("new"));
+    let config = |old: u32, new: u32| {
+        let rule = rule(&format!("{{ uplink = \"old\", weight = {old} }}, {{ uplink = \"new\", weight = {new} }}"));
+        http(&(rule + "hash = { on = \"header:x-user\" }\n"))
+    };
+    let mut bed = Bed::start(&config(90, 10))
+        .agent("vm-1", &(one.uplink("old", "") + &new.uplink("new", "")))
+        .agent("vm-2", &two.uplink("old", ""))
+        .ready("old", 2)
+        .ready("new", 1);
+    let places = |bed: &Bed| -> Vec<String> {
+        let mut client = bed.client();
+        let place = |key| client.ask("GET", "/", &format!("x-user: u{key}\r\n"), b"").expect("an answer").text();
+        (0..KEYS).map(place).collect()
+    };
+    let on = |places: &[String], name: &str| places.iter().filter(|place| *place == name).count();
+    let first = places(&bed);
+    assert_eq!(places(&bed), first, "the same key, the same place");
+    assert!((10..=32).contains(&on(&first, "new")), "a tenth: {}", on(&first, "new"));
+    assert!(on(&first, "one").min(on(&first, "two")) > KEYS / 4, "the agents share the rest: {first:?}");
+
+    bed.hub.rewrite(&config(75, 25));
+    eventually("the raised weight is in force", Duration::from_secs(5), || places(&bed) != first);
+    let second = places(&bed);
+    assert!((36..=66).contains(&on(&second, "new")), "a quarter: {}", on(&second, "new"));
+    for (key, (before, after)) in first.iter().zip(&second).enumerate() {
+        assert!(before == after || after == "new", "u{key} moved from {before} to {after}");
+    }
+
+    bed.hub.restart();
+    bed.hub.accepts("old", 2);
+    bed.hub.accepts("new", 1);
+    assert_eq!(places(&bed), second);
+}
+
+#[test]
+fn by_load_an_agent_that_answers_slowly_gets_less_than_its_weight() {
+    let fast = Workload::named("fast");
+    let slow = Workload::http(|request| {
+        if request.target() != "/healthz" {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        ok("slow")
+    });
+    let bed = Bed::start(&(http(&rule("{ uplink = \"shop\" }")) + &policy("shop", "method = \"LeastLoad\"")))
+        .agent("vm-1", &fast.uplink("shop", ""))
+        .agent("vm-2", &slow.uplink("shop", "weight = 200"))
+        .ready("shop", 2);
+    let clients: Vec<_> = (0..4).map(|_| bed.client()).collect();
+    let load =
+        clients.into_iter().map(|mut client| std::thread::spawn(move || (0..50).for_each(|_| assert_eq!(client.get("/").status(), 200))));
+    load.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(fast.seen() + slow.seen(), 200);
+    assert!(slow.seen() < 50, "by weight it would have 133, and has {}", slow.seen());
+}
+
+#[test]
+fn an_agent_that_has_recovered_comes_to_its_share_by_and_by() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&healthy);
+    let moody = Workload::http(move |request| {
+        let down = request.target() == "/healthz" && !state.load(Ordering::SeqCst);
+        if down { "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned() } else { ok("moody") }
+    });
+    let steady = Workload::named("steady");
+    let check = "health = { type = \"http\", path = \"/healthz\", interval = \"50ms\", rise = 1, fall = 1 }";
+    let bed = Bed::start(&(http(&rule("{ uplink = \"shop\" }")) + &policy("shop", "slow_start = \"2s\"")))
+        .agent("vm-1", &steady.uplink("shop", check))
+        .agent("vm-2", &moody.uplink("shop", check));
+    let verdict = |agent: &str| {
+        let backends = bed.hub.json(&["get", "backends"]);
+        let endpoints = backends[0]["endpoints"].as_array().cloned().unwrap_or_default();
+        endpoints
+            .iter()
+            .find(|endpoint| endpoint["name"] == agent)
+            .map(|endpoint| endpoint["verdict"].as_str().unwrap_or_default().to_owned())
+    };
+    eventually("one agent is warm", Duration::from_secs(10), || verdict("vm-1").as_deref() == Some("ready"));
+    eventually("the other is known and not ready", Duration::from_secs(10), || verdict("vm-2").as_deref() == Some("unready"));
+    let mut client = bed.client();
+    healthy.store(true, Ordering::SeqCst);
+    eventually("it is back", Duration::from_secs(10), || client.get("/").text() == "moody");
+    let mut of_40 = || (0..40).filter(|_| client.get("/").text() == "moody").count();
+    let cold = of_40();
+    assert!(cold < 14, "about a tenth of its share at first, and had {cold} of 40");
+    eventually("it has its whole share", Duration::from_secs(10), || of_40() == 20);
+}
