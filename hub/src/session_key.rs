@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use figspan_data::affinity::seal::{KEY, MAX_KEYS, Sealer};
+use figspan_data::seal::{KEY, MAX_KEYS, Sealer};
 
 /// Name of the file in the state directory, where the settings name none.
 pub(crate) const FILE: &str = "session.key";
@@ -72,7 +72,7 @@ fn write(path: &Path, key: &[u8; KEY]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use figspan_data::affinity::seal::Session;
+    use figspan_data::seal::Session;
     use std::os::unix::fs::PermissionsExt;
 
     const SESSION: Session = Session { backend: 1, endpoint: 2, id: 3, born: 4, ends: 5 };

@@ -11,8 +11,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use figspan_control::Control;
-use figspan_data::affinity::seal::Sealer;
 use figspan_data::metrics::Metrics;
+use figspan_data::seal::Sealer;
 use figspan_data::shard::{ShardContext, ShardRef};
 use figspan_model::snapshot::Reader;
 use figspan_model::state::{Board, Book};

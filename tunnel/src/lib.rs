@@ -26,6 +26,7 @@ pub mod lifetime;
 pub mod pin;
 mod provider;
 pub mod resolve;
+pub mod seal;
 pub mod splice;
 pub mod stream;
 mod tasks;

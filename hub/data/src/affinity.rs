@@ -5,7 +5,6 @@
 //! decides on backend and endpoint. Without a policy it costs one branch.
 
 pub mod key;
-pub mod seal;
 pub mod session;
 
 use figspan_model::routing::{Backend, HttpRule};
@@ -14,8 +13,8 @@ use http::{HeaderMap, request};
 
 use crate::balance::Bound;
 use crate::client::Client;
+use crate::seal::Session;
 use crate::shard::ShardContext;
-use seal::Session;
 
 /// What ties one request to a place; kept for all its tries.
 #[derive(Debug, Clone, Copy, Default)]

@@ -26,5 +26,6 @@ pub mod reply;
 pub mod retry;
 pub mod route;
 mod scratch;
+pub mod seal;
 pub mod shard;
 pub mod tcp;

@@ -11,8 +11,8 @@ use figspan_model::state::EndpointState;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::key::cookies;
-use super::seal::{Sealer, Session};
 use crate::metrics::{Metrics, SessionEvent};
+use crate::seal::{Sealer, Session};
 
 /// Cookies of one name that are looked at; browsers send more than one where paths or domains differ.
 const MAX_COOKIES: usize = 4;

@@ -1,21 +1,17 @@
 //! What a session cookie holds, and how it is sealed: nobody but the hub reads it, and what anybody changed is refused.
 //!
-//! AES-256-GCM-SIV with a random nonce; the cookie's name is bound in, so that the cookie of one rule is not taken for another's.
+//! The cookie's name is bound in (`figspan_tunnel::seal`), so that the cookie of one rule is not taken for another's.
 //! Pure but for the nonce.
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-
-/// Bytes of a key.
-pub const KEY: usize = 32;
+pub use figspan_tunnel::seal::KEY;
+use figspan_tunnel::seal::{NONCE, SealKey, TAG};
 
 /// Keys that open cookies, the first of which seals.
 pub const MAX_KEYS: usize = 4;
 
 const VERSION: u8 = 1;
-const NONCE: usize = 12;
-const TAG: usize = 16;
 const PLAIN: usize = 33;
 const SEALED: usize = NONCE + PLAIN + TAG;
 
@@ -39,13 +35,12 @@ pub struct Session {
 
 /// Seals and opens sessions. Shared by all shards; holds no state but keys.
 #[derive(Debug)]
-pub struct Sealer(Vec<RandomizedNonceKey>);
+pub struct Sealer(Vec<SealKey>);
 
 impl Sealer {
     /// The first key seals, each opens; at most [`MAX_KEYS`] are used.
     pub fn new(keys: &[[u8; KEY]]) -> Self {
-        let key = |bytes: &[u8; KEY]| RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes).expect("the key has the algorithm's length");
-        Self(keys.iter().take(MAX_KEYS).map(key).collect())
+        Self(keys.iter().take(MAX_KEYS).map(SealKey::new).collect())
     }
 
     /// The value of the cookie of that name. `None` where there is no key.
@@ -57,8 +52,8 @@ impl Sealer {
         }
         plain.extend_from_slice(&session.born.to_be_bytes());
         plain.extend_from_slice(&session.ends.to_be_bytes());
-        let nonce = self.0.first()?.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut plain).ok()?;
-        let mut sealed = nonce.as_ref().to_vec();
+        let nonce = self.0.first()?.seal(name.as_bytes(), &mut plain)?;
+        let mut sealed = nonce.to_vec();
         sealed.append(&mut plain);
         Some(BASE64_URL_SAFE_NO_PAD.encode(sealed))
     }
@@ -75,8 +70,7 @@ impl Sealer {
         let (nonce, bytes) = sealed.split_first_chunk::<NONCE>()?;
         self.0.iter().find_map(|key| {
             let mut bytes = <[u8; PLAIN + TAG]>::try_from(bytes).ok()?;
-            let plain = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(name.as_bytes()), &mut bytes).ok()?;
-            read(plain)
+            read(key.open(name.as_bytes(), *nonce, &mut bytes)?)
         })
     }
 }
