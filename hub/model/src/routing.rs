@@ -8,11 +8,12 @@ pub mod listener;
 pub mod matcher;
 pub mod policy;
 pub mod route;
+pub mod target;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress, ServiceName, Target};
+pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress};
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
@@ -23,6 +24,7 @@ pub use policy::{
 pub use route::{
     HeaderMatch, HttpRoute, HttpRule, MirrorTarget, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch,
 };
+pub use target::{ServiceName, Target};
 
 use figspan_proto::name::UplinkName;
 

@@ -5,14 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use figspan_proto::control::Protocol;
-use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 
 use super::policy::BackendPolicy;
+use super::target::{ServiceName, Target};
 use crate::state::{BackendState, Book, ShareState};
-
-/// Names a service in the cluster.
-pub type ServiceName = Arc<str>;
 
 /// A weighted entry of a rule (Gateway API: `backendRef`).
 #[derive(Debug, Clone)]
@@ -37,38 +34,6 @@ impl Backend {
     pub fn plain(target: Target, weight: Option<Weight>, book: &Book) -> Self {
         let key = target.key();
         Self { state: book.backend(&key), share: book.share(&key), target, weight, fallback: 0, policy: None }
-    }
-}
-
-/// What a backend points to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Workloads on VMs, through tunnels.
-    Uplink(UplinkName),
-    /// A service in the cluster, by address.
-    Service(ServiceName),
-}
-
-impl Target {
-    /// The name alone.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Uplink(name) => name.as_str(),
-            Self::Service(name) => name,
-        }
-    }
-
-    /// What its state is kept under: `uplink/<name>` or `service/<name>`.
-    pub fn key(&self) -> String {
-        format!("{}/{}", self.kind(), self.name())
-    }
-
-    /// `uplink` or `service`.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Uplink(_) => "uplink",
-            Self::Service(_) => "service",
-        }
     }
 }
 
