@@ -8,6 +8,7 @@ pub mod h1;
 pub mod h2;
 pub mod inflight;
 pub mod io;
+pub mod part;
 pub mod place;
 pub mod pool;
 pub mod service;

@@ -5,10 +5,13 @@
 //! broke off never ends cleanly. Every way out leaves one line in the access log and one count in the metrics.
 
 pub mod answer;
+mod ask;
 pub mod attempt;
 mod clock;
+pub mod compare;
 mod hedge;
 pub mod mirror;
+mod pick;
 pub mod record;
 pub mod stream;
 mod tries;

@@ -4,5 +4,6 @@
 //! a bounded time. State is shared by all shards and outlives reloads (`figspan_model::state`); none of it is a lock.
 
 pub mod backend;
+pub mod copies;
 mod rate;
 pub mod source;

@@ -12,11 +12,11 @@ use figspan_model::state::{Board, Book, Shard};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 
-use crate::affinity::seal::Sealer;
 use crate::dial::Dialer;
-use crate::forward::mirror::Running;
+use crate::limit::copies::Room;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
+use crate::seal::Sealer;
 
 /// How often gauges are brought up to date.
 const GAUGES: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub struct ShardContext {
     /// Seals and opens session cookies.
     pub sessions: Arc<Sealer>,
     /// Copies of requests under way.
-    pub copies: Running,
+    pub copies: Room,
     /// Counters of this shard.
     pub metrics: Arc<Metrics>,
     /// Owner of its tasks.
@@ -66,19 +66,7 @@ impl ShardContext {
         let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         let sessions = Arc::new(Sealer::new(&[]));
-        Self {
-            shard,
-            reader,
-            cache,
-            current,
-            board,
-            dialer,
-            budget: Budget::default(),
-            copies: Running::default(),
-            sessions,
-            metrics,
-            drain,
-        }
+        Self { shard, reader, cache, current, board, dialer, budget: Budget::default(), copies: Room::default(), sessions, metrics, drain }
     }
 
     /// The same with keys for session cookies; without any there are no sessions.

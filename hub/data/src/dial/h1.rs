@@ -26,8 +26,9 @@ use tokio_util::io::poll_read_buf;
 
 use super::Way;
 use super::io::{Io, Trace};
+use super::part::Part;
 use super::pool::{IdleWake, Reusable};
-use super::upload::{Part, Upload};
+use super::upload::Upload;
 use crate::admission::HeadLimits;
 use crate::admission::head::HeadScan;
 use crate::limit::backend::Permit;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::upload::Part;
+use super::part::Part;
 use crate::body::BodyError;
 
 /// Parts that may wait for the reader. Their bytes are bounded by the longest body.
@@ -38,11 +38,7 @@ pub fn tee(most: usize, length: Option<u64>) -> (Tee, Copied) {
 impl Tee {
     /// Hands a part over. `false`: the copy is broken off, and this end is of no more use.
     pub(super) fn offer(&mut self, part: &Part) -> bool {
-        let size = match part {
-            Part::Data(data) => data.len(),
-            Part::Trailers(_) => 0,
-        };
-        let Some(left) = self.left.checked_sub(size) else { return false };
+        let Some(left) = self.left.checked_sub(part.size()) else { return false };
         self.left = left;
         self.to.try_send(Some(part.clone())).is_ok()
     }

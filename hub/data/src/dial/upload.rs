@@ -8,22 +8,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use tokio::time::Instant;
 
+use super::part::Part;
 use super::tee::Tee;
 use crate::body::{Body, BodyError};
-
-/// A piece of an upload.
-#[derive(Debug, Clone)]
-pub enum Part {
-    /// Bytes.
-    Data(Bytes),
-    /// Trailers, the last part.
-    Trailers(HeaderMap),
-}
 
 /// What is known of a body that its client sends, also after the upload itself is gone.
 #[derive(Debug, Default)]
@@ -212,10 +202,7 @@ impl Tape {
 
     /// Records a part; the index of the one after it.
     fn keep(&mut self, part: &Part) -> usize {
-        let size = match part {
-            Part::Data(data) => data.len(),
-            Part::Trailers(_) => 0,
-        };
+        let size = part.size();
         self.tees.retain_mut(|tee| tee.offer(part));
         if let Some(meter) = &self.meter {
             meter.bytes.set(meter.bytes.get() + size as u64);
@@ -242,6 +229,7 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use http_body_util::{BodyExt, StreamBody};
     use std::future::poll_fn;
 

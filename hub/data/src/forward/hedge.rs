@@ -13,8 +13,9 @@ use figspan_proto::reset::Reason;
 
 use super::Request;
 use super::answer::Answer;
+use super::ask::ask;
+use super::pick::{Picked, pick_with_room};
 use super::record::Record;
-use super::tries::{self, Picked};
 use crate::balance::Tried;
 use crate::dial::Fault;
 use crate::dial::upload::Upload;
@@ -40,14 +41,14 @@ pub(super) async fn race(
     // Silence is what the second try is for.
     let stay = || false;
     let (winner, outcome) = {
-        let mut asking = pin!(tries::ask(request, &first, &mut of_first, false, &stay));
+        let mut asking = pin!(ask(request, &first, &mut of_first, false, &stay));
         let early = tokio::time::timeout(delay, asking.as_mut()).await;
         match early {
             Ok(outcome) => (Winner::First, outcome),
             Err(_) => match second(request, tried, record) {
                 None => (Winner::First, asking.await),
                 Some((second, _leave)) => {
-                    let mut also = pin!(tries::ask(request, &second, &mut of_second, false, &stay));
+                    let mut also = pin!(ask(request, &second, &mut of_second, false, &stay));
                     let came = both(asking.as_mut(), also.as_mut()).await;
                     let settled = match came {
                         Came::First(Ok(answer)) => (Winner::First, Ok(answer)),
@@ -83,7 +84,7 @@ fn second<'r>(request: &'r Request<'_>, tried: &mut Tried, record: &mut Record) 
         request.shard.metrics.limit_hit(Limit::Retries);
         return None;
     };
-    let picked = tries::pick_with_room(request, tried)?;
+    let picked = pick_with_room(request, tried)?;
     record.picked(&picked.place);
     request.shard.metrics.retry(Retry::Hedge);
     Some((picked, leave))

@@ -4,11 +4,8 @@
 //! pointers to parts of the body (`dial::tee`). Copies are bounded per shard; what does not fit is dropped and counted. They
 //! end when drain begins. Answers are read to be compared, or to free their connection, and dropped.
 
-pub mod compare;
 mod copy;
-mod json;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,50 +15,16 @@ use figspan_model::state::Copies;
 use http::{HeaderName, HeaderValue, Method, request};
 use tokio::sync::oneshot;
 
+use super::compare::{Eye, Witness};
 use crate::body::Body;
 use crate::client::Client;
 use crate::dial::tee::tee;
 use crate::dial::upload::Upload;
 use crate::shard::{Held, ShardRef};
-use compare::{Eye, Witness};
 use copy::Copy;
-
-/// Most copies under way per shard, over all rules.
-pub const MAX_COPIES: usize = 64;
 
 /// Tells a workload that a request is a copy, and of which route.
 const MARKER: HeaderName = HeaderName::from_static("figspan-mirror");
-
-/// How many copies a shard has under way.
-#[derive(Debug, Default)]
-pub struct Running(Cell<usize>);
-
-impl Running {
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.0.get()
-    }
-}
-
-/// One of them, until dropped.
-struct Slot(ShardRef);
-
-impl Slot {
-    fn take(shard: &ShardRef) -> Option<Self> {
-        let running = &shard.copies.0;
-        (running.get() < MAX_COPIES).then(|| {
-            running.set(running.get() + 1);
-            Self(Rc::clone(shard))
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let running = &self.0.copies.0;
-        running.set(running.get() - 1);
-    }
-}
 
 /// A request that may be copied.
 pub(super) struct Original<'o> {
@@ -99,7 +62,7 @@ impl Original<'_> {
             dropped(Copies::DroppedBody);
             return None;
         }
-        let Some(slot) = Slot::take(shard) else {
+        let Some(slot) = shard.copies.take() else {
             dropped(Copies::DroppedFull);
             return None;
         };
@@ -126,7 +89,8 @@ impl Original<'_> {
             parts.headers.insert(MARKER, route);
         }
         let copy = Copy {
-            slot,
+            shard: Rc::clone(shard),
+            _slot: slot,
             snapshot: Rc::clone(self.snapshot),
             rule: Arc::clone(self.rule),
             index,

@@ -19,7 +19,7 @@ use crate::reply::Failure;
 use crate::shard::ShardRef;
 
 use super::Name;
-use super::mirror::compare::Witness;
+use super::compare::Witness;
 
 /// The record of a request under way.
 pub struct Record {

@@ -100,7 +100,7 @@ impl<'c> Connecting<'c> {
                     services.looked_up(&self.route.backends, self.route.timeouts.connect).await;
                     continue;
                 }
-                Err(none) => return Err(self.last.unwrap_or(super::tries::none(none))),
+                Err(none) => return Err(self.last.unwrap_or(super::pick::none(none))),
             };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Agent, Hub, eventually, get, post, request, run, text};
 use bytes::Bytes;
 use figspan_data::body::Body;
-use figspan_data::forward::mirror::MAX_COPIES;
+use figspan_data::limit::copies::MAX_COPIES;
 use figspan_model::routing::policy::{Compare, CompareBody, Mirror};
 use figspan_model::routing::{RulePolicy, ServiceAddress, Target};
 use figspan_model::state::{Copies, MirrorState};

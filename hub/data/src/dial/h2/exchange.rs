@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Lease;
 use crate::dial::h1::exchange::Terms;
-use crate::dial::upload::{Part, Upload};
+use crate::dial::part::Part;
+use crate::dial::upload::Upload;
 use crate::dial::{FATE_WAIT, Fault, SILENCE_CHECK, judge};
 use crate::reply::Failure;
 

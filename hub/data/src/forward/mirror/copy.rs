@@ -14,8 +14,6 @@ use http::{Response, request};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::Slot;
-use super::compare::{Difference, Eye, Seen, difference};
 use crate::affinity::Affinity;
 use crate::balance::{self, Question, Tried};
 use crate::body::Body;
@@ -25,17 +23,20 @@ use crate::dial::place::Place;
 use crate::dial::upload::Upload;
 use crate::forward::answer::{Answer, Rest};
 use crate::forward::attempt::Try;
-use crate::forward::{Request, tries};
+use crate::forward::compare::{Difference, Eye, Seen, difference};
+use crate::forward::{Request, ask};
 use crate::limit::backend::{Bound, Queues};
+use crate::limit::copies::Slot;
 use crate::reply::Failure;
-use crate::shard::Held;
+use crate::shard::{Held, ShardRef};
 
 /// Bytes of an answer that are read before it is cut off.
 const MAX_ANSWER: usize = 16 << 20;
 
 /// A copy before it begins.
 pub(super) struct Copy {
-    pub(super) slot: Slot,
+    pub(super) shard: ShardRef,
+    pub(super) _slot: Slot,
     pub(super) snapshot: Rc<Held>,
     pub(super) rule: Arc<HttpRule>,
     /// Which mirror of the rule.
@@ -50,7 +51,7 @@ pub(super) struct Copy {
 impl Copy {
     /// Runs to its end, at the latest when its time is over or drain begins.
     pub(super) async fn run(mut self) {
-        let (rule, shard) = (Arc::clone(&self.rule), Rc::clone(&self.slot.0));
+        let (rule, shard) = (Arc::clone(&self.rule), Rc::clone(&self.shard));
         let (Some(mirror), Some(target)) =
             (rule.policy.as_ref().and_then(|policy| policy.mirrors.get(self.index)), rule.mirrors.get(self.index))
         else {
@@ -78,7 +79,7 @@ impl Copy {
 
     /// Brings the copy to its target and reads the answer.
     async fn ask(&mut self, mirror: &Mirror, target: &MirrorTarget) -> Result<Seen, Copies> {
-        let shard = &self.slot.0;
+        let shard = &self.shard;
         let tried = Tried::default();
         let question =
             Question::new(&self.snapshot, std::slice::from_ref(&target.backend), &target.cursor, &tried, shard.dialer.services()).now();
@@ -114,7 +115,7 @@ impl Copy {
             leave: &|| false,
             began: Cell::new(false),
         };
-        let answer = tries::attempt_twice(&of, &mut upload).await.map_err(|fault| match fault.failure {
+        let answer = ask::attempt_twice(&of, &mut upload).await.map_err(|fault| match fault.failure {
             Failure::ClientBody => Copies::DroppedBody,
             _ => Copies::Failed,
         })?;
@@ -145,14 +146,14 @@ impl Copy {
     }
 
     fn compare(&self, target: &MirrorTarget, compare: &Compare, primary: &Seen, copied: &Seen) {
-        let (state, shard) = (&target.state, self.slot.0.shard);
+        let (state, shard) = (&target.state, self.shard.shard);
         state.count(shard, Copies::Compared);
         state.add(shard, Copies::PrimaryMicros, primary.micros);
         state.add(shard, Copies::MirrorMicros, copied.micros);
         if copied.micros > primary.micros {
             state.count(shard, Copies::Slower);
         }
-        let metrics = &self.slot.0.metrics;
+        let metrics = &self.shard.metrics;
         let Some(difference) = difference(primary, copied, &compare.body) else {
             state.count(shard, Copies::Matched);
             metrics.copies(Copies::Matched);

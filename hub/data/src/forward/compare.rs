@@ -1,14 +1,14 @@
 //! Two answers side by side: the client's and the copy's. Bodies are hashed as they pass and never kept, but for JSON up to a
 //! bound. What a comparison says holds no value of either, only where they differ.
 
+mod json;
+
 use bytes::{Bytes, BytesMut};
 use figspan_model::routing::policy::{CompareBody, JsonPath};
 use http::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
-
-use super::json;
 
 /// Looks at an answer as it passes.
 pub struct Eye {

@@ -1,0 +1,94 @@
+//! Hop: balance -> forward. The choice of one try: an endpoint, its count of work under way, and room at its backend.
+//!
+//! From a choice to its count there is no await: the drain proof rests on it. Room is waited for afterwards, in turn and for a
+//! bounded time, and then the endpoint is looked at again.
+
+use crate::balance::{Choice, Chosen, NoChoice, Question, Tried};
+use crate::dial::inflight::InFlight;
+use crate::dial::place::Place;
+use crate::health::{self, Watch};
+use crate::limit::backend::{Bound, Queues};
+use crate::metrics::Limit;
+use crate::reply::Failure;
+
+use super::Request;
+
+/// A place, with its count of work under way.
+pub(super) struct Picked {
+    pub(super) place: Place,
+    pub(super) in_flight: InFlight,
+    /// Index of the backend in its rule.
+    pub(super) backend: usize,
+    pub(super) watch: Watch,
+}
+
+/// Chooses an endpoint, counts the request on it and remembers it as tried.
+pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
+    let (choice, permit) = health::choose(request.question(tried)).map_err(none)?;
+    let in_flight = InFlight::picked(choice.state(), request.shard.shard);
+    let backend = choice.backend;
+    request.rule.backends[backend].share.add(request.shard.shard);
+    let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit);
+    tried.add(&choice);
+    let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
+    Ok(Picked { place, in_flight, backend, watch })
+}
+
+/// The same where room is there at once, or `None`: a second try does not wait.
+pub(super) fn pick_with_room(request: &Request<'_>, tried: &mut Tried) -> Option<Picked> {
+    let picked = pick(request, tried).ok()?;
+    let backend = &request.rule.backends[picked.backend];
+    if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
+        let permit = Queues::try_enter(&backend.state, Bound::Requests, limits).ok()?;
+        permit.into_iter().for_each(|permit| picked.in_flight.hold(permit));
+    }
+    Some(picked)
+}
+
+/// Takes room for a try at its backend, where that is bounded. `Err`: choose again, and what to tell if nothing else is left.
+pub(super) async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tried) -> Result<(), Option<Failure>> {
+    let backend = &request.rule.backends[picked.backend];
+    let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) else { return Ok(()) };
+    // A session may go where nothing new goes.
+    let drained = picked.in_flight.draining();
+    match request.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {
+        Ok(Some(permit)) => picked.in_flight.hold(permit),
+        Ok(None) => {}
+        Err(_) => {
+            request.shard.metrics.limit_hit(Limit::BackendRequests);
+            tried.add_full(&backend.state);
+            return Err(Some(Failure::BackendLimit));
+        }
+    }
+    // It may have begun to drain while the request waited: nothing new goes there.
+    if picked.in_flight.draining() && !drained { Err(None) } else { Ok(()) }
+}
+
+impl Request<'_> {
+    /// What `balance` is asked for this request.
+    fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
+        let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
+        let question = Question::new(self.snapshot, backends, rule, tried, self.shard.dialer.services());
+        Question { hash: self.affinity.hash, bound: self.affinity.bound(), ..question }.now()
+    }
+
+    /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
+    pub(super) fn has_other(&self, tried: &Tried, heard: bool) -> bool {
+        match health::peek(self.question(tried)) {
+            Err(_) => false,
+            Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
+                endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())
+            }
+            Ok(_) => true,
+        }
+    }
+}
+
+/// What a client hears where nothing can be chosen.
+pub(super) fn none(why: NoChoice) -> Failure {
+    match why {
+        NoChoice::AllZero => Failure::AllDrained,
+        NoChoice::Breaker => Failure::BreakerOpen,
+        NoChoice::Unknown | NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => Failure::NobodyReady,
+    }
+}
