@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use figspan_tests::bed::{Bed, http, rule};
 use figspan_tests::process::{eventually, text};
+use figspan_tests::relay::Relay;
 use figspan_tests::web::{Connection, Workload};
 use serde_json::Value;
 
@@ -139,28 +140,39 @@ fn the_ca_changes_under_load_without_an_error_and_the_new_root_alone_lets_agents
 #[test]
 fn an_agent_whose_certificate_expired_serves_no_more_and_is_told_what_to_do() {
     let shop = Workload::named("shop");
-    let mut bed = bed(&shop);
-    // With a file in the place of its folder the agent cannot keep what a renewal gives it, and so cannot renew.
-    let identity = bed.hub.folder.join("vm-1/identity");
-    let aside = bed.hub.folder.join("aside");
-    std::fs::rename(&identity, &aside).unwrap();
-    std::fs::write(&identity, "").unwrap();
-    let last = Instant::now() + LIFE + GRACE;
-    eventually("the agent gives up its tunnels", LIFE + GRACE + Duration::from_secs(5), || bed.hub.json(&["status"])["tunnels"] == 0);
-    assert!(Instant::now() < last + Duration::from_secs(3));
-    assert_eq!(bed.get("/").status(), 503);
-    let said = std::fs::read_to_string(bed.hub.folder.join("vm-1.log")).unwrap();
-    assert!(said.contains("certificate has expired and nothing is served") && said.contains("figspan-agent join"), "{said}");
+    let life = format!("certificate_lifetime = \"{}s\"", LIFE.as_secs());
+    let mut bed = Bed::start_with(&life, &http(&rule("{ uplink = \"shop\" }")));
+    let hub = bed.hub.json(&["status"])["tunnel_address"].as_str().unwrap().parse().unwrap();
+    let network = Relay::start(hub);
+    bed.hub.dials("vm-1", &[network.address]);
+    bed = bed.agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1);
+    assert_eq!(bed.get("/").status(), 200);
+    // Nothing renews a certificate whose VM reaches no hub until it has ended.
+    network.dark(true);
+    let (dark, requests) = (Instant::now(), shop.seen());
+    let said = |bed: &Bed, what: &[&str]| what.iter().all(|what| bed.hub.log("vm-1").contains(what));
+    eventually("the end is foretold", LIFE + Duration::from_secs(5), || said(&bed, &["cannot be renewed", "figspan-agent doctor"]));
+    std::thread::sleep((LIFE + Duration::from_secs(1)).saturating_sub(dark.elapsed()));
+    network.dark(false);
+    // Within its grace the agent may still ask, and learns why it is refused.
+    eventually("the hub refuses it and says why", Duration::from_secs(20), || {
+        said(&bed, &["refuses our certificate: it has expired", "join again"])
+    });
+    let ended = "certificate has expired and nothing is served";
+    eventually("the agent gives up", LIFE + GRACE + Duration::from_secs(5), || {
+        assert_eq!(bed.get("/").status(), 503);
+        // A pace that leaves a small machine time for the rest.
+        std::thread::sleep(Duration::from_millis(100));
+        said(&bed, &[ended, "figspan-agent join"])
+    });
+    assert!(dark.elapsed() > GRACE, "it does not give up before its grace is over: {:?}", dark.elapsed());
+    assert_eq!(bed.hub.json(&["status"])["tunnels"], 0);
 
-    std::fs::remove_file(&identity).unwrap();
-    std::fs::rename(&aside, &identity).unwrap();
     let mut stopped = bed.agents.remove("vm-1").unwrap();
     stopped.signal("TERM");
     assert!(stopped.ended(Duration::from_secs(40)));
     let _again = bed.hub.run_agent("vm-1");
-    let said = || std::fs::read_to_string(bed.hub.folder.join("vm-1.log")).unwrap();
-    eventually(&format!("it says why: {}", said()), Duration::from_secs(10), || said().contains("expired") && said().contains("join"));
-    let requests = shop.seen();
+    eventually("it says why after a restart", Duration::from_secs(10), || said(&bed, &["expired", "join"]));
     assert_eq!((&bed.hub.json(&["status"])["tunnels"], bed.get("/").status(), shop.seen()), (&Value::from(0), 503, requests));
 }
 
