@@ -226,14 +226,8 @@ impl Running {
         self.listen(Bind::Instead).await
     }
 
-    /// Ends the agent while another process of it serves: hubs turn away from this one first, and nothing is refused meanwhile.
-    pub async fn hand_over(&self, deadline: Duration) -> bool {
-        self.0.work.leave();
-        self.quiet().await;
-        self.drain(deadline).await
-    }
-
-    /// Ends the agent: hubs are told, streams finish until `deadline`, the rest is cut. True when nothing had to be cut.
+    /// Ends the agent: hubs are told and turn away, and what they send before they have heard is served all the same; then new
+    /// streams are refused, old ones finish until `deadline`, and the rest is cut. True when nothing had to be cut.
     pub async fn drain(&self, deadline: Duration) -> bool {
         let inner = &*self.0;
         if inner.drained.swap(true, Ordering::AcqRel) {
@@ -244,6 +238,9 @@ impl Running {
             "draining: {} may go on for {deadline:?}",
             status::show::counted(inner.receiver.open() as usize, "stream")
         );
+        // A request whose body is longer than the hub keeps could go nowhere else if it were refused now.
+        inner.work.leave();
+        self.quiet().await;
         let clean = inner.work.run(deadline).await;
         if !clean {
             tracing::warn!(streams = inner.receiver.open(), "the drain deadline has passed; what still ran was cut");

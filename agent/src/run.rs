@@ -209,7 +209,7 @@ impl Daemon {
                 // The manager would take a word of stopping for the service's.
                 Ending::HandedOver => {
                     tracing::info!("handed over to the new process");
-                    self.running.hand_over(deadline).await
+                    self.running.drain(deadline).await
                 }
             }
         };
@@ -249,7 +249,7 @@ impl Daemon {
         };
         if !wanted {
             tracing::info!("not wanted any more; ending");
-            self.running.hand_over(self.loaded.settings.drain_timeout).await;
+            self.running.drain(self.loaded.settings.drain_timeout).await;
             return false;
         }
         if let Err(error) = self.running.take_over().await {

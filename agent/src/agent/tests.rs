@@ -74,7 +74,7 @@ async fn open_connections_are_told_and_counted_on_request() {
 }
 
 #[tokio::test]
-async fn a_drain_tells_the_hub_refuses_new_streams_and_waits_for_old_ones() {
+async fn a_drain_tells_the_hub_then_refuses_new_streams_and_waits_for_old_ones() {
     let mut tasks = JoinSet::new();
     let (_hub, running, mut watching) = bridge(&mut tasks).await;
     watching.list().await;
@@ -87,6 +87,11 @@ async fn a_drain_tells_the_hub_refuses_new_streams_and_waits_for_old_ones() {
             _ => None,
         });
         assert!(left.await > 0);
+        // On its way while the word was: it is served.
+        let mut late = watching.open("echo", Kind::Tcp, b"late").await;
+        hear(&mut late, "late").await;
+        late.finish();
+        eventually("the hubs have been quiet", || running.0.work.is_stopping().then_some(())).await;
         let new = watching.open("echo", Kind::Tcp, b"new").await;
         let fate = new.probe().fate_within(SOON).await.unwrap();
         assert_eq!((fate.reason, fate.may_have_seen(0)), (Reason::Draining, false));
