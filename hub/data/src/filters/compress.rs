@@ -23,16 +23,19 @@ use crate::reply::Failure;
 /// answers at once must fit a small pod. gzip has 32 KiB by its format.
 const WINDOW: u8 = 17;
 
-/// Compressed answers under way at once on one shard: about 1 MiB each.
+/// Compressed answers under way at once on one shard: encoders with a window of 128 KiB hold a few times that. Measure the resident
+/// memory of a hub that compresses so many at once before raising it.
 pub(super) const MAX_UNDER_WAY: u64 = 256;
 
 /// Output per frame.
 const PIECE: usize = 16 * 1024;
 
-/// Input that is encoded before others get a turn: 1 to 2 ms of a core.
+/// Input that is encoded before others get a turn: encoding is the only long piece of work on a shard's thread. Measure the latency of
+/// other requests beside a large compressed answer before raising it.
 const TURN: usize = 64 * 1024;
 
-/// Levels at which a core makes some 100 MB/s and most of the ratio is had; the figures are in docs/07-failures.md.
+/// Levels from the fast end of each coding, since answers are compressed as they pass. Measure CPU per MB and ratio on real pages before
+/// changing them.
 const ZSTD_LEVEL: i32 = 3;
 const BROTLI_LEVEL: i32 = 4;
 const GZIP_LEVEL: i32 = 4;

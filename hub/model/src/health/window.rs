@@ -153,6 +153,9 @@ impl Default for Totals {
     }
 }
 
+/// More than what rounding adds to a rank, and less than any rank.
+const HAIR: f64 = 1e-6;
+
 impl Totals {
     /// The sum of one outcome: how a probe alone is judged by the same condition as a window.
     pub fn of(outcome: &Outcome, ranges: &[Range]) -> Self {
@@ -183,8 +186,8 @@ impl Totals {
     /// The latency that a share `q` (0 to 1) of the outcomes did not exceed, within an eighth of itself; zero without any.
     pub fn latency(&self, q: f64) -> Duration {
         let count: u64 = self.classes.iter().sum();
-        // Rank from 1; the product is within what f64 holds exactly for any count of 32-bit counters.
-        let rank = ((q.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count.max(1));
+        // Rank from 1. A share such as 0.28 is not exact in binary: 0.28 of 25 is a hair above 7, and still means the seventh.
+        let rank = ((q.clamp(0.0, 1.0) * count as f64 - HAIR).ceil() as u64).clamp(1, count.max(1));
         let mut before = 0;
         for (class, here) in self.classes.iter().copied().enumerate().filter(|(_, here)| *here > 0) {
             if before + here >= rank {
