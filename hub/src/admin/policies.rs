@@ -34,8 +34,7 @@ pub(super) fn of_backend(policy: &BackendPolicy) -> Vec<String> {
             Method::LeastLoad => "by least load",
         };
         let slow = balancing.slow_start.map(|over| format!(", slow start over {}", time(over))).unwrap_or_default();
-        let zone = if balancing.prefer_zone { ", own zone first" } else { "" };
-        lines.push(format!("balancing {method}{slow}{zone}"));
+        lines.push(format!("balancing {method}{slow}"));
     }
     if let Some(guard) = &policy.guard {
         lines.extend(guarded(guard));

@@ -16,7 +16,6 @@ pub(super) fn load_balancing(section: &Section<'_>) -> Option<LoadBalancing> {
     let asked = LoadBalancing {
         method: section.get("method").and_then(|item| item.choice(METHODS)).unwrap_or_default(),
         slow_start: section.get("slow_start").and_then(|item| item.duration_or_off()).flatten(),
-        prefer_zone: false,
     };
     (asked != LoadBalancing::default()).then_some(asked)
 }
