@@ -4,14 +4,14 @@
 //! coming snapshot is marked `draining` before it is published, so that a retry on an older snapshot brings it none; the mark
 //! is taken away before, too, where the older snapshot says no by itself.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, HttpRule, Routing, Target};
-use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink};
+use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, Uplinks};
 use figspan_model::state::{Book, EndpointState};
 use figspan_proto::name::{AgentName, UplinkName};
 
@@ -25,7 +25,7 @@ pub(crate) struct Publication {
     publisher: Publisher,
     book: Arc<Book>,
     routing: Arc<Routing>,
-    uplinks: Arc<HashMap<UplinkName, Arc<Uplink>>>,
+    uplinks: Uplinks,
     /// Generation that carries an uplink as it is now.
     since: BTreeMap<UplinkName, u64>,
     generation: u64,
@@ -34,8 +34,8 @@ pub(crate) struct Publication {
 impl Publication {
     /// Publishes a first snapshot, with the routing and no uplink.
     pub(crate) fn new(publisher: Publisher, book: Arc<Book>, routing: Arc<Routing>) -> Self {
-        let uplinks = Arc::default();
-        let generation = publisher.publish(Arc::clone(&routing), Arc::clone(&uplinks));
+        let uplinks = Uplinks::default();
+        let generation = publisher.publish(Arc::clone(&routing), uplinks.clone());
         Self { publisher, book, routing, uplinks, since: BTreeMap::new(), generation }
     }
 
@@ -50,7 +50,7 @@ impl Publication {
     }
 
     /// The uplinks in force.
-    pub(crate) fn uplinks(&self) -> &HashMap<UplinkName, Arc<Uplink>> {
+    pub(crate) fn uplinks(&self) -> &Uplinks {
         &self.uplinks
     }
 
@@ -85,7 +85,7 @@ impl Publication {
     /// Publishes another routing with the uplinks in force.
     pub(crate) fn set_routing(&mut self, routing: Arc<Routing>) -> u64 {
         self.routing = routing;
-        self.generation = self.publisher.publish(Arc::clone(&self.routing), Arc::clone(&self.uplinks));
+        self.generation = self.publisher.publish(Arc::clone(&self.routing), self.uplinks.clone());
         self.generation
     }
 
@@ -95,18 +95,17 @@ impl Publication {
         changed: Vec<(UplinkName, Option<UplinkParts>)>,
         tunnel: impl Fn(TunnelId) -> Option<TunnelAt>,
     ) -> u64 {
-        let mut uplinks = HashMap::clone(&self.uplinks);
         let coming = self.generation + 1;
         for (name, parts) in changed {
-            let old = uplinks.remove(&name);
+            let old = self.uplinks.get(&name).cloned();
             self.mark(&name, old.as_deref(), parts.as_ref());
-            if let Some(parts) = parts {
-                uplinks.insert(name.clone(), Arc::new(self.uplink(parts, &tunnel)));
-            }
+            match parts {
+                Some(parts) => self.uplinks.insert(Arc::new(self.uplink(parts, &tunnel))),
+                None => self.uplinks.remove(&name),
+            };
             self.since.insert(name, coming);
         }
-        self.uplinks = Arc::new(uplinks);
-        self.generation = self.publisher.publish(Arc::clone(&self.routing), Arc::clone(&self.uplinks));
+        self.generation = self.publisher.publish(Arc::clone(&self.routing), self.uplinks.clone());
         debug_assert_eq!(self.generation, coming, "control is the only publisher");
         self.generation
     }

@@ -5,8 +5,8 @@
 //! one weight among ten thousand routes costs what one weight costs.
 
 mod shares;
+mod uplinks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use figspan_tunnel::Tunnel;
 use tokio::sync::watch;
 
 pub use shares::Shares;
+pub use uplinks::Uplinks;
 
 use crate::routing::Routing;
 use crate::state::{EndpointState, RuleState, Shard};
@@ -29,7 +30,7 @@ pub struct Snapshot {
     /// What the configuration says.
     pub routing: Arc<Routing>,
     /// What agents advertise, by name.
-    pub uplinks: Arc<HashMap<UplinkName, Arc<Uplink>>>,
+    pub uplinks: Uplinks,
 }
 
 /// An uplink, as all its agents together make it.
@@ -114,7 +115,7 @@ pub fn publication() -> (Publisher, Reader) {
 
 impl Publisher {
     /// Publishes; returns the generation given to the snapshot. Single writer: control's registry task.
-    pub fn publish(&self, routing: Arc<Routing>, uplinks: Arc<HashMap<UplinkName, Arc<Uplink>>>) -> u64 {
+    pub fn publish(&self, routing: Arc<Routing>, uplinks: Uplinks) -> u64 {
         let generation = self.current.load().generation + 1;
         self.current.store(Arc::new(Snapshot { generation, routing, uplinks }));
         self.wake.send_replace(generation);

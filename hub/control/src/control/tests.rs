@@ -33,7 +33,7 @@ async fn from_advertise_to_snapshot_takes_less_than_100_ms_and_the_agent_hears_t
     let of = |name: &str| verdicts.iter().find(|verdict| verdict.uplink.as_str() == name).unwrap();
     assert_eq!((of("monolith").refused.as_ref(), of("monolith").weight), (None, Weight::DEFAULT));
     assert!(of("foreign").refused.is_some());
-    assert!(!hub.reader.load().uplinks.contains_key("foreign"));
+    assert!(hub.reader.load().uplinks.get("foreign").is_none());
 
     let seen = hub.control.agent(&name("vm-1")).await.unwrap();
     assert!(seen.connected && seen.tunnels.len() == 1 && seen.instances == ["instance-1"]);

@@ -70,9 +70,7 @@ impl World {
             endpoints,
             state: self.book.rule(&format!("uplink/{name}")),
         };
-        let mut uplinks = (*self.snapshot.uplinks).clone();
-        uplinks.insert(uplink.name.clone(), Arc::new(uplink));
-        self.snapshot.uplinks = Arc::new(uplinks);
+        self.snapshot.uplinks.insert(Arc::new(uplink));
         self
     }
 

@@ -2,7 +2,6 @@
 #![allow(unreachable_pub, reason = "the one module that all others use")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -274,15 +273,15 @@ impl Hub {
         let endpoints: Vec<_> = agents.iter().map(endpoint).collect();
         let uplink = Uplink {
             shares: Shares::of(&endpoints, |_| true),
-            name: name.clone(),
+            name,
             protocol: self.protocol,
             weight: Weight::DEFAULT,
             draining: false,
             endpoints,
             state: self.book.rule("uplink/monolith"),
         };
-        let uplinks = if agents.is_empty() { HashMap::new() } else { HashMap::from([(name, Arc::new(uplink))]) };
-        let generation = self.publisher.publish(Arc::new(routing), Arc::new(uplinks));
+        let uplinks = (!agents.is_empty()).then(|| Arc::new(uplink)).into_iter().collect();
+        let generation = self.publisher.publish(Arc::new(routing), uplinks);
         self.shard.catch_up();
         generation
     }

@@ -71,14 +71,14 @@ impl Door {
         let endpoints: Vec<_> = agents.iter().map(endpoint).collect();
         let uplink = Uplink {
             shares: Shares::of(&endpoints, |_| true),
-            name: name.clone(),
+            name,
             protocol: workload,
             weight: Weight::DEFAULT,
             draining: false,
             endpoints,
             state: hub.book.rule("uplink/monolith"),
         };
-        hub.publisher.publish(draft.build(&hub.book), Arc::new([(name, Arc::new(uplink))].into()));
+        hub.publisher.publish(draft.build(&hub.book), [Arc::new(uplink)].into_iter().collect());
         hub.shard.catch_up();
         let (listener, drain) = (Arc::new(listener), Drain::new());
         listen::serve(hub.shard.clone(), Arc::clone(&listener), socket, tls, drain.clone());
