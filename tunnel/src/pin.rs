@@ -22,8 +22,10 @@ const MAX_PIN: usize = 256;
 
 /// A key that signs pins. Never printed.
 #[derive(Clone)]
-pub struct PinKey {
-    bytes: Arc<[u8]>,
+pub struct PinKey(Arc<Key>);
+
+struct Key {
+    bytes: Box<[u8]>,
     key: hmac::Key,
 }
 
@@ -46,13 +48,13 @@ impl PinKey {
     pub fn read(content: &[u8]) -> Option<Self> {
         let bytes = content.trim_ascii();
         let key = || hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        (MIN_KEY..=MAX_KEY).contains(&bytes.len()).then(|| Self { bytes: bytes.into(), key: key() })
+        (MIN_KEY..=MAX_KEY).contains(&bytes.len()).then(|| Self(Arc::new(Key { bytes: bytes.into(), key: key() })))
     }
 
     /// A pin to a target (`uplink/<name>` or `service/<name>`) that ends at a Unix time in seconds.
     pub fn sign(&self, target: &str, expires: u64) -> String {
         let said = format!("{target};expires={expires}");
-        let mac = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &signed(&said)));
+        let mac = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.0.key, &signed(&said)));
         format!("{said};mac={mac}")
     }
 
@@ -62,7 +64,7 @@ impl PinKey {
         if named != target {
             return Err(Unbelieved::Elsewhere);
         }
-        hmac::verify(&self.key, &signed(said), &mac).map_err(|_| Unbelieved::Forged)?;
+        hmac::verify(&self.0.key, &signed(said), &mac).map_err(|_| Unbelieved::Forged)?;
         if now < expires { Ok(()) } else { Err(Unbelieved::Expired) }
     }
 }
@@ -83,7 +85,7 @@ fn parts(pin: &[u8]) -> Option<(&str, &str, u64, Vec<u8>)> {
 
 impl PartialEq for PinKey {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.0.bytes == other.0.bytes
     }
 }
 

@@ -39,7 +39,9 @@ pub(super) async fn describe(client: &Client, terminal: &mut Terminal, what: &ar
     match what.what {
         Described::Agent => terminal.show(&client.get::<Agent>(&format!("/v1/agents/{name}")).await?, show::agent::whole)?,
         Described::Uplink => terminal.show(&client.get::<Uplink>(&format!("/v1/uplinks/{name}")).await?, show::uplink::whole)?,
-        Described::Backend => terminal.show(&client.get::<Vec<Backend>>(&format!("/v1/backends/{name}")).await?, show::backend::whole)?,
+        Described::Backend => {
+            terminal.show(&client.get::<Vec<Backend>>(&format!("/v1/backends/{name}")).await?[..], show::backend::whole)?
+        }
         Described::Route => terminal.show(&client.get::<Route>(&format!("/v1/routes/{name}")).await?, show::route::whole)?,
     }
     Ok(Exit::Done)

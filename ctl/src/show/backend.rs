@@ -33,7 +33,7 @@ pub(crate) fn many(backends: &[Backend]) -> String {
 }
 
 /// Everything about those of one name.
-pub(crate) fn whole(backends: &Vec<Backend>) -> String {
+pub(crate) fn whole(backends: &[Backend]) -> String {
     let one = |backend: &Backend| {
         let bound = |bound: &Option<Bound>| {
             bound.as_ref().map(|bound| format!("{} of {}, {} waiting", bound.used, bound.max, bound.waiting)).unwrap_or_default()

@@ -63,11 +63,9 @@ fn killing_the_member_with_all_the_weight_is_a_503_at_once_and_traffic_resumes_w
 fn a_fallback_takes_over_within_the_same_request_over_http_and_tcp() {
     let (main, spare) = (Workload::named("main"), Workload::named("spare"));
     let backends = "{ uplink = \"main\", weight = 1 }, { service = \"spare\", fallback = 1 }";
-    let tcp = format!(
-        "\n[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\n\
-         backend_refs = [{{ uplink = \"raw\", weight = 1 }}, {{ service = \"spare\", fallback = 1 }}]\n"
-    );
-    let config = service("spare", &[spare.address]) + &http(&rule(backends)) + &tcp;
+    let tcp = "\n[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\n\
+         backend_refs = [{ uplink = \"raw\", weight = 1 }, { service = \"spare\", fallback = 1 }]\n";
+    let config = service("spare", &[spare.address]) + &http(&rule(backends)) + tcp;
     let uplinks = main.uplink("main", CHECK) + &main.uplink("raw", "protocol = \"tcp\"");
     let mut bed = Bed::start(&config).agent("vm-main", &uplinks).ready("main", 1).ready("raw", 1);
     let db = bed.hub.listener(1);

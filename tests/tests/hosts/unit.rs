@@ -64,7 +64,7 @@ fn an_agent_is_small_and_its_words_can_be_found_in_the_journal_by_field() {
     let ticks = || -> u64 {
         vm.run(&format!("cut -d' ' -f14,15 /proc/{process}/stat")).split_whitespace().map(|part| part.parse::<u64>().unwrap()).sum()
     };
-    let mut measure = |what: &str| {
+    let measure = |what: &str| {
         let before = ticks();
         std::thread::sleep(Duration::from_secs(2));
         let (cpu, rss) = ((ticks() - before) as f64 / 2.0, rss());

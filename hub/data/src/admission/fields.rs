@@ -89,7 +89,7 @@ pub fn remove_trusted(headers: &mut HeaderMap, marks: Marks, peer_is_trusted: bo
         let name = name.as_str().as_bytes();
         match is_alias(name) {
             true => is_hubs(name) || DELIMITING.iter().any(|field| same(name, field)),
-            false => is_hubs(name) && !(peer_is_trusted && !is_figspans(name)),
+            false => is_hubs(name) && (!peer_is_trusted || is_figspans(name)),
         }
     };
     let names: Vec<_> = headers.keys().filter(|name| doomed(name)).cloned().collect();

@@ -48,7 +48,7 @@ fn bound_endpoint(level: &Level<'_>, backend: &Backend, id: u64) -> Option<Chose
 fn keeps(level: &Level<'_>, backend: &Backend, state: &EndpointState, drains: bool) -> bool {
     // The live marks too, so that a request with an older snapshot sees what has begun since.
     let drains = drains || state.draining.load(Ordering::Acquire);
-    !(drains && state.sessions_over.load(Ordering::Acquire))
+    (!drains || !state.sessions_over.load(Ordering::Acquire))
         && !level.question.tried.has(state)
         && level.question.gates.is_none_or(|gates| gates.endpoint(backend, state, !LAST_RESORT) > 0)
 }
