@@ -293,7 +293,7 @@ proptest! {
         let known: Vec<(u32, bool)> = agents.iter().map(|(weight, ready, _)| (*weight, *ready)).collect();
         let world = World::new().uplink("a", 100, &known).uplink("b", 100, &[(1, fallback_ready)]);
         let method = if least_loaded { Method::LeastLoad } else { Method::RoundRobin };
-        let asked = LoadBalancing { method, slow_start: slow.then_some(Duration::from_secs(10)), ..LoadBalancing::default() };
+        let asked = LoadBalancing { method, slow_start: slow.then_some(Duration::from_secs(10)) };
         let backends = [with(uplink("a", None), asked), fallback(3, uplink("b", None))];
         let mut gates = Held::default();
         let mut open = Vec::new();
