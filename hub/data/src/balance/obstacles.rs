@@ -61,10 +61,13 @@ impl Obstacles {
     }
 
     fn endpoint(&mut self, level: &Level<'_>, backend: &Backend, state: &EndpointState, zero: bool, accepts: bool) {
-        if zero || state.draining.load(Ordering::Acquire) {
+        if zero {
             self.zero = true;
         } else if !accepts {
+            // Asked before the mark of a drain, which control also sets where no agent is there to take anything.
             self.not_ready = true;
+        } else if state.draining.load(Ordering::Acquire) {
+            self.zero = true;
         } else if level.question.tried.has(state) {
             self.tried = true;
         } else {

@@ -194,6 +194,8 @@ fn a_refusal_says_what_stands_in_the_way() {
     assert_eq!(why(&[uplink("down", None), uplink("zero", None)]), NoChoice::NobodyReady);
     assert_eq!(why(&[uplink("zero", None), uplink("drains", Some(5)), uplink("down", Some(0))]), NoChoice::AllZero);
     assert_eq!(why(&[uplink("zero", Some(5))]), NoChoice::AllZero, "its only agent drains");
+    world.book.endpoint("uplink/down/vm-0").draining.store(true, Ordering::Release);
+    assert_eq!(why(&[uplink("down", None)]), NoChoice::NobodyReady, "control marks an agent that is away, too; nobody set a weight of 0");
     assert_eq!(why(&[uplink("nobody", None)]), NoChoice::Unknown);
     assert_eq!(why(&[service("s", None), service("t", None)]), NoChoice::Unknown);
     assert_eq!(why(&[]), NoChoice::Unknown);
