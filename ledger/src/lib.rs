@@ -1,6 +1,6 @@
 //! Whether anything was lost, counted: load with ids, workloads that keep a book, and the join of both.
 //!
-//! A client ([`load`]) sends requests at a fixed rate whatever the answers take. Workloads ([`workload`]) write a row for each
+//! A client (`load`) sends requests at a fixed rate whatever the answers take. Workloads (`workload`) write a row for each
 //! before they answer it and echo what they wrote. [`join`] then says of every request what became of it. Knows nothing of
 //! hubs and agents: it goes straight at a workload as well as through whatever stands between.
 

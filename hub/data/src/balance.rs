@@ -1,7 +1,7 @@
 //! Hop: balance. Which backend of a rule, and which endpoint of the backend, gets the next request. Pure and total.
 //!
 //! Two levels, each with a cursor of its own that all shards share: the rule chooses among the backends of the lowest tier
-//! that can accept ([`backends`]), the uplink or service among its endpoints that can ([`endpoints`]). [`pick`] gives exact
+//! that can accept (`backends`), the uplink or service among its endpoints that can (`endpoints`). [`pick`] gives exact
 //! shares in every window of as many choices as the weights add up to; a hash or the load may decide instead. Taking part
 //! needs: a weight above 0 that is in force, readiness, a tunnel, no drain, open gates, and not having been tried by this
 //! request before. [`choose`] advances the cursors; [`peek`] does not. Whether a tunnel of the snapshot still lives is not

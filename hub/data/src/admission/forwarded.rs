@@ -123,7 +123,7 @@ fn chain(chain: &[SocketAddr], client: &Client) -> String {
     list
 }
 
-/// The authority that the client asked for, as [`write`] told the workload of it.
+/// The authority that the client asked for, as [`write()`] told the workload of it.
 pub fn asked(headers: &HeaderMap) -> Option<Authority> {
     if let Some(host) = headers.get(HOST) {
         return Authority::parse(host.as_bytes()).ok();

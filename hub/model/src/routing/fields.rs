@@ -4,7 +4,7 @@
 //! but letters and digits taken for `-`. Admission takes these fields away from clients; the reader of settings refuses
 //! filters that would write them. Both ask here, so that they cannot disagree.
 
-/// The field in which a client asks for a backend; see [`super::Pin`].
+/// The field in which a client asks for a backend, under pins.
 pub const PIN: &str = "x-figspan-pin";
 
 /// Fields that say who the client is, or that figspan's parts say to each other.
