@@ -1,0 +1,60 @@
+//! Agents and their tunnels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{AgentName, NamePattern, UplinkName};
+
+/// `GET /v1/agents`, `GET /v1/agents/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its name.
+    pub name: AgentName,
+    /// Whether at least one tunnel is open.
+    pub connected: bool,
+    /// Whether it finishes old work only.
+    pub draining: bool,
+    /// Whether its identity was revoked.
+    pub revoked: bool,
+    /// Software version.
+    pub version: String,
+    /// Its processes (two during an upgrade).
+    pub instances: Vec<String>,
+    /// Its tunnels.
+    pub tunnels: Vec<AgentTunnel>,
+    /// Names it may advertise.
+    pub allowed: Vec<NamePattern>,
+    /// Names it advertises and may.
+    pub uplinks: Vec<UplinkName>,
+    /// Names it advertises and may not, with the reason.
+    pub refused: Vec<RefusedUplink>,
+    /// When its certificate ends.
+    pub certificate_ends: Option<String>,
+    /// Its clock minus the hub's, in milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// When it was last heard of.
+    pub last_seen: Option<String>,
+}
+
+/// One of an agent's tunnels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentTunnel {
+    /// The shard that carries it.
+    pub shard: usize,
+    /// Where it comes from.
+    pub remote: String,
+    /// Round trip in milliseconds.
+    pub rtt_ms: f64,
+    /// Path MTU in bytes.
+    pub mtu: u16,
+    /// When it was opened.
+    pub since: String,
+}
+
+/// An uplink that the hub does not take.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RefusedUplink {
+    /// Its name.
+    pub uplink: UplinkName,
+    /// Why.
+    pub reason: String,
+}

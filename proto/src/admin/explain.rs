@@ -1,0 +1,54 @@
+//! What would become of a request.
+
+use serde::{Deserialize, Serialize};
+
+use super::route::RuleBackend;
+
+/// `POST /v1/explain`: a request, as a client would send it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The listener; else the first one that fits the URL's scheme.
+    #[serde(default)]
+    pub listener: Option<String>,
+    /// The method.
+    pub method: String,
+    /// `http://host/path?query`.
+    pub url: String,
+    /// Headers.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// The answer to [`ExplainRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Refused by admission: why.
+    pub refused: Option<String>,
+    /// The canonical target that matching used.
+    pub target: String,
+    /// The route and rule that match.
+    pub route: Option<String>,
+    /// Index of the rule.
+    pub rule: Option<usize>,
+    /// The rule's name, where it has one.
+    #[serde(default)]
+    pub rule_name: Option<String>,
+    /// What the rule asks for beyond matches and weights, in the order in which it acts.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// Why this rule and not another, in order.
+    pub why: Vec<String>,
+    /// The rule's backends.
+    pub backends: Vec<RuleBackend>,
+    /// What the next request would get, without counting as one.
+    pub next: Option<String>,
+    /// The endpoints that it would be given to, one after the other, if each failed before it.
+    #[serde(default)]
+    pub attempts: Vec<String>,
+    /// When it would be given to the next one.
+    #[serde(default)]
+    pub retried: Vec<String>,
+    /// The status that the hub itself would answer, where no backend can.
+    pub status: Option<u16>,
+}
