@@ -6,6 +6,7 @@ pub mod bed;
 pub mod chaos;
 pub mod figures;
 pub mod frames;
+pub mod h2;
 pub mod hosts;
 pub mod names;
 pub mod process;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics; clippy knows that only of functions marked as tests")]
 
 mod admission;
+mod boundary;
+mod bounds;
 mod certificates;
 mod choosing;
 mod configuration;
@@ -20,15 +22,18 @@ mod ledger;
 mod limits;
 mod names;
 mod operators;
+mod pins;
 mod probes;
 mod replicas;
 mod requests;
+mod retries;
 mod routes;
 mod secure;
 mod services;
 mod sessions;
 mod shards;
 mod signals;
+mod sources;
 mod streams;
 mod traffic;
 mod weights;
