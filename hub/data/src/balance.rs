@@ -25,7 +25,7 @@ mod timer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, ServiceName};
@@ -241,12 +241,20 @@ pub fn now() -> Moment {
 
 /// Chooses for the next request and counts it in the cursors.
 pub fn choose(question: Question<'_>) -> Result<Choice, NoChoice> {
-    backends::decide(&Level { question, number: &|state| state.cursor.fetch_add(1, Ordering::Relaxed) })
+    let tried = question.tried;
+    backends::decide(&Level { question, number: &|state| cursor(state, tried).fetch_add(1, Ordering::Relaxed) })
 }
 
 /// What [`choose`] would say to the next request, without counting it.
 pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
-    backends::decide(&Level { question, number: &|state| state.cursor.load(Ordering::Relaxed) })
+    let tried = question.tried;
+    backends::decide(&Level { question, number: &|state| cursor(state, tried).load(Ordering::Relaxed) })
+}
+
+/// Where a choice takes its number. Tries after the first have numbers of their own: on the common ones, each failure of one
+/// of two endpoints would take the other's turn, and every request would go to the failing one first.
+fn cursor<'s>(state: &'s RuleState, tried: &Tried) -> &'s AtomicU64 {
+    if tried.is_empty() { &state.cursor } else { &state.again }
 }
 
 /// What both levels of one choice look at.

@@ -113,6 +113,8 @@ impl EndpointState {
 pub struct RuleState {
     /// Number of the next choice; see `balance`. Shared by all shards, so that shares are exact over all of them.
     pub cursor: CachePadded<AtomicU64>,
+    /// The same for choices after a failed try, so that these take nobody's turn.
+    pub again: AtomicU64,
 }
 
 /// The long-lived state of an uplink or service as a backend, over all rules and endpoints.

@@ -278,3 +278,22 @@ proptest! {
         prop_assert_eq!(seen, possible);
     }
 }
+
+#[test]
+fn a_try_after_a_failure_takes_nobodys_turn() {
+    let world = World::new().uplink("shop", 1, &[(1, true), (1, true), (2, true)]);
+    let backends = [uplink("shop", None)];
+    let (mut first, mut second): (HashMap<String, usize>, HashMap<String, usize>) = Default::default();
+    for _ in 0..80 {
+        let mut tried = Tried::default();
+        let choice = world.choose(&backends, &tried).unwrap();
+        *first.entry(label(&choice)).or_default() += 1;
+        if label(&choice) == "shop/vm-2" {
+            tried.add(&choice);
+            *second.entry(label(&world.choose(&backends, &tried).unwrap())).or_default() += 1;
+        }
+    }
+    let counts = |list: &[(&str, usize)]| list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<HashMap<_, _>>();
+    assert_eq!(first, counts(&[("shop/vm-0", 20), ("shop/vm-1", 20), ("shop/vm-2", 40)]), "the one that fails gets its weight, not more");
+    assert_eq!(second, counts(&[("shop/vm-0", 20), ("shop/vm-1", 20)]), "and the others share what it failed");
+}
