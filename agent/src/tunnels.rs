@@ -368,7 +368,7 @@ impl Running {
         self.keeper.tunnels.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(address, error.clone());
         // Addresses come and go with DNS; what was said about those of yesterday need not be kept.
         self.said.retain(|_, (_, at)| now.duration_since(*at) < SAY_AGAIN);
-        if self.said.get(&address).is_some_and(|(said, _)| *said == error) {
+        if self.said.get(&address).is_some_and(|(said, _)| gist(said) == gist(&error)) {
             return;
         }
         tracing::warn!(%address, "cannot open a tunnel to {address}: {error}; trying again, see `figspan-agent doctor`");
@@ -393,6 +393,11 @@ fn why(closed: &Closed) -> String {
         _ => return closed.detail.clone(),
     };
     mend.to_owned()
+}
+
+/// What an error says but for its numbers: the time in one is another at each attempt.
+fn gist(error: &str) -> String {
+    error.split(|c: char| c.is_ascii_digit()).collect()
 }
 
 fn skew(own_ms: u64, hub_ms: u64) -> i64 {

@@ -7,6 +7,7 @@
 mod archive;
 pub mod bed;
 mod bridge;
+mod delay;
 mod fault;
 mod host;
 mod load;
@@ -20,12 +21,14 @@ mod workload;
 pub use archive::Archive;
 pub use bed::Bed;
 pub use bridge::Bridge;
+pub use delay::Delay;
 pub use fault::Fault;
 pub use host::Host;
 pub use load::{Load, Report};
 pub use names::Names;
 pub use namespace::Namespace;
-pub use table::row;
+pub use table::{Counts, measured, row};
+pub use tree::Tree;
 pub use workload::Shop;
 
 use std::process::Command;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::bridge::Router;
-use super::{Bridge, Host, Load, Namespace, Shop, stale, unique};
+use super::{Bridge, Host, Load, Namespace, Tree, stale, unique};
 use crate::process::{HubProcess, eventually};
 
 /// The hub's address on the bridge.
@@ -54,34 +54,39 @@ impl Bed {
 
     /// A VM on the bridge, not booted; `number` is the last part of its address.
     pub fn vm(&self, name: &str, number: u8) -> Host {
-        let host = Host::new(&format!("{}-{name}", self.name), name);
+        self.vm_of(Tree::Bare, name, number)
+    }
+
+    /// The same with another root tree.
+    pub fn vm_of(&self, tree: Tree, name: &str, number: u8) -> Host {
+        let host = Host::new(tree, &format!("{}-{name}", self.name), name);
         self.bridge.plug(&host.namespace, &format!("10.97.0.{number}/24"));
         host
     }
 
     /// A VM behind a router with NAT, not booted.
     pub fn vm_behind_nat(&self, name: &str, number: u8) -> (Host, Router) {
-        let host = Host::new(&format!("{}-{name}", self.name), name);
+        let host = Host::new(Tree::Bare, &format!("{}-{name}", self.name), name);
         let router = self.bridge.plug_behind_nat(&host.namespace, &format!("10.97.0.{number}/24"));
         (host, router)
     }
 
     /// Boots a VM, installs the agent's package, joins it with a grant for `monolith` and waits until the hub may use it.
-    pub fn serve(&self, host: &mut Host, shop: &Shop) {
-        self.serve_also(host, shop, 1);
+    pub fn serve(&self, host: &mut Host, workload: impl Into<SocketAddr>) {
+        self.serve_also(host, workload, 1);
     }
 
     /// The same for one more VM, so that there are that many endpoints.
-    pub fn serve_also(&self, host: &mut Host, shop: &Shop, endpoints: usize) {
+    pub fn serve_also(&self, host: &mut Host, workload: impl Into<SocketAddr>, endpoints: usize) {
         host.boot();
-        self.set_up(host, shop);
+        self.set_up(host, workload);
         self.hub.accepts("monolith", endpoints);
     }
 
     /// Installs the agent's package on a VM that runs, offers the workload, and joins.
-    pub fn set_up(&self, host: &Host, shop: &Shop) {
+    pub fn set_up(&self, host: &Host, workload: impl Into<SocketAddr>) {
         install(host);
-        host.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(shop));
+        host.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(workload));
         self.join(host);
     }
 
@@ -129,10 +134,10 @@ impl Bed {
 }
 
 /// An uplink `monolith` that leads to the workload.
-pub fn uplink(shop: &Shop) -> String {
+pub fn uplink(workload: impl Into<SocketAddr>) -> String {
     format!(
         "[[uplink]]\nname = \"monolith\"\naddress = \"{}\"\nhealth = {{ type = \"http\", path = \"/healthz\", interval = \"1s\", rise = 1 }}\n",
-        shop.address()
+        workload.into()
     )
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use super::tree::{self, CACHE};
+use super::tree::{self, CACHE, Tree};
 use super::{Namespace, run};
 use crate::process::{eventually, text};
 
@@ -38,16 +38,16 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes a VM whose files are those of the root tree, and its network, which leads nowhere yet. `unique` names it on this machine,
+    /// Makes a VM whose files are those of a root tree, and its network, which leads nowhere yet. `unique` names it on this machine,
     /// `name` is its own host name.
-    pub fn new(unique: &str, name: &str) -> Self {
+    pub fn new(tree: Tree, unique: &str, name: &str) -> Self {
         let folder = Path::new(CACHE).join("hosts").join(unique);
         for part in ["upper", "work", "root"] {
             fs::create_dir_all(folder.join(part)).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         }
         let host = Self { namespace: Namespace::new(unique), name: name.to_owned(), folder, nspawn: None, init: 0 };
         let part = |part: &str| host.folder.join(part).display().to_string();
-        let layers = format!("lowerdir={},upperdir={},workdir={}", tree::base().display(), part("upper"), part("work"));
+        let layers = format!("lowerdir={},upperdir={},workdir={}", tree::made(tree).display(), part("upper"), part("work"));
         run("mount", &["-t", "overlay", "overlay", "-o", &layers, &part("root")]);
         host.write("/etc/machine-id", "");
         host.write("/etc/hostname", &format!("{name}\n"));

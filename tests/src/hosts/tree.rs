@@ -1,5 +1,6 @@
-//! The root tree that every host is booted from: Debian 12 with what a package of ours may depend on, made once and kept under
-//! `/var/cache/figspan`, keyed by the list of its packages. Hosts never write to it: each has an overlay of its own.
+//! The root trees that hosts are booted from: Debian 12 with what a package of ours may depend on, and more where a test needs it.
+//! Each is made once and kept under `/var/cache/figspan`, keyed by the list of its packages. Hosts never write to it: each has an
+//! overlay of its own.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +14,8 @@ pub(super) const CACHE: &str = "/var/cache/figspan";
 /// The release of Debian.
 const SUITE: &str = "bookworm";
 
-/// What is in it. Hosts have no route to the world, so every dependency of our packages must be here.
+/// What is in each. Hosts have no route to the world, so every dependency of our packages must be here. libfaketime does nothing
+/// until a unit loads it.
 const PACKAGES: &[&str] = &[
     "systemd",
     "systemd-sysv",
@@ -26,12 +28,36 @@ const PACKAGES: &[&str] = &[
     "iputils-ping",
     "netcat-openbsd",
     "gpgv",
+    "libfaketime",
 ];
 
-/// The tree's folder; made if it is not there yet.
-pub(super) fn base() -> PathBuf {
+/// A root tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tree {
+    /// A bare host.
+    Bare,
+    /// One with Debian's Tomcat and its examples.
+    Tomcat,
+    /// One that upgrades itself, and restarts what uses old libraries.
+    Unattended,
+}
+
+impl Tree {
+    fn packages(self) -> Vec<&'static str> {
+        let more: &[&str] = match self {
+            Self::Bare => &[],
+            Self::Tomcat => &["tomcat10", "tomcat10-examples", "openjdk-17-jre-headless"],
+            Self::Unattended => &["unattended-upgrades", "needrestart"],
+        };
+        [PACKAGES, more].concat()
+    }
+}
+
+/// A tree's folder; made if it is not there yet.
+pub(super) fn made(tree: Tree) -> PathBuf {
+    let packages = tree.packages();
     let mut hasher = DefaultHasher::new();
-    (SUITE, PACKAGES).hash(&mut hasher);
+    (SUITE, &packages).hash(&mut hasher);
     let tree = Path::new(CACHE).join(format!("{SUITE}-{:016x}", hasher.finish()));
     fs::create_dir_all(CACHE).unwrap_or_else(|error| panic!("{CACHE}: {error}"));
     // Tests run side by side, and so may runs.
@@ -46,7 +72,7 @@ pub(super) fn base() -> PathBuf {
             &[
                 "--quiet",
                 "--variant=minbase",
-                &format!("--include={}", PACKAGES.join(",")),
+                &format!("--include={}", packages.join(",")),
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 SUITE,
                 &new,

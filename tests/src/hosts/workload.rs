@@ -46,3 +46,9 @@ impl Shop {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).get(target).copied().unwrap_or(0)
     }
 }
+
+impl From<&Shop> for SocketAddr {
+    fn from(shop: &Shop) -> Self {
+        shop.address()
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use figspan_tests::hosts::{Bed, Fault, Host, Load, Names, Shop, row};
+use figspan_tests::hosts::{Bed, Counts, Fault, Host, Load, Names, Shop, measured};
 use figspan_tests::process::eventually;
 use figspan_tests::web::Connection;
 
@@ -23,7 +23,7 @@ fn joined() -> (Bed, Host, Shop) {
 }
 
 /// How many tunnels came up so far.
-fn tunnels_made(vm: &Host) -> usize {
+pub fn tunnels_made(vm: &Host) -> usize {
     vm.journal(UNIT).lines().filter(|line| line.contains("tunnel to hub") && line.ends_with("is up")).count()
 }
 
@@ -41,7 +41,7 @@ fn cut_off(what: &str, fault: impl for<'a> FnOnce(&'a Host) -> Fault<'a>, away: 
     let back = load.served_after(mended, Duration::from_secs(30));
     bed.serves();
     let report = load.stop(&[&shop]);
-    row(what, format_args!("noticed after {:.2} s, served {:.2} s after its end; {report}", noticed.as_secs_f64(), back.as_secs_f64()));
+    measured(what, Some(noticed), Some(back), &report, "");
     report.assert_honest();
     assert!(noticed <= NOTICED && back <= AGAIN, "noticed after {noticed:?}, back after {back:?}");
     assert_eq!(vm.property(UNIT, "NRestarts"), "0");
@@ -55,7 +55,8 @@ fn unharmed(what: &str, bed: &Bed, vm: &Host, shop: &Shop, longest: Duration, fa
     fault(&load);
     load.served_after(Instant::now(), Duration::from_secs(10));
     let report = load.stop(&[shop]);
-    row(what, format_args!("{} tunnels made anew; {report}", tunnels_made(vm) - made));
+    let remarks = format!("{} tunnels made anew, slowest request {} ms", tunnels_made(vm) - made, report.slowest.as_millis());
+    measured(what, None, None, &report, remarks);
     report.assert_unharmed();
     assert!(report.slowest <= longest, "{report}");
     assert!(tunnels_made(vm) - made <= 2, "no storm of reconnects: {}", vm.journal(UNIT));
@@ -120,7 +121,8 @@ fn a_path_that_swallows_long_packets_stalls_a_megabyte_for_moments_only() {
             answer.fields,
             answer.body.len()
         );
-        row(&format!("MTU black hole at {longest}"), format_args!("1 MB there and back in {:.2} s", took.as_secs_f64()));
+        let remarks = format!("1 MB there and back in {:.2} s", took.as_secs_f64());
+        measured(&format!("MTU black hole at {longest}"), None, None, Counts { sent: 1, ..Counts::default() }, remarks);
         assert!(took < Duration::from_secs(4), "{took:?}");
         bed.bridge.carries(1500);
     }
@@ -154,7 +156,7 @@ fn an_agent_starts_although_udp_is_blocked_and_serves_when_it_passes() {
     drop(fault);
     let start = Instant::now();
     bed.serves();
-    row("UDP blocked at the start of the agent", format_args!("served {:.2} s after it passes", start.elapsed().as_secs_f64()));
+    measured("UDP blocked at the start of the agent", None, Some(start.elapsed()), Counts::default(), "");
     assert!(start.elapsed() <= AGAIN);
 }
 
@@ -175,7 +177,7 @@ fn agents_are_back_as_soon_as_a_restarted_hub_is() {
         let returned = Instant::now();
         let back = load.served_after(returned, Duration::from_secs(20));
         let report = load.stop(&[&shop]);
-        row(&format!("hub restarted, {how}"), format_args!("served {:.2} s after it answers again; {report}", back.as_secs_f64()));
+        measured(&format!("hub restarted, {how}"), None, Some(back), &report, "the only hub");
         assert!(report.lost + report.duplicate + report.phantom == 0, "{report}");
         assert!(back <= Duration::from_secs(3), "{back:?}");
         bed.serves();
@@ -201,6 +203,6 @@ fn tunnels_outlive_their_names_and_a_start_without_names_waits_for_them() {
     names.silent(false);
     let start = Instant::now();
     bed.serves();
-    row("agent started while DNS is gone", format_args!("served {:.2} s after names are back", start.elapsed().as_secs_f64()));
+    measured("agent started while DNS is gone", None, Some(start.elapsed()), Counts::default(), "");
     assert!(start.elapsed() <= AGAIN);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use figspan_tests::hosts::{Bed, Host, Load, Shop, row};
+use figspan_tests::hosts::{Bed, Host, Load, Shop, measured};
 
 use super::UNIT;
 
@@ -21,15 +21,7 @@ fn bed() -> (Bed, Host, Shop) {
 
 fn told(what: &str, noticed: Duration, away: Duration, back: Duration, load: Load, shop: &Shop) {
     let report = load.stop(&[shop]);
-    row(
-        what,
-        format_args!(
-            "noticed after {:.2} s, away {:.1} s, served {:.2} s after its return; {report}",
-            noticed.as_secs_f64(),
-            away.as_secs_f64(),
-            back.as_secs_f64()
-        ),
-    );
+    measured(what, Some(noticed), Some(back), &report, format_args!("away {:.1} s", away.as_secs_f64()));
     report.assert_honest();
     assert!(noticed <= NOTICED && back <= RETURNED, "noticed after {noticed:?}, served {back:?} after the return");
 }
@@ -94,7 +86,7 @@ fn while_another_agent_serves_a_dead_one_costs_no_request_that_may_be_repeated()
     vm.plug_back();
     bed.hub.accepts("monolith", 2);
     let report = load.stop(&[&shop, &second]);
-    row("plug pulled, another agent serves", format_args!("left out after {:.2} s; {report}", noticed.as_secs_f64()));
+    measured("plug pulled, another agent serves", Some(noticed), None, &report, format_args!("{} GET failed", report.failed_get));
     report.assert_honest();
     assert!(noticed <= NOTICED, "{noticed:?}");
     // A POST that may have been seen is not sent again; everything else is.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use figspan_tests::architecture::root;
 use figspan_tests::hosts::bed::{package, uplink};
-use figspan_tests::hosts::{Archive, Bed, Host, Shop, row, run};
+use figspan_tests::hosts::{Archive, Bed, Host, Shop, measured, run};
 use figspan_tests::process::{eventually, text};
 use figspan_tests::web::Connection;
 
@@ -71,7 +71,7 @@ fn agents_are_installed_and_upgraded_from_the_signed_repository() {
     bed.hub.accepts("monolith", 2);
     load.served_after(Instant::now(), Duration::from_secs(5));
     let report = load.stop(&[&shop, &second]);
-    row("apt upgrade of a busy agent, another serves too", &report);
+    measured("apt upgrade of a busy agent, another serves too", None, None, &report, "");
     report.assert_unharmed();
     assert_eq!(vm.read("/etc/figspan-agent/agent.toml"), uplink(&shop), "an edited conffile survives the upgrade, and nobody was asked");
 
@@ -113,7 +113,7 @@ fn the_only_agent_is_upgraded_without_a_lost_request() {
     eventually("the old process has ended", Duration::from_secs(10), || !vm.output(&format!("kill -0 {before}")).status.success());
     load.run_for(Duration::from_secs(1));
     let report = load.stop(&[&shop]);
-    row("apt upgrade of the only agent", &report);
+    measured("apt upgrade of the only agent", None, None, &report, "");
     report.assert_unharmed();
     for (property, value) in [("ActiveState", "active"), ("NRestarts", "0"), ("MainPID", &after.to_string())] {
         assert_eq!(vm.property(UNIT, property), value, "{property}: {}", vm.journal(UNIT));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use figspan_tests::hosts::{Bed, Shop, row};
+use figspan_tests::hosts::{Bed, Shop, measured, row};
 use figspan_tests::process::eventually;
 use figspan_tests::web::Connection;
 
@@ -28,7 +28,7 @@ fn an_agent_with_a_full_disk_renews_its_certificate_and_serves() {
     assert_eq!(vm.run(CHAIN), kept, "nothing could be written");
     let journal = vm.journal(UNIT);
     assert!(journal.contains("cannot be kept") && journal.contains("No space left"), "{journal}");
-    row("disk full for longer than a certificate lives", &report);
+    measured("disk full for longer than a certificate lives", None, None, &report, "");
     report.assert_unharmed();
     vm.run("rm /var/lib/figspan-agent/full");
     let start = Instant::now();
@@ -58,10 +58,8 @@ fn an_agent_without_descriptors_sheds_with_503_and_recovers() {
     let back = load.served_after(ended, Duration::from_secs(10));
     let report = load.stop(&[&shop]);
     let count = |status: u16| statuses.iter().filter(|seen| **seen == status).count();
-    row(
-        "256 descriptors, 400 slow requests at once",
-        format_args!("{} served, {} shed with 503, all served {:.2} s later; {report}", count(200), count(503), back.as_secs_f64()),
-    );
+    let remarks = format!("{} of the 400 served, {} shed with 503", count(200), count(503));
+    measured("256 descriptors, 400 slow requests at once", None, Some(back), &report, remarks);
     report.assert_honest();
     assert!(count(200) > 100 && count(503) > 50 && count(200) + count(503) == 400, "{statuses:?}");
     assert!(report.reasons.iter().all(|reason| reason.starts_with("503")), "{report}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use figspan_tests::hosts::bed::{install, package, uplink};
-use figspan_tests::hosts::{Bed, Shop, row};
+use figspan_tests::hosts::{Bed, Shop, measured, row};
 use figspan_tests::process::{eventually, text};
 use figspan_tests::web::Connection;
 
@@ -104,10 +104,7 @@ fn an_agent_that_hangs_is_restarted_by_the_watchdog() {
     let report = load.stop(&[&shop]);
     report.assert_honest();
     assert!(vm.journal(UNIT).contains("Watchdog timeout"), "{}", vm.journal(UNIT));
-    row(
-        "agent frozen, WatchdogSec=2s",
-        format_args!("first failure after {:.1} s, served again {:.1} s later; {report}", noticed.as_secs_f64(), back.as_secs_f64()),
-    );
+    measured("agent frozen, WatchdogSec=2s", Some(noticed), Some(back), &report, "");
 }
 
 #[test]
@@ -193,7 +190,7 @@ fn reinstalling_under_load_hands_over_and_is_not_noticed() {
     assert!(after != before && after != 0, "the new program runs");
     load.served_after(Instant::now(), Duration::from_secs(10));
     let report = load.stop(&[&shop]);
-    row("package reinstalled, one agent", &report);
+    measured("package reinstalled, one agent", None, None, &report, "");
     report.assert_unharmed();
     // What an operator wrote beside the package's files is read by the unit that it came with.
     install(&vm);

@@ -47,15 +47,18 @@ pub(crate) fn plain(text: &str) -> String {
         return ours.to_owned();
     }
     // rustls gives times in Unix seconds: the clock's, then the certificate's. Should its wording change, it is shown as it is.
-    let what = match text {
-        text if text.starts_with("certificate expired: ") => "its certificate expired at",
-        text if text.starts_with("certificate not valid yet: ") => "its certificate is not valid before",
+    let (what, side) = match text {
+        text if text.starts_with("certificate expired: ") => ("its certificate expired at", "later"),
+        text if text.starts_with("certificate not valid yet: ") => ("its certificate is not valid before", "earlier"),
         text => return text.to_owned(),
     };
     let mut times = text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<i64>().ok());
     let mut next = || times.next().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     match (next(), next()) {
-        (Some(clock), Some(limit)) => format!("{what} {limit}; this machine's clock says {clock}; compare the clocks, or renew it"),
+        (Some(clock), Some(limit)) => {
+            let apart = clock.duration_since(limit).abs();
+            format!("{what} {limit}; this machine's clock says {clock}, {apart:#} {side}; compare the clocks, or renew it")
+        }
         _ => text.to_owned(),
     }
 }
@@ -307,7 +310,7 @@ mod tests {
         let expired = Error::from(CertificateError::ExpiredContext { time: time(1_800_000_000), not_after: time(1_700_000_000) });
         assert_eq!(
             plain(&expired.to_string()),
-            "its certificate expired at 2023-11-14T22:13:20Z; this machine's clock says 2027-01-15T08:00:00Z; compare the clocks, or renew it"
+            "its certificate expired at 2023-11-14T22:13:20Z; this machine's clock says 2027-01-15T08:00:00Z, 27777h 46m 40s later; compare the clocks, or renew it"
         );
         let early = Error::from(CertificateError::NotValidYetContext { time: time(1_700_000_000), not_before: time(1_800_000_000) });
         assert!(plain(&early.to_string()).starts_with("its certificate is not valid before 2027-01-15T08:00:00Z; "));
