@@ -79,10 +79,23 @@ streams:
     cargo build --release --locked --workspace --bins
     FIGSPAN_PROGRAMS=target/release FIGSPAN_UPLOAD_MIB=2048 FIGSPAN_P99=2 cargo test --release --locked -p figspan-tests --test e2e requests:: -- --test-threads 1 --nocapture
 
-# The figures of the README and of release notes: ratios against direct in one run.
-figures *args:
+# figspan beside every peer that can be installed, on the same work (root for the installation only). Arguments: `--help`.
+bench *args:
+    tests/bench/install
     cargo build --release --locked --workspace --bins
-    target/release/figures {{args}}
+    target/release/figspan-bench peers {{args}}
+
+# figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing costs.
+bench-control *args:
+    cargo build --release --locked --workspace --bins
+    target/release/figspan-bench control {{args}}
+    cargo run --release --locked -p figspan-data --example choosing
+
+# Instructions of one request and of 1 MiB, against tests/bench/baseline.toml; fails when one got dearer.
+instructions *args:
+    tests/bench/install valgrind
+    cargo build --release --locked --workspace --bins
+    target/release/figspan-bench instructions {{args}}
 
 # What CI runs.
 ci:

@@ -4,7 +4,6 @@ pub mod architecture;
 pub mod balancer;
 pub mod bed;
 pub mod chaos;
-pub mod figures;
 pub mod frames;
 pub mod h2;
 pub mod hosts;

@@ -25,6 +25,23 @@ pub async fn join(hub: &HubProcess, name: &str, allowed: &str) -> Arc<Credential
     Credentials::new(joined.kept.identity, joined.kept.roots)
 }
 
+/// Redeems one grant for many simulated agents `sim-0`, `sim-1`, ..., at most `at_once` at a time.
+pub async fn join_many(hub: &HubProcess, allowed: &str, agents: usize, at_once: usize) -> Vec<Arc<Credentials>> {
+    let uses = agents.to_string();
+    let grant = hub.json(&["grant", "create", "--any-name", "--uses", &uses, "--uplinks", allowed, "--ttl", "10m"]);
+    let token: Token = grant["token"].as_str().expect("a token").parse().expect("a valid token");
+    let resolver = Resolver::system().expect("a resolver");
+    let joins = (0..agents).map(|number| {
+        let (token, resolver) = (&token, &resolver);
+        async move {
+            let name = format!("sim-{number}").parse().expect("a name");
+            let joined = redeem(token, Some(name), resolver).await.expect("the grant is good");
+            Credentials::new(joined.kept.identity, joined.kept.roots)
+        }
+    });
+    futures_util::stream::iter(joins).buffer_unordered(at_once).collect().await
+}
+
 /// One tunnel of a simulated agent; every data stream is answered with a short 200.
 #[derive(Debug)]
 pub struct Simulated {

@@ -1,11 +1,11 @@
 //! Sizes: of programs, and of the source by crate.
 
-use crate::architecture::{files, read, root, without_tests};
+use figspan_tests::architecture::{files, read, root, without_tests};
 
 /// File sizes and lines.
-pub fn measure(say: &mut impl FnMut(&str, String)) {
+pub(super) fn measure(say: &mut dyn FnMut(&str, String)) {
     for name in ["figspan-hub", "figspan-agent", "figspanctl"] {
-        let size = std::fs::metadata(super::program(name)).map_or(0, |file| file.len());
+        let size = std::fs::metadata(figspan_tests::process::binary(name)).map_or(0, |file| file.len());
         say(&format!("{name}, program"), format!("{:.1} MiB", size as f64 / 1048576.0));
     }
     for folder in

@@ -4,15 +4,18 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{Chain, median, p99};
-use crate::simulated::{Simulated, join};
+use figspan_tests::process::HubProcess;
+use figspan_tests::simulated::{Simulated, join};
+
+use super::{median, p99};
 
 /// Both times over that many changes.
-pub fn measure(chain: &Chain, web: SocketAddr, changes: usize, say: &mut impl FnMut(&str, String)) {
+pub(super) fn measure(hub: &HubProcess, changes: usize, say: &mut dyn FnMut(&str, String)) {
+    let web = hub.listener(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let agent = runtime.block_on(async {
-        let credentials = join(&chain.hub, "sim", "flip").await;
-        Simulated::connect(&chain.hub, &credentials, 0).await
+        let credentials = join(hub, "sim", "flip").await;
+        Simulated::connect(hub, &credentials, 0).await
     });
     let (mut advertised, mut withdrawn) = (Vec::new(), Vec::new());
     for _ in 0..changes {
@@ -31,7 +34,7 @@ pub fn measure(chain: &Chain, web: SocketAddr, changes: usize, say: &mut impl Fn
         format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(advertised.clone()), p99(advertised)),
     );
     say("withdrawn to refused", format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(withdrawn.clone()), p99(withdrawn)));
-    let effective: Vec<f64> = (0..changes).map(|number| set_weight(chain, 1 + number as u32 % 100)).collect();
+    let effective: Vec<f64> = (0..changes).map(|number| set_weight(hub, 1 + number as u32 % 100)).collect();
     say(
         "weight set to effective on every shard",
         format!("median {:.1} ms, p99 {:.1} ms of {changes}", median(effective.clone()), p99(effective)),
@@ -44,7 +47,7 @@ fn until(web: SocketAddr, status: u16) {
     let start = Instant::now();
     loop {
         let mut tcp = TcpStream::connect(web).expect("connect");
-        tcp.write_all(b"GET /flip HTTP/1.1\r\nhost: figures\r\nconnection: close\r\n\r\n").expect("a request");
+        tcp.write_all(b"GET /flip HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").expect("a request");
         let mut answer = String::new();
         let _ = tcp.read_to_string(&mut answer);
         if answer.starts_with(&wanted) {
@@ -55,9 +58,9 @@ fn until(web: SocketAddr, status: u16) {
 }
 
 /// Over the admin API, as figspanctl does: the answer comes when every shard works with the weight.
-fn set_weight(chain: &Chain, weight: u32) -> f64 {
-    let body = format!("{{\"weight\":{weight},\"reason\":\"figures\"}}");
-    let mut socket = std::os::unix::net::UnixStream::connect(chain.hub.folder.join("admin.sock")).expect("the admin socket");
+fn set_weight(hub: &HubProcess, weight: u32) -> f64 {
+    let body = format!("{{\"weight\":{weight},\"reason\":\"bench\"}}");
+    let mut socket = std::os::unix::net::UnixStream::connect(hub.folder.join("admin.sock")).expect("the admin socket");
     let start = Instant::now();
     write!(
         socket,

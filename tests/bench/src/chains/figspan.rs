@@ -1,0 +1,89 @@
+//! Our own pair as it ships: strict HTTP, metrics, two shards, one agent, access log off as for the peers.
+
+use std::net::SocketAddr;
+
+use figspan_tests::process::{HubProcess, Process};
+
+use crate::bed::Bed;
+use crate::chain::{Chain, Fronts};
+use crate::origin::Addresses;
+
+/// Hub and agent; end with this value.
+pub struct Pair {
+    hub: HubProcess,
+    agent: Process,
+}
+
+impl Pair {
+    /// Process ids of hub and agent.
+    pub fn ids(&self) -> [u32; 2] {
+        [self.hub.process.id(), self.agent.id()]
+    }
+}
+
+/// Listeners and routes to the four kinds of workload.
+pub const HUB: &str = r#"
+[log]
+access = false
+
+[[listener]]
+name = "web"
+address = "127.0.0.1:0"
+protocol = "HTTP"
+
+[[listener]]
+name = "calls"
+address = "127.0.0.1:0"
+protocol = "HTTP"
+
+[[listener]]
+name = "bytes"
+address = "127.0.0.1:0"
+protocol = "TCP"
+
+[[http_route]]
+name = "web"
+listeners = ["web"]
+
+[[http_route.rules]]
+backend_refs = [{ uplink = "web" }]
+
+[[http_route.rules]]
+matches = [{ path = { type = "PathPrefix", value = "/echo" } }]
+backend_refs = [{ uplink = "messages" }]
+
+[[http_route]]
+name = "calls"
+listeners = ["calls"]
+
+[[http_route.rules]]
+backend_refs = [{ uplink = "calls" }]
+
+[[tcp_route]]
+name = "bytes"
+listeners = ["bytes"]
+backend_refs = [{ uplink = "bytes" }]
+"#;
+
+/// Starts hub and agent and waits until all is routed.
+pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
+    let folder = bed.path().join("figspan");
+    std::fs::create_dir(&folder)?;
+    let hub = HubProcess::start(&folder, HUB);
+    let uplink = |name: &str, address: SocketAddr, protocol: &str| {
+        format!("[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
+    };
+    let uplinks = [
+        uplink("web", origin.http, "http1"),
+        uplink("messages", origin.websocket, "http1"),
+        uplink("calls", origin.grpc, "h2c"),
+        uplink("bytes", origin.tcp, "tcp"),
+    ];
+    let agent = hub.agent("vm-1", "*", &uplinks.concat());
+    for name in ["web", "messages", "calls", "bytes"] {
+        hub.accepts(name, 1);
+    }
+    let (web, calls, bytes) = (hub.listener(0), hub.listener(1), hub.listener(2));
+    let fronts = Fronts { http: web, h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
+    Ok(Some(Chain::ours("figspan", fronts, Pair { hub, agent })))
+}

@@ -1,0 +1,163 @@
+//! The data path beside its peers: every chain does the same work in turn (A B C, A B C), and each program's CPU is read around it.
+
+use std::time::Duration;
+
+use crate::chain::{Chain, Kind};
+use crate::figure::{Figure, Results};
+use crate::load::{self, Done};
+use crate::origin::{LARGE, MEDIUM, PART, SMALL};
+
+/// Connections of a closed loop.
+const CONNECTIONS: usize = 32;
+
+/// How much work.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Times that every chain does all of it.
+    pub rounds: usize,
+    /// How long a closed loop lasts.
+    pub time: Duration,
+    /// Requests a second in the open loop.
+    pub rate: u32,
+}
+
+/// One piece of work of a chain: its name, and how it is done; `None` when the chain cannot carry it.
+type Piece = (&'static str, fn(&Chain, Work, &mut Notes<'_>) -> Option<anyhow::Result<()>>);
+
+const PIECES: &[Piece] = &[
+    ("small requests", |chain, work, notes| {
+        let run = || load::closed(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::SmallRate, done.rate());
+            notes.note(Figure::SmallP99, done.quantile(0.99));
+            notes.note_cpu(Figure::SmallCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("requests at a fixed rate", |chain, work, notes| {
+        let run = || load::paced(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.rate, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::PacedP50, done.quantile(0.5));
+            notes.note(Figure::PacedP99, done.quantile(0.99));
+            notes.note(Figure::PacedP999, done.quantile(0.999));
+            notes.note_cpu(Figure::PacedCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("HTTP/2", |chain, work, notes| {
+        let address = chain.fronts.h2?;
+        let run = || load::requests(address, "/small", SMALL, 4, 8, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::H2Rate, done.rate());
+            notes.note_cpu(Figure::H2Cpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("gRPC", |chain, work, notes| {
+        let address = chain.fronts.grpc?;
+        let run = || load::calls(address, 4, 8, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::GrpcRate, done.rate());
+            notes.note_cpu(Figure::GrpcCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("WebSocket", |chain, work, notes| {
+        let address = chain.fronts.websocket?;
+        let run = || load::messages(address, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::MessageRate, done.rate());
+            notes.note_cpu(Figure::MessageCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("TCP", |chain, work, notes| {
+        let address = chain.fronts.tcp?;
+        let run = || load::bytes(address, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::TcpRate, done.rate());
+            notes.note_cpu(Figure::TcpCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("100 KiB bodies", |chain, work, notes| {
+        let run = || load::closed(chain.fronts.http, "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
+        Some(notes.around(run, |notes, done, cpu| notes.note_cpu(Figure::MediumCpu, cpu / gigabytes(&done))))
+    }),
+    ("one long download", |chain, _, notes| {
+        let run = || load::bulk(chain.fronts.http, "/files/large", LARGE, 1);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::BulkSpeed, speed(&done));
+            notes.note_cpu(Figure::BulkCpu, cpu / gigabytes(&done));
+        }))
+    }),
+    ("16 downloads", |chain, _, notes| {
+        let run = || load::bulk(chain.fronts.http, "/files/part", PART, 16);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::ManySpeed, speed(&done));
+            notes.note_cpu(Figure::ManyCpu, cpu / gigabytes(&done));
+        }))
+    }),
+];
+
+fn gigabytes(done: &Done) -> f64 {
+    done.bytes as f64 / 1e9
+}
+
+fn speed(done: &Done) -> f64 {
+    done.bytes as f64 * 8.0 / done.took.as_secs_f64() / 1e9
+}
+
+/// Where values of a chain go.
+struct Notes<'a> {
+    chain: &'a Chain,
+    results: &'a mut Results,
+}
+
+impl Notes<'_> {
+    /// Runs a load and hands on what it did and the CPU seconds that the chain's programs spent on it.
+    fn around(&mut self, run: impl FnOnce() -> anyhow::Result<Done>, then: impl FnOnce(&mut Self, Done, f64)) -> anyhow::Result<()> {
+        let before = self.chain.cost().cpu;
+        let done = run()?;
+        let cpu = self.chain.cost().cpu - before;
+        anyhow::ensure!(done.count > 0, "nothing was answered");
+        then(self, done, cpu);
+        Ok(())
+    }
+
+    fn note(&mut self, figure: Figure, value: f64) {
+        self.results.note(self.chain.name, figure, value);
+    }
+
+    /// Direct has no program of its own, so no CPU to tell.
+    fn note_cpu(&mut self, figure: Figure, value: f64) {
+        if self.chain.kind != Kind::Direct {
+            self.note(figure, value);
+        }
+    }
+}
+
+/// What did not go well: chain, work, why.
+pub type Failed = (&'static str, &'static str, String);
+
+/// Does all the work with all chains. `say` hears of progress.
+pub fn measure(chains: &[Chain], work: Work, say: &mut dyn FnMut(&str)) -> (Results, Vec<Failed>) {
+    let (mut results, mut failed) = (Results::default(), Vec::new());
+    for chain in chains.iter().filter(|chain| chain.kind != Kind::Direct) {
+        results.note(chain.name, Figure::IdleMemory, chain.cost().rss);
+    }
+    for round in 0..work.rounds {
+        for (name, piece) in PIECES {
+            say(&format!("round {} of {}: {name}", round + 1, work.rounds));
+            for chain in chains {
+                // What failed once is told once, and not tried again.
+                if failed.iter().any(|(of, what, _)| *of == chain.name && what == name) {
+                    continue;
+                }
+                if let Some(Err(error)) = piece(chain, work, &mut Notes { chain, results: &mut results }) {
+                    failed.push((chain.name, *name, format!("{error:#}")));
+                }
+            }
+        }
+    }
+    for chain in chains.iter().filter(|chain| chain.kind != Kind::Direct) {
+        let cost = chain.cost();
+        results.note(chain.name, Figure::BusyMemory, cost.rss);
+        results.note(chain.name, Figure::Descriptors, cost.descriptors as f64);
+    }
+    (results, failed)
+}
