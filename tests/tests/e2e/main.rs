@@ -8,6 +8,7 @@ mod bounds;
 mod certificates;
 mod choosing;
 mod configuration;
+mod connections;
 mod decisions;
 mod drain;
 mod failure;
