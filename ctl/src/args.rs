@@ -344,6 +344,9 @@ pub(crate) struct Explain {
     /// The listener [default: the first that fits the URL's scheme]
     #[arg(long)]
     pub(crate) listener: Option<String>,
+    /// The client's address [default: one on the hub's machine]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<std::net::IpAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -236,7 +236,7 @@ fn revoking_needs_a_reason_and_says_how_many_tunnels_it_cut() {
 #[test]
 fn explain_sends_the_request_as_a_client_would() {
     let hub = FakeHub::start(|_| Reply::ok(answers::explanation()));
-    let ran = ctl(&hub.address(), &["explain", "GET", "http://shop.example/orders/1", "-H", "X-Beta: yes"]);
+    let ran = ctl(&hub.address(), &["explain", "GET", "http://shop.example/orders/1", "-H", "X-Beta: yes", "--client", "10.1.2.3"]);
     let wanted = "\
 Target:            http://shop.example/orders/1
 Refused:           no
@@ -247,6 +247,10 @@ Why:
   path /orders is the longest prefix
 Policies:
   sessions by cookie figspan for 1h
+What they do with this request:
+  pins: pin to uplink monolith for a signed x-figspan-pin: does not hold for this client
+  timeouts: 5s to reach the workload
+  timeouts: 15s for the request
 Backends:
   BACKEND          WEIGHT         WANTED  OBSERVED  PICKED  READY
   uplink monolith  25 (file: 90)  71.4 %  70.0 %    700     2/2
@@ -258,7 +262,7 @@ Goes on to the next one when:
 ";
     assert_eq!(ran.out, wanted, "{}", ran.err);
     let sent = hub.only().json();
-    assert_eq!(sent["headers"], json!([["x-beta", "yes"]]));
+    assert_eq!((&sent["headers"], &sent["client"]), (&json!([["x-beta", "yes"]]), &json!("10.1.2.3")));
     assert_eq!(ctl(&hub.address(), &["explain", "GET", "http://x/", "-H", "no colon"]).exit, Exit::Usage);
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::{Extension, Router};
 use figspan_control::Control;
+use figspan_data::seal::Sealer;
 use figspan_model::snapshot::Reader;
 use figspan_model::state::Book;
 use http::StatusCode;
@@ -38,6 +39,8 @@ pub(crate) struct Admin {
     pub(crate) control: Control,
     pub(crate) reader: Reader,
     pub(crate) book: Arc<Book>,
+    /// Opens session cookies, to say where one leads.
+    pub(crate) sessions: Arc<Sealer>,
     pub(crate) face: Arc<Face>,
     pub(crate) reloader: Reloader,
 }

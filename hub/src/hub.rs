@@ -181,7 +181,7 @@ impl Hub {
         let serve_drain = Drain::new();
         let seen = Seen { control: control.clone(), face: Arc::clone(&face), shards: shard_metrics, log };
         let checks = Checks::new(reader.clone(), Arc::clone(&book));
-        let admin = Admin { control: control.clone(), reader, book, face: Arc::clone(&face), reloader: reloader.clone() };
+        let admin = Admin { control: control.clone(), reader, book, sessions, face: Arc::clone(&face), reloader: reloader.clone() };
         let running = Running {
             settings,
             control,

@@ -48,7 +48,8 @@ pub(super) async fn describe(client: &Client, terminal: &mut Terminal, what: &ar
 }
 
 pub(super) async fn explain(client: &Client, terminal: &mut Terminal, request: args::Explain) -> Result<Exit, CtlError> {
-    let request = ExplainRequest { listener: request.listener, method: request.method, url: request.url, headers: request.headers };
+    let args::Explain { method, url, headers, listener, client: from } = request;
+    let request = ExplainRequest { listener, method, url, headers, client: from.map(|address| address.to_string()) };
     let explanation: Explanation = client.send(Method::POST, "/v1/explain", &request).await?;
     terminal.show(&explanation, show::route::explanation)?;
     Ok(Exit::Done)

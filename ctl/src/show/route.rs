@@ -1,6 +1,6 @@
 //! Routes, and why a request goes where it goes.
 
-use figspan_proto::admin::{Explanation, Route, RuleBackend};
+use figspan_proto::admin::{Decision, Explanation, Route, RuleBackend};
 
 use super::mirror;
 use crate::table::{fields, indent, list, table};
@@ -60,11 +60,13 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
     ]);
     let lines = |lines: &[String]| indent(&lines.iter().map(|line| figspan_proto::control::plain(line)).collect::<Vec<_>>().join("\n"));
     let part = |name: &str, list: &[String]| if list.is_empty() { String::new() } else { format!("\n{name}:\n{}", lines(list)) };
+    let decisions = explanation.decisions.iter().flat_map(|Decision { step, says }| says.iter().map(move |said| format!("{step}: {said}")));
     let attempts: Vec<String> = explanation.attempts.iter().enumerate().map(|(at, to)| format!("{}. {to}", at + 1)).collect();
     format!(
-        "{about}\nWhy:\n{}{}\nBackends:\n{}{}{}",
+        "{about}\nWhy:\n{}{}{}\nBackends:\n{}{}{}",
         lines(&explanation.why),
         part("Policies", &explanation.policies),
+        part("What they do with this request", &decisions.collect::<Vec<_>>()),
         indent(&backends(&explanation.backends)),
         part("Attempts, if each fails", &attempts),
         part("Goes on to the next one when", &explanation.retried),

@@ -127,6 +127,16 @@ pub(super) fn explanation() -> Value {
         rule: Some(0),
         rule_name: Some("orders".to_owned()),
         policies: vec!["sessions by cookie figspan for 1h".to_owned()],
+        decisions: vec![
+            admin::Decision {
+                step: "pins".to_owned(),
+                says: vec!["pin to uplink monolith for a signed x-figspan-pin: does not hold for this client".to_owned()],
+            },
+            admin::Decision {
+                step: "timeouts".to_owned(),
+                says: vec!["5s to reach the workload".to_owned(), "15s for the request".to_owned()],
+            },
+        ],
         attempts: vec!["uplink monolith on agent vm-1".to_owned(), "uplink monolith on agent vm-2".to_owned()],
         retried: vec!["no workload saw it: always".to_owned()],
         why: vec!["path /orders is the longest prefix".to_owned()],

@@ -106,6 +106,11 @@ impl<'s> Filtered<'s> {
         }
     }
 
+    /// How the body of its answer is coded, where its type and size allow that.
+    pub fn coding(&self) -> Option<Coding> {
+        self.coding.filter(|_| !self.head_only && !self.grpc)
+    }
+
     fn edit(&self, head: &mut HeaderMap) {
         if let Some(edit) = &self.filters.response_headers {
             headers::edit(edit, head);

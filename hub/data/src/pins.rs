@@ -34,7 +34,8 @@ pub fn rule<'r>(rule: &'r HttpRule, client: &Client, now: impl Fn() -> u64, metr
     rule
 }
 
-fn holds(pin: &Pin, client: &Client, now: &dyn Fn() -> u64) -> Result<bool, Unbelieved> {
+/// Whether a pin holds for a request of that client; `Ok(false)`: nothing was asked for, or its address is not one of those.
+pub fn holds(pin: &Pin, client: &Client, now: &dyn Fn() -> u64) -> Result<bool, Unbelieved> {
     match (&pin.by, &client.pin) {
         (PinnedBy::Key(key), Some(wish)) => key.verify(wish.as_bytes(), &pin.target.key(), now()).map(|()| true),
         (PinnedBy::Key(_), None) => Ok(false),

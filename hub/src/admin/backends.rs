@@ -22,10 +22,21 @@ struct Now {
     unix: u32,
 }
 
+impl Now {
+    fn read() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { moment: Moment::of(Instant::now()), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+    }
+}
+
+/// One of them, whoever names it.
+pub(super) fn one(snapshot: &Snapshot, book: &Book, backend: &Backend) -> admin::Backend {
+    shown(snapshot, book, backend, Vec::new(), Now::read())
+}
+
 /// All that rules name, by kind and name.
 pub(super) fn all(snapshot: &Snapshot, book: &Book) -> Vec<admin::Backend> {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let now = Now { moment: Moment::of(Instant::now()), unix: u32::try_from(unix).unwrap_or(u32::MAX) };
+    let now = Now::read();
     let mut found: BTreeMap<String, (&Backend, Vec<String>)> = BTreeMap::new();
     let http = snapshot.routing.http_routes.iter().flat_map(|route| {
         let rules = route.rules.iter().enumerate();

@@ -117,7 +117,7 @@ pub(super) async fn backend(State(admin): State<Admin>, Named(name): Named<Strin
 }
 
 pub(super) async fn explain(State(admin): State<Admin>, Body(request): Body<admin::ExplainRequest>) -> Answer<admin::Explanation> {
-    Ok(Json(explain::explain(&admin.reader.load(), &admin.book, &request)?))
+    Ok(Json(explain::explain(&explain::World { snapshot: &admin.reader.load(), book: &admin.book, sessions: &admin.sessions }, &request)?))
 }
 
 #[derive(Deserialize)]

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use figspan_model::health::{Guard, breaker};
+use figspan_model::routing::policy::{Pin, PinnedBy, RateLimit};
 use figspan_model::routing::{
-    BackendPolicy, Filters, GrpcCodes, HashOn, HttpRule, Method, Mirror, PathEdit, RetryPolicy, SessionPersistence, Timeouts,
+    BackendPolicy, Filters, GrpcCodes, HashOn, HeaderEdit, HttpRule, Method, Mirror, PathEdit, RetryPolicy, RulePolicy, SessionPersistence,
+    Timeouts,
 };
 
 /// What a rule asks for, in the order in which it acts.
 pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(policy) = &rule.policy {
+        lines.extend(policy.pins.iter().map(pin));
         filters(&policy.filters, &mut lines);
-        for limit in &policy.rate_limits {
-            lines.push(format!("rate limit: {} in {} per {}, burst {}", limit.requests, time(limit.period), limit.per, limit.burst));
-        }
-        lines.extend(policy.in_flight.as_ref().map(|limit| format!("at most {} under way per {}", limit.max, limit.per)));
+        lines.extend(in_flight(policy).chain(rates(policy)));
         lines.extend(policy.session.as_ref().map(session));
         lines.extend(policy.hash.as_ref().map(hash));
         lines.extend(policy.retry.as_ref().map(retry));
@@ -23,6 +23,18 @@ pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
     }
     lines.extend(timeouts(&rule.timeouts));
     lines
+}
+
+/// Its rate limits, in their order.
+pub(super) fn rates(policy: &RulePolicy) -> impl Iterator<Item = String> {
+    let line =
+        |limit: &RateLimit| format!("rate limit: {} in {} per {}, burst {}", limit.requests, time(limit.period), limit.per, limit.burst);
+    policy.rate_limits.iter().map(line)
+}
+
+/// Its limit on what is under way.
+pub(super) fn in_flight(policy: &RulePolicy) -> impl Iterator<Item = String> {
+    policy.in_flight.iter().map(|limit| format!("at most {} under way per {}", limit.max, limit.per))
 }
 
 /// What a backend asks for.
@@ -80,15 +92,7 @@ fn filters(filters: &Filters, lines: &mut Vec<String>) {
     if let Some(redirect) = &filters.redirect {
         lines.push(format!("RequestRedirect: answered {} by the hub", redirect.status.as_u16()));
     }
-    for (name, edit) in [("RequestHeaderModifier", &filters.request_headers), ("ResponseHeaderModifier", &filters.response_headers)] {
-        if let Some(edit) = edit {
-            let names = |list: &[(http::HeaderName, http::HeaderValue)]| list.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
-            let removed = edit.remove.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let parts = [("set", names(&edit.set)), ("add", names(&edit.add)), ("remove", removed)];
-            let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what} {}", names.join(", ")));
-            lines.push(format!("{name}: {}", parts.collect::<Vec<_>>().join("; ")));
-        }
-    }
+    lines.extend(filters.request_headers.as_ref().map(|edit| header_edit("RequestHeaderModifier", edit)));
     if let Some(rewrite) = &filters.rewrite {
         let host = rewrite.hostname.as_ref().map(|host| format!("host {host}"));
         let path = rewrite.path.as_ref().map(|path| match path {
@@ -97,30 +101,60 @@ fn filters(filters: &Filters, lines: &mut Vec<String>) {
         });
         lines.push(format!("URLRewrite: {}", host.into_iter().chain(path).collect::<Vec<_>>().join(", ")));
     }
-    for errors in &filters.errors {
-        let statuses: Vec<_> = errors.statuses.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect();
-        let whose = if errors.workloads { "whoever gave it" } else { "of the hub" };
-        lines.push(format!("ErrorAnswer: its own page for {}, {whose}", statuses.join(", ")));
-    }
+    of_answers(filters, lines);
     if let Some(compression) = &filters.compression {
         let codings: Vec<_> = compression.codings.iter().map(|coding| coding.as_str()).collect();
         lines.push(format!("Compression: {} from {} bytes", codings.join(", "), compression.min_bytes));
     }
 }
 
-fn mirror(mirror: &Mirror) -> String {
+/// What is changed of answers, coding aside.
+pub(super) fn of_answers(filters: &Filters, lines: &mut Vec<String>) {
+    lines.extend(filters.response_headers.as_ref().map(|edit| header_edit("ResponseHeaderModifier", edit)));
+    for errors in &filters.errors {
+        let statuses: Vec<_> = errors.statuses.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect();
+        let whose = if errors.workloads { "whoever gave it" } else { "of the hub" };
+        lines.push(format!("ErrorAnswer: its own page for {}, {whose}", statuses.join(", ")));
+    }
+}
+
+fn header_edit(name: &str, edit: &HeaderEdit) -> String {
+    let names = |list: &[(http::HeaderName, http::HeaderValue)]| list.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    let removed = edit.remove.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let parts = [("set", names(&edit.set)), ("add", names(&edit.add)), ("remove", removed)];
+    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what} {}", names.join(", ")));
+    format!("{name}: {}", parts.collect::<Vec<_>>().join("; "))
+}
+
+/// A pin by its backend and who may use it.
+pub(super) fn pin(pin: &Pin) -> String {
+    let target = format!("pin to {} {}", pin.target.kind(), pin.target.name());
+    match &pin.by {
+        PinnedBy::Key(_) => format!("{target} for a signed x-figspan-pin"),
+        PinnedBy::Trusted { addresses, always } => {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let who = if *always { "all clients" } else { "an x-figspan-pin" };
+            format!("{target} for {who} from {}", addresses.join(", "))
+        }
+    }
+}
+
+/// A mirror by its target.
+pub(super) fn mirror(mirror: &Mirror) -> String {
     let unsafe_methods = mirror.unsafe_methods.as_ref().map(|why| format!(", any method ({why})")).unwrap_or_default();
     let compare = mirror.compare.as_ref().map(|compare| format!(", {} % of them compared", compare.sample_percent)).unwrap_or_default();
     let target = &mirror.target;
     format!("RequestMirror: {} % to {} {}{unsafe_methods}{compare}", mirror.percent, target.kind(), target.name())
 }
 
-fn session(session: &SessionPersistence) -> String {
+/// Sessions by their cookie.
+pub(super) fn session(session: &SessionPersistence) -> String {
     let most = session.absolute_timeout.map(|most| format!(", {} at most", time(most))).unwrap_or_default();
     format!("sessions by cookie {} for {}{most}", session.name(), time(session.ttl))
 }
 
-fn hash(hash: &HashOn) -> String {
+/// A hash by what it is of.
+pub(super) fn hash(hash: &HashOn) -> String {
     match hash {
         HashOn::ClientIp => "hash of the client's address".to_owned(),
         HashOn::Header(name) => format!("hash of header {name}"),
@@ -136,9 +170,7 @@ fn retry(retry: &RetryPolicy) -> String {
         text += &format!(", after {}", retry.codes.iter().map(u16::to_string).collect::<Vec<_>>().join(", "));
     }
     if !retry.grpc_codes.is_empty() {
-        let has = |code: u8| retry.grpc_codes.has(code.to_string().as_bytes());
-        let words: Vec<_> = GrpcCodes::WORDS.iter().filter(|(_, code)| has(*code)).map(|(word, _)| *word).collect();
-        text += &format!(", after gRPC {}", words.join(", "));
+        text += &format!(", after gRPC {}", grpc_codes(retry.grpc_codes).join(", "));
     }
     if let Some(why) = &retry.idempotent {
         text += &format!(", any method ({why})");
@@ -147,6 +179,12 @@ fn retry(retry: &RetryPolicy) -> String {
         text += &format!(", hedged after {}", time(after));
     }
     text
+}
+
+/// The words of a set of codes.
+pub(super) fn grpc_codes(codes: GrpcCodes) -> Vec<&'static str> {
+    let has = |code: u8| codes.has(code.to_string().as_bytes());
+    GrpcCodes::WORDS.iter().filter(|(_, code)| has(*code)).map(|(word, _)| *word).collect()
 }
 
 /// Time limits that are not the defaults.
@@ -160,6 +198,7 @@ fn timeouts(timeouts: &Timeouts) -> Option<String> {
         changed("first byte", timeouts.first_byte, default.first_byte),
         changed("idle", timeouts.idle, default.idle),
         changed("request", timeouts.request, default.request),
+        changed("try", timeouts.backend_request, default.backend_request),
     ]
     .into_iter()
     .flatten()
@@ -196,6 +235,7 @@ mod tests {
         let routing = loaded.routing.build(&figspan_model::state::Book::new(1));
         let told: Vec<String> = routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| of_rule(rule)).collect();
         for word in [
+            "pin to",
             "RequestHeaderModifier: set",
             "ResponseHeaderModifier",
             "URLRewrite",

@@ -59,12 +59,15 @@ fn is_tls(snapshot: &Snapshot, listeners: &[std::sync::Arc<str>]) -> bool {
 /// The backends of a rule, with what each would get.
 pub(super) fn backends(snapshot: &Snapshot, backends: &[Backend]) -> Vec<admin::RuleBackend> {
     let mut shown: Vec<_> = backends.iter().map(|backend| shown(snapshot, backend)).collect();
-    let accepts = |b: &admin::RuleBackend| b.ready_endpoints > 0;
-    let total: u64 = shown.iter().filter(|b| accepts(b)).map(|b| u64::from(b.effective_weight.get())).sum();
+    // A tier gets requests only where no tier above it can take them.
+    let can = |b: &admin::RuleBackend| b.ready_endpoints > 0 && !b.effective_weight.is_zero();
+    let tier = backends.iter().zip(&shown).filter(|(_, b)| can(b)).map(|(backend, _)| backend.fallback).min();
+    let wanted: Vec<bool> = backends.iter().zip(&shown).map(|(backend, b)| can(b) && Some(backend.fallback) == tier).collect();
+    let total: u64 = shown.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(b, _)| u64::from(b.effective_weight.get())).sum();
     let recent: u64 = shown.iter().map(|b| b.picked_last_minute).sum();
-    for backend in &mut shown {
+    for (backend, wanted) in shown.iter_mut().zip(wanted) {
         backend.share_observed = (recent > 0).then(|| backend.picked_last_minute as f64 / recent as f64);
-        if total > 0 && accepts(backend) {
+        if wanted {
             backend.share_wanted = f64::from(backend.effective_weight.get()) / total as f64;
         }
     }

@@ -76,12 +76,13 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("in_flight", "integer"), ("picked", "integer"), ("failed", "integer"), ("latency_ms", "number?"), ("sessions", "integer"),
         ("sessions_at_least", "boolean"),
     ]),
-    ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]=")]),
+    ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]="), ("client", "string?=")]),
     ("Explanation", TOLD, &[
         ("refused", "string?"), ("target", "string"), ("route", "string?"), ("rule", "integer?"), ("rule_name", "string?="),
-        ("policies", "[string]="), ("why", "[string]"), ("backends", "[RuleBackend]"), ("next", "string?"),
+        ("policies", "[string]="), ("why", "[string]"), ("decisions", "[Decision]="), ("backends", "[RuleBackend]"), ("next", "string?"),
         ("attempts", "[string]="), ("retried", "[string]="), ("status", "integer?"),
     ]),
+    ("Decision", TOLD, &[("step", "string"), ("says", "[string]")]),
     ("Event", TOLD, &[
         ("number", "integer"), ("at", "time"), ("kind", "string"), ("subject", "string"), ("who", "string"), ("old", "string?="),
         ("new", "string?="), ("message", "string"),

@@ -79,6 +79,7 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::BackendEndpoint>("BackendEndpoint"),
         agrees::<api::ExplainRequest>("ExplainRequest"),
         agrees::<api::Explanation>("Explanation"),
+        agrees::<api::Decision>("Decision"),
         agrees::<api::Event>("Event"),
         agrees::<api::CreateGrant>("CreateGrant"),
         agrees::<api::CreatedGrant>("CreatedGrant"),

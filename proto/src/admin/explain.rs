@@ -18,6 +18,9 @@ pub struct ExplainRequest {
     /// Headers.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// The client's address; else one of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
 }
 
 /// The answer to [`ExplainRequest`].
@@ -39,6 +42,9 @@ pub struct Explanation {
     pub policies: Vec<String>,
     /// Why this rule and not another, in order.
     pub why: Vec<String>,
+    /// What each policy does with this request, in the order in which they act; those that the rule does not ask for are left out.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
     /// The rule's backends.
     pub backends: Vec<RuleBackend>,
     /// What the next request would get, without counting as one.
@@ -51,4 +57,13 @@ pub struct Explanation {
     pub retried: Vec<String>,
     /// The status that the hub itself would answer, where no backend can.
     pub status: Option<u16>,
+}
+
+/// What one policy does with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Which: `pins`, `filters`, `limits`, `mirrors`, `affinity`, `backends`, `timeouts`.
+    pub step: String,
+    /// What, a line each.
+    pub says: Vec<String>,
 }

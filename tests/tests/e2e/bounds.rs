@@ -9,23 +9,31 @@ use figspan_tests::web::{Connection, Message, Workload, ok};
 
 const NO_CHECK: &str = "health = { type = \"none\" }";
 
+/// Whether answers may go, requests now, and the most at once.
+#[derive(Default)]
+struct Work {
+    open: bool,
+    now: usize,
+    most: usize,
+}
+
 /// A workload that answers only when it may, and knows the most that it had to do at once.
 struct Held {
     workload: Workload,
-    gate: Arc<(Mutex<(bool, usize, usize)>, Condvar)>,
+    gate: Arc<(Mutex<Work>, Condvar)>,
 }
 
 impl Held {
     fn start() -> Self {
-        let gate: Arc<(Mutex<(bool, usize, usize)>, Condvar)> = Arc::default();
+        let gate: Arc<(Mutex<Work>, Condvar)> = Arc::default();
         let inner = Arc::clone(&gate);
         let workload = Workload::http(move |_| {
             let (state, opened) = &*inner;
             let mut state = state.lock().unwrap();
-            state.1 += 1;
-            state.2 = state.2.max(state.1);
-            let (mut state, _) = opened.wait_timeout_while(state, Duration::from_secs(10), |(open, ..)| !*open).unwrap();
-            state.1 -= 1;
+            state.now += 1;
+            state.most = state.most.max(state.now);
+            let (mut state, _) = opened.wait_timeout_while(state, Duration::from_secs(10), |state| !state.open).unwrap();
+            state.now -= 1;
             ok("held")
         });
         Self { workload, gate }
@@ -33,13 +41,13 @@ impl Held {
 
     /// Lets all answers go, from now on.
     fn open(&self) {
-        self.gate.0.lock().unwrap().0 = true;
+        self.gate.0.lock().unwrap().open = true;
         self.gate.1.notify_all();
     }
 
     /// Most requests at once so far.
     fn most(&self) -> usize {
-        self.gate.0.lock().unwrap().2
+        self.gate.0.lock().unwrap().most
     }
 }
 

@@ -64,6 +64,14 @@ fn explain_and_describe_tell_rule_policies_attempts_and_how_each_backend_is() {
     assert!(retried.iter().any(|line| line.contains("answered 503")), "{retried:?}");
     assert!(asked("POST")["retried"].to_string().contains("never, POST must not be repeated"));
     assert_eq!(old.seen() + new.seen(), 0, "explaining is not asking");
+    let page = text(&bed.hub.ctl(&["explain", "GET", "http://shop.example/orders/1", "-H", "x-env: test", "--client", "10.1.2.3"]));
+    for line in [
+        "filters: the request's x-env is written",
+        "backends: uplink old: circuit breaker of each endpoint",
+        "timeouts: 5s to reach the workload",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
     bed.get("/orders");
     let backends = bed.hub.json(&["get", "backends"]);
     let of = |name: &str| backends.as_array().unwrap().iter().find(|backend| backend["name"] == name).unwrap().clone();

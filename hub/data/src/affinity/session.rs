@@ -25,18 +25,26 @@ pub fn unix_now() -> u32 {
 
 /// The session that a request belongs to, if it has a good one.
 pub fn find(policy: &SessionPersistence, sealer: &Sealer, headers: &HeaderMap, now: u32, metrics: &Metrics) -> Option<Session> {
+    match look(policy, sealer, headers, now) {
+        Ok(session) => session,
+        Err(why) => {
+            metrics.session(why);
+            None
+        }
+    }
+}
+
+/// The same uncounted: `Ok(None)` where the request has no cookie, and why the ones that it has are as good as none.
+pub fn look(policy: &SessionPersistence, sealer: &Sealer, headers: &HeaderMap, now: u32) -> Result<Option<Session>, SessionEvent> {
     let mut refused = None;
     for value in cookies(headers, policy.name()).take(MAX_COOKIES) {
         match sealer.open(policy.name(), value) {
-            Some(session) if lives(policy, &session, now) => return Some(session),
+            Some(session) if lives(policy, &session, now) => return Ok(Some(session)),
             Some(_) => refused = Some(SessionEvent::Expired),
             None => refused = refused.or(Some(SessionEvent::Forged)),
         }
     }
-    if let Some(why) = refused {
-        metrics.session(why);
-    }
-    None
+    refused.map_or(Ok(None), Err)
 }
 
 fn lives(policy: &SessionPersistence, session: &Session, now: u32) -> bool {

@@ -41,7 +41,7 @@ impl Original<'_> {
     pub(super) fn copy(&self, mirrors: &[Mirror], upload: &mut Upload) -> Vec<Witness> {
         let mut witnesses = Vec::new();
         for (index, (mirror, target)) in mirrors.iter().zip(&self.rule.mirrors).enumerate() {
-            if (mirror.unsafe_methods.is_some() || is_safe(&self.parts.method)) && !self.shard.drain.is_stopping() {
+            if copies(mirror, &self.parts.method) && !self.shard.drain.is_stopping() {
                 witnesses.extend(self.copy_to(index, mirror, target, upload));
             }
         }
@@ -102,6 +102,11 @@ impl Original<'_> {
         shard.drain.spawn_local(copy.run());
         witness
     }
+}
+
+/// Whether requests of that method are copied.
+pub fn copies(mirror: &Mirror, method: &Method) -> bool {
+    mirror.unsafe_methods.is_some() || is_safe(method)
 }
 
 /// Methods that change nothing (RFC 9110, section 9.2.1). TRACE would show a stranger the request's own fields.

@@ -21,11 +21,20 @@ pub(super) fn pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<
     pass_at(limit, debts, source, now())
 }
 
+/// What [`pass`] would say now, without counting a request.
+pub(super) fn would_pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<(), Duration> {
+    ask(limit, Looked(debts.until(source)), source, now())
+}
+
 fn pass_at(limit: &RateLimit, debts: &RateState, source: u64, now: Nanos) -> Result<(), Duration> {
+    ask(limit, Debts(debts), source, now)
+}
+
+fn ask(limit: &RateLimit, debts: impl StateStore<Key = u64>, source: u64, now: Nanos) -> Result<(), Duration> {
     let each = (limit.period / limit.requests.get()).max(Duration::from_nanos(1));
     let Some(quota) = Quota::with_period(each) else { return Ok(()) };
-    let limiter: RateLimiter<u64, Debts<'_>, Moment, NoOpMiddleware<Nanos>> =
-        RateLimiter::new(quota.allow_burst(limit.burst), Debts(debts), Moment { now, asked: Cell::new(false) });
+    let limiter: RateLimiter<u64, _, Moment, NoOpMiddleware<Nanos>> =
+        RateLimiter::new(quota.allow_burst(limit.burst), debts, Moment { now, asked: Cell::new(false) });
     limiter.check_key(&source).map_err(|until| until.wait_time_from(now))
 }
 
@@ -62,6 +71,20 @@ impl StateStore for Debts<'_> {
     }
 }
 
+/// A source's moment as it was seen; nothing is written back.
+struct Looked(u64);
+
+impl StateStore for Looked {
+    type Key = u64;
+
+    fn measure_and_replace<T, F, E>(&self, _: &u64, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        decide(Some(Nanos::from(self.0))).map(|(answer, _)| answer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -89,6 +112,14 @@ mod tests {
         assert_eq!(pass(1, 60), Err(Duration::from_millis(40)));
         assert_eq!((pass(1, 100), pass(1, 100).is_err(), pass(2, 100)), (Ok(()), true, Ok(())), "sources are apart");
         assert_eq!([pass(1, 5000), pass(1, 5000), pass(1, 5000), pass(1, 5000)].map(|passed| passed.is_ok()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_look_says_what_a_request_would_hear_and_counts_none() {
+        let (debts, limit) = (RateState::default(), limit(1, Duration::from_secs(3600), 1));
+        assert_eq!([would_pass(&limit, &debts, 1), would_pass(&limit, &debts, 1), pass(&limit, &debts, 1)], [Ok(()); 3]);
+        assert!(would_pass(&limit, &debts, 1).is_err_and(|wait| wait > Duration::from_secs(3590)));
+        assert_eq!(would_pass(&limit, &debts, 2), Ok(()), "another source owes nothing");
     }
 
     #[test]

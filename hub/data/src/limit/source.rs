@@ -95,6 +95,15 @@ pub fn admit<'p>(
     Ok(counted)
 }
 
+/// What the limits of a rule would say of a request now: the wait of each rate limit that is used up, and how many of its
+/// source are under way. Counts nothing.
+pub fn look(rule: &HttpRule, policy: &RulePolicy, client: &Client, headers: &HeaderMap) -> (Vec<Option<Duration>>, Option<u32>) {
+    let rates = policy.rate_limits.iter().zip(&rule.sources.rates);
+    let waits = rates.map(|(limit, debts)| rate::would_pass(limit, debts, source(&limit.per, client, headers)).err()).collect();
+    let counted = policy.in_flight.as_ref().zip(rule.sources.in_flight.as_ref());
+    (waits, counted.map(|(limit, state)| state.under_way(source(&limit.per, client, headers))))
+}
+
 fn source(per: &Per, client: &Client, headers: &HeaderMap) -> u64 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     let mut hasher = KEY.get_or_init(RandomState::new).build_hasher();

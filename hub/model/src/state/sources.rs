@@ -51,6 +51,18 @@ impl RateState {
             }
         }
     }
+
+    /// The moment of a source, as [`RateState::update`] would find it.
+    pub fn until(&self, source: u64) -> u64 {
+        let Some(debts) = self.0.get() else { return 0 };
+        let (start, source) = (set(source), source.max(1));
+        let set = &debts[start..start + WAYS];
+        let own = set.iter().find(|debt| debt.source.load(Ordering::Acquire) == source);
+        own.map_or_else(
+            || set.iter().map(|debt| debt.until.load(Ordering::Relaxed)).min().unwrap_or(0),
+            |debt| debt.until.load(Ordering::Acquire),
+        )
+    }
 }
 
 /// How many requests of each source are under way.
@@ -77,7 +89,7 @@ impl InFlightState {
     /// Two shards that bring the same new source at the same time may count it at two places for as long as both are in use.
     pub fn enter(&self, source: u64, most: u32) -> Entry {
         let places = self.0.get_or_init(|| (0..SETS * WAYS).map(|_| AtomicU64::new(0)).collect());
-        let (start, tag) = (set(source), (source & !COUNT).max(COUNT + 1));
+        let (start, tag) = (set(source), tag(source));
         loop {
             let mut free = None;
             let mut found = None;
@@ -102,12 +114,26 @@ impl InFlightState {
         }
     }
 
+    /// How many requests of a source are under way.
+    pub fn under_way(&self, source: u64) -> u32 {
+        let Some(places) = self.0.get() else { return 0 };
+        let start = set(source);
+        let of_source = |place: &AtomicU64| Some(place.load(Ordering::Acquire)).filter(|value| value & !COUNT == tag(source));
+        let counted = places[start..start + WAYS].iter().find_map(of_source).unwrap_or(0) & COUNT;
+        u32::try_from(counted).unwrap_or(u32::MAX)
+    }
+
     /// Gives back what was counted.
     pub fn leave(&self, place: usize) {
         if let Some(places) = self.0.get() {
             places[place].fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// The bits of a place that name a source; never 0.
+fn tag(source: u64) -> u64 {
+    (source & !COUNT).max(COUNT + 1)
 }
 
 /// Where a source's set begins. The bits are not those that tell the sources of a set apart.

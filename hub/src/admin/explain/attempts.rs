@@ -1,0 +1,106 @@
+//! Where a request would go, and where it would go on if each endpoint failed before it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use figspan_data::balance::{Bound, Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
+use figspan_data::health;
+use figspan_data::retry::{MAX_ATTEMPTS, idempotent};
+use figspan_model::routing::{HttpRule, ServiceAddress, ServiceName};
+use figspan_model::state::Book;
+use http::Method;
+
+use super::World;
+use crate::admin::policies;
+
+/// The endpoints, one after the other; empty where nothing can be chosen, and `why` then says why.
+pub(super) fn of(world: &World<'_>, rule: &HttpRule, hash: Option<u64>, bound: Option<Bound>, why: &mut Vec<String>) -> Vec<String> {
+    let services = AsWritten { world, unresolved: Book::new(world.book.shards()) };
+    let (mut tried, mut attempts) = (Tried::default(), Vec::new());
+    while attempts.len() < MAX_ATTEMPTS as usize {
+        let question = Question::new(world.snapshot, &rule.backends, &rule.state, &tried, &services);
+        match health::peek(Question { hash, bound, ..question }.now()) {
+            Ok(choice) => {
+                let target = &rule.backends[choice.backend].target;
+                attempts.push(match &choice.endpoint {
+                    Chosen::Uplink { endpoint, .. } => format!("uplink {} on agent {}", target.name(), endpoint.agent),
+                    Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),
+                    Chosen::Service { endpoint, .. } => format!("service {} at {}", target.name(), endpoint.address),
+                });
+                tried.add(&choice);
+            }
+            Err(_) if !attempts.is_empty() => break,
+            Err(reason) => {
+                let mend = match reason {
+                    NoChoice::AllZero => "raise a weight, or undrain an uplink",
+                    NoChoice::Unknown => "does an agent advertise it? figspanctl get uplinks",
+                    NoChoice::Breaker => "figspanctl get backends shows it; mend the backend, and probes will close it",
+                    NoChoice::NobodyReady | NoChoice::Shut | NoChoice::AllTried => "figspanctl get backends says why nobody is ready",
+                };
+                why.push(format!("no backend can take it: {reason}; {mend}"));
+                break;
+            }
+        }
+    }
+    attempts
+}
+
+/// When a request of that method goes on to the next endpoint.
+pub(super) fn retried(rule: &HttpRule, method: &Method) -> Vec<String> {
+    let retry = rule.policy.as_ref().and_then(|policy| policy.retry.as_ref());
+    let mut when = vec!["no workload saw it: always, while its body is kept".to_owned()];
+    if idempotent(method) || retry.is_some_and(|retry| retry.idempotent.is_some()) {
+        when.push("a workload may have seen it and did not answer: within the budget of retries".to_owned());
+        if let Some(retry) = retry {
+            let codes: Vec<_> = retry.codes.iter().map(u16::to_string).collect();
+            if !codes.is_empty() {
+                when.push(format!("it is answered {} (at most {} more)", codes.join(", "), retry.attempts));
+            }
+            if !retry.grpc_codes.is_empty() {
+                let words = policies::grpc_codes(retry.grpc_codes).join(", ");
+                when.push(format!("its head says gRPC {words} (at most {} more)", retry.attempts));
+            }
+            when.extend(retry.hedge.map(|after| format!("no answer within {}: another one is asked as well", policies::time(after))));
+        }
+    } else {
+        when.push(format!("a workload may have seen it: never, {method} must not be repeated"));
+    }
+    when
+}
+
+/// Services by what the configuration says and the shards have resolved. A name that no shard has asked for yet is one
+/// endpoint without an address.
+struct AsWritten<'w> {
+    world: &'w World<'w>,
+    /// States of such endpoints: asking must not leave any in the hub's own book.
+    unresolved: Arc<Book>,
+}
+
+impl ServiceEndpoints for AsWritten<'_> {
+    fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]> {
+        let Some(service) = self.world.snapshot.routing.services.get(service) else { return Rc::new([]) };
+        let key = format!("service/{}/", service.name);
+        let mut endpoints: Vec<ServiceEndpoint> = Vec::new();
+        for address in &*service.addresses {
+            match address {
+                ServiceAddress::Socket(address) => {
+                    endpoints.push(ServiceEndpoint::new(*address, self.world.book.endpoint(&format!("{key}{address}"))));
+                }
+                ServiceAddress::Name { port, .. } => {
+                    let resolved = self.world.book.endpoints_of(&key).into_iter();
+                    let resolved = resolved.filter_map(|(address, state)| Some(ServiceEndpoint::new(address.parse().ok()?, state)));
+                    let before = endpoints.len();
+                    endpoints.extend(resolved.filter(|endpoint| endpoint.address.port() == *port));
+                    if endpoints.len() == before {
+                        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
+                        endpoints.push(ServiceEndpoint::new(address, self.unresolved.endpoint(&format!("{key}{address}"))));
+                    }
+                }
+            }
+        }
+        endpoints.sort_by_key(|endpoint| endpoint.address);
+        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        endpoints.into()
+    }
+}
