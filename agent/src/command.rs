@@ -1,7 +1,7 @@
 //! The command line: what `figspan-agent` understands, and what each command does and prints.
 //!
-//! The only file of the agent that writes to standard output. Exit codes: 0, 1 failure, 2 usage, 77 not joined or refused,
-//! 78 mistakes in the settings.
+//! The only file of the agent that writes to standard output. Exit codes: 0, 1 failure, 2 usage, 3 warnings (doctor), 77 not
+//! joined or refused, 78 mistakes in the settings.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +21,8 @@ use crate::status::{ask, show};
 
 /// Mistakes in the settings (EX_CONFIG of sysexits).
 const SETTINGS: u8 = 78;
+/// `doctor` found nothing worse than what is worth a word.
+const WARNED: u8 = 3;
 /// Not joined, or not allowed to (EX_NOPERM).
 const NOT_JOINED: u8 = 77;
 
@@ -44,7 +46,7 @@ const EXAMPLES: &str = "Examples:
   figspan-agent status                  how the running agent is
   figspan-agent doctor                  find out what is wrong, and how to mend it
 
-Exit codes: 0 good, 1 failure, 2 usage, 77 not joined or refused, 78 mistakes in the settings";
+Exit codes: 0 good, 1 failure, 2 usage, 3 warnings (doctor), 77 not joined or refused, 78 mistakes in the settings";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -85,7 +87,14 @@ enum Command {
         output: Output,
     },
     /// Checks the way to the hubs, the certificate and the workloads, and says how to mend what is wrong
+    ///
+    /// Exit codes: 0 nothing is wrong, 3 the worst is a warning, 1 something failed, 78 mistakes in the settings.
     Doctor {
+        /// Look at the hubs and the CA of this token instead of those of an earlier join: a file, or `-` for standard input
+        ///
+        /// The token is not redeemed.
+        #[arg(long, value_name = "PATH|-")]
+        token_file: Option<PathBuf>,
         /// How to print
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
@@ -149,10 +158,7 @@ impl Command {
                 Ok(loaded) => say(&checked(&loaded)),
             },
             Self::Status { socket, output } => status(config, socket, output).await,
-            Self::Doctor { output } => match settings(config) {
-                Err(code) => code,
-                Ok(loaded) => examine(&loaded, output).await,
-            },
+            Self::Doctor { token_file, output } => Box::pin(examine(config, token_file.as_deref(), output)).await,
             Self::Version => say(&format!("figspan-agent {}", env!("CARGO_PKG_VERSION"))),
             Self::Completions { shell } => {
                 let mut text = Vec::new();
@@ -214,13 +220,29 @@ async fn status(config: &Path, socket: Option<PathBuf>, output: Output) -> ExitC
     }
 }
 
-async fn examine(loaded: &Loaded, output: Output) -> ExitCode {
-    let report = doctor::examine(loaded).await;
+async fn examine(config: &Path, token_file: Option<&Path>, output: Output) -> ExitCode {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        Err(findings) if output == Output::Text => return mistakes(&findings),
+        Err(findings) => {
+            json(&doctor::unreadable(&findings));
+            return ExitCode::from(SETTINGS);
+        }
+    };
+    let token = match token_file.map(enrol::token).transpose() {
+        Ok(token) => token,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    let report = doctor::examine(&loaded, token.as_ref()).await;
     match output {
         Output::Text => say(report.to_string().trim_end()),
         Output::Json => json(&report),
     };
-    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match report.worst {
+        doctor::Mark::Fail => ExitCode::FAILURE,
+        doctor::Mark::Warn => ExitCode::from(WARNED),
+        doctor::Mark::Pass | doctor::Mark::Skip => ExitCode::SUCCESS,
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> ExitCode {

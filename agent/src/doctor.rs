@@ -1,141 +1,140 @@
 //! Finds out what stands between this VM and its hubs or workloads, and says how to mend it.
 //!
-//! Works with and without a running agent, and changes nothing. Each check passes, warns, fails, or is skipped because
-//! another one failed first; whatever is not good carries its mend.
+//! Works with and without a running agent and before a join, and changes nothing. One cause shows as one check: what rests on
+//! a check that failed is skipped and says so. Each check ([`What`]) is a file's function that ends in PASS, WARN, FAIL or SKIP.
 
+mod certificate;
+mod check;
 mod host;
-mod hub;
+mod path;
+mod report;
+mod running;
+mod tunnel;
+mod workload;
 
-use std::fmt;
+use std::net::SocketAddr;
+use std::time::SystemTime;
 
+use figspan_proto::join::Token;
+use figspan_settings::Finding;
+use figspan_tunnel::agent::Trust;
 use figspan_tunnel::resolve::Resolver;
-use serde::Serialize;
+use figspan_tunnel::{Credentials, Roots};
+use futures_util::StreamExt;
+use futures_util::stream;
 
 use crate::identity::files::Files;
-use crate::probe;
 use crate::settings::load::Loaded;
+use crate::settings::{DEFAULT_HUB_PORT, Settings};
 use crate::status::show::counted;
+use path::Way;
 
-/// What a check led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Mark {
-    /// Good.
-    Pass,
-    /// Works, but not as well or not for long.
-    Warn,
-    /// Does not work.
-    Fail,
-    /// Could not be looked at.
-    Skip,
-}
+pub use check::{Check, Mark, What};
+pub use report::Report;
 
-/// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub what: String,
-    /// What it led to.
-    pub mark: Mark,
-    /// What was seen.
-    pub seen: String,
-    /// How to mend it; empty when nothing has to be.
-    pub mend: String,
-}
+/// Addresses and workloads that are looked at side by side.
+const AT_ONCE: usize = 8;
 
-impl Check {
-    pub(crate) fn pass(what: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self { what: what.into(), mark: Mark::Pass, seen: seen.into(), mend: String::new() }
-    }
-
-    pub(crate) fn warn(what: impl Into<String>, seen: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.into(), mark: Mark::Warn, seen: seen.into(), mend: mend.into() }
-    }
-
-    pub(crate) fn fail(what: impl Into<String>, seen: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.into(), mark: Mark::Fail, seen: seen.into(), mend: mend.into() }
-    }
-
-    pub(crate) fn skip(what: impl Into<String>, seen: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.into(), mark: Mark::Skip, seen: seen.into(), mend: mend.into() }
-    }
-}
-
-/// All checks.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// In the order in which they were made.
-    pub checks: Vec<Check>,
-}
-
-impl Report {
-    /// Whether nothing failed.
-    pub fn is_good(&self) -> bool {
-        self.checks.iter().all(|check| check.mark != Mark::Fail)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.checks.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
-        for check in &self.checks {
-            let mark = match check.mark {
-                Mark::Pass => "PASS",
-                Mark::Warn => "WARN",
-                Mark::Fail => "FAIL",
-                Mark::Skip => "SKIP",
-            };
-            writeln!(f, "{mark}  {:width$}  {}", check.what, check.seen)?;
-            if !check.mend.is_empty() {
-                writeln!(f, "      {:width$}  mend: {}", "", check.mend)?;
-            }
-        }
-        let count = |mark| self.checks.iter().filter(|check| check.mark == mark).count();
-        write!(
-            f,
-            "\n{} passed, {} warned, {} failed, {} skipped",
-            count(Mark::Pass),
-            count(Mark::Warn),
-            count(Mark::Fail),
-            count(Mark::Skip)
-        )
-    }
-}
-
-/// Makes all checks.
-pub async fn examine(loaded: &Loaded) -> Report {
+/// Makes all checks. With a token, the hubs that it names and its CA are looked at instead of those of an earlier join.
+pub async fn examine(loaded: &Loaded, token: Option<&Token>) -> Report {
     let settings = &loaded.settings;
-    let mut checks = vec![Check::pass("version", format!("figspan-agent {}", env!("CARGO_PKG_VERSION")))];
-    let uplinks = settings.uplinks.len();
-    checks.push(match uplinks {
-        0 => Check::warn("settings", "no uplink is declared", "add [[uplink]] with name and address to agent.toml"),
-        _ => Check::pass("settings", format!("{}, {}", counted(uplinks, "uplink"), counted(settings.hubs.len(), "hub"))),
-    });
-    checks.extend(host::limits());
-    checks.extend(host::permissions(loaded));
-    match Resolver::system() {
-        Ok(resolver) => {
-            let kept = match Files::new(&settings.state_dir).read() {
-                Ok(kept) => kept,
-                Err(error) => {
-                    checks.push(Check::fail("identity", error.to_string(), "see the message"));
-                    None
-                }
-            };
-            checks.extend(hub::examine(settings, kept, &resolver).await);
-            for uplink in &settings.uplinks {
-                let what = format!("workload {}", uplink.name);
-                checks.push(match probe::check(uplink, &resolver).await {
-                    Ok(()) => Check::pass(what, format!("{} answers", uplink.address)),
-                    Err(error) => {
-                        Check::fail(what, format!("{}: {error}", uplink.address), format!("{} in agent.toml", error.mend(uplink)))
-                    }
-                });
-            }
+    let status = running::ask(settings).await;
+    let mut checks = vec![own_settings(loaded)];
+    checks.push(host::descriptors(status.as_ref().ok()));
+    checks.extend(host::buffers());
+    checks.extend(host::files(loaded));
+    checks.push(host::disk(&settings.state_dir));
+    let kept = Files::new(&settings.state_dir).read();
+    let joined = matches!(kept, Ok(Some(_)));
+    checks.push(certificate::identity(settings, &kept, token.is_some()));
+    let kept = kept.ok().flatten().filter(|_| checks.last().is_some_and(|check| check.mark == Mark::Pass));
+
+    let resolver = match Resolver::system() {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            checks.push(Check::fail(What::NameResolution, "system", error.to_string(), "correct /etc/resolv.conf"));
+            return Report::new(SystemTime::now(), None, checks);
         }
-        Err(error) => checks.push(Check::fail("name resolution", error.to_string(), "correct /etc/resolv.conf")),
+    };
+    let trust = match (token, &kept) {
+        (Some(token), _) => Some(Trust::Pin(token.pin)),
+        (None, Some(kept)) => Roots::from_der(kept.roots.to_der()).ok().map(|roots| Trust::Roots(roots.into())),
+        (None, None) => None,
+    };
+    let hubs = token.map_or(&settings.hubs, |token| &token.hubs);
+    let (named, addresses) = names(hubs, joined, &resolver).await;
+    checks.extend(named);
+    let mut ways: Vec<Way> =
+        stream::iter(addresses).map(|(hub, address)| path::look(hub, address, trust.clone())).buffered(AT_ONCE).collect().await;
+    path::forgive(&mut ways);
+    for way in &mut ways {
+        checks.append(&mut way.checks);
     }
-    Report { checks }
+    let agent = kept.as_ref().and_then(|kept| kept.identity.id().agent()).map(ToString::to_string);
+    if let Some(kept) = kept {
+        let skew_ms = ways.iter().find_map(|way| way.skew_ms);
+        let certificate = certificate::life(kept.identity.not_before(), kept.identity.not_after(), SystemTime::now(), skew_ms);
+        let usable = certificate.mark != Mark::Fail;
+        checks.push(certificate);
+        let credentials = Credentials::new(kept.identity, kept.roots);
+        let tunnels: Vec<Vec<Check>> =
+            stream::iter(&ways).map(|way| tunnel::look(way, usable, &credentials)).buffered(AT_ONCE).collect().await;
+        checks.extend(tunnels.into_iter().flatten());
+    }
+    checks.extend(running::look(settings, status, joined, &checks));
+    let workloads: Vec<Check> =
+        stream::iter(&settings.uplinks).map(|uplink| workload::look(uplink, &resolver)).buffered(AT_ONCE).collect().await;
+    checks.extend(workloads);
+    Report::new(SystemTime::now(), agent, checks)
+}
+
+/// The report where the settings cannot be read: their mistakes, and nothing else.
+pub fn unreadable(findings: &[Finding]) -> Report {
+    let check = |finding: &Finding| {
+        let place = format!("{}:{}:{}", finding.source, finding.line, finding.column);
+        Check::fail(What::Settings, place, format!("{}: {}", finding.what, finding.why), &finding.mend)
+    };
+    Report::new(SystemTime::now(), None, findings.iter().map(check).collect())
+}
+
+fn own_settings(loaded: &Loaded) -> Check {
+    let Settings { uplinks, hubs, file, .. } = &loaded.settings;
+    let subject = file.display().to_string();
+    let seen = format!("{}, {}", counted(uplinks.len(), "uplink"), counted(hubs.len(), "hub"));
+    match loaded.warnings.first() {
+        _ if uplinks.is_empty() => {
+            Check::warn(What::Settings, subject, "no uplink is declared", "add [[uplink]] with name and address to agent.toml")
+        }
+        Some(warning) => Check::warn(What::Settings, subject, warning.to_string(), "see `figspan-agent check`"),
+        None => Check::pass(What::Settings, subject, seen),
+    }
+}
+
+/// Looks all hubs up: what came of it, and their addresses with the hub's name.
+async fn names(hubs: &[String], joined: bool, resolver: &Resolver) -> (Vec<Check>, Vec<(String, SocketAddr)>) {
+    let (mut checks, mut addresses) = (Vec::new(), Vec::new());
+    if hubs.is_empty() {
+        let (seen, mend) = ("no hub is named", "run `figspan-agent join`, or write hubs = [\"host:port\"] in agent.toml");
+        let check = if joined { Check::fail } else { Check::skip };
+        checks.push(check(What::NameResolution, "hubs", seen, mend));
+    }
+    for hub in hubs {
+        checks.push(match resolver.lookup(hub, DEFAULT_HUB_PORT).await {
+            Ok(answer) => {
+                let texts: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
+                for address in answer.addresses {
+                    if addresses.iter().all(|(_, known)| *known != address) {
+                        addresses.push((hub.clone(), address));
+                    }
+                }
+                Check::pass(What::NameResolution, hub, texts.join(", "))
+            }
+            Err(error) => {
+                Check::fail(What::NameResolution, hub, error.to_string(), "correct hubs in agent.toml, /etc/resolv.conf, or the DNS zone")
+            }
+        });
+    }
+    (checks, addresses)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use figspan_proto::join::{JoinError, MAX_TOKEN, Token};
+use figspan_proto::join::{JoinError, MAX_TOKEN, RefusedReason, Token};
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_tunnel::resolve::{ResolveError, Resolver};
 
@@ -47,9 +47,14 @@ pub enum EnrolError {
 }
 
 impl EnrolError {
-    /// Whether the hub, or an identity that is there, is in the way.
+    /// Whether the hub, or an identity that is there, is in the way. A clock that is wrong and a hub that is busy are not: at a first
+    /// boot, time comes with the network, and the next try may find both right.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Join(JoinFailure::Refused { .. }) | Self::Joined(_))
+        match self {
+            Self::Join(JoinFailure::Refused { refused, .. }) => !matches!(refused.reason, RefusedReason::Clock | RefusedReason::Busy),
+            Self::Join(JoinFailure::Untrusted(..)) | Self::Joined(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -110,6 +115,11 @@ async fn redeem(settings: &Settings, files: &Files, token: &Token, wanted: Wante
     };
     files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain, &wanted.uplinks).map_err(EnrolError::Keep)?;
     Ok(joined)
+}
+
+/// Reads a token, for a look at the way to its hubs.
+pub fn token(path: &Path) -> Result<Token, EnrolError> {
+    Ok(read_token(Some(path))?.parse()?)
 }
 
 fn read_token(path: Option<&Path>) -> Result<String, EnrolError> {

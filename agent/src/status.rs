@@ -29,6 +29,9 @@ pub struct Status {
     pub instance: String,
     /// When it started.
     pub started_ms: u64,
+    /// Its process.
+    #[serde(default)]
+    pub process: Process,
     /// Whether it takes no new streams.
     pub draining: bool,
     /// Streams open now.
@@ -47,6 +50,15 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     /// Reloads.
     pub reload: Reload,
+}
+
+/// The agent's process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub id: u32,
+    /// How many files and connections it may have open.
+    pub descriptors: u64,
 }
 
 /// The certificate.
@@ -197,6 +209,7 @@ impl Seen<'_> {
             software: SOFTWARE.to_owned(),
             instance: self.instance.to_owned(),
             started_ms: unix_ms(self.started),
+            process: process(),
             draining: self.draining,
             streams: self.receiver.open(),
             streams_refused: self.receiver.refused(),
@@ -251,6 +264,11 @@ impl Seen<'_> {
             failed: counts.failures().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect(),
         }
     }
+}
+
+fn process() -> Process {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    Process { id: std::process::id(), descriptors: limit.unwrap_or(u64::MAX) }
 }
 
 fn tunnel(live: &crate::tunnels::Live) -> Tunnel {

@@ -75,9 +75,9 @@ fn doctor_fails_where_a_workload_is_down_and_speaks_json() {
     assert_eq!(output.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
-    let workload = checks.iter().find(|check| check["what"] == "workload shop").unwrap();
+    let workload = checks.iter().find(|check| check["check"] == "workload").unwrap();
     assert_eq!((workload["mark"].as_str(), workload["mend"].as_str().map(str::is_empty)), (Some("FAIL"), Some(false)));
-    assert!(checks.iter().any(|check| check["what"] == "hubs" && check["mark"] == "FAIL"), "{checks:?}");
+    assert!(checks.iter().any(|check| check["check"] == "identity" && check["mark"] == "FAIL"), "{checks:?}");
 }
 
 #[test]

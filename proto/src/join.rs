@@ -133,6 +133,17 @@ pub enum IdentityRequest {
         /// The agent's clock, Unix milliseconds.
         time_ms: u64,
     },
+    /// The hub's clock, which anybody may ask for.
+    Clock,
+}
+
+/// The hub's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubClock {
+    /// Unix milliseconds.
+    pub time_ms: u64,
+    /// Name and version of the software, for people.
+    pub software: String,
 }
 
 /// What the hub gave: a certificate and whom to trust.
@@ -201,6 +212,7 @@ impl IdentityRequest {
                 })
             }
             Body::Renew(renew) => Ok(Self::Renew { csr: csr(renew.csr)?, time_ms: renew.time_ms }),
+            Body::Clock(pb::ClockRequest {}) => Ok(Self::Clock),
         }
     }
 }
@@ -213,6 +225,7 @@ impl From<IdentityRequest> for pb::IdentityRequest {
                 Body::Join(pb::JoinRequest { grant, secret: secret.0.to_vec(), wanted_name: wanted_name.unwrap_or_default(), csr, time_ms })
             }
             IdentityRequest::Renew { csr, time_ms } => Body::Renew(pb::RenewRequest { csr, time_ms }),
+            IdentityRequest::Clock => Body::Clock(pb::ClockRequest {}),
         };
         Self { body: Some(body) }
     }
@@ -252,7 +265,22 @@ pub fn check_reply(reply: pb::IdentityReply) -> Result<Result<Issued, Refused>, 
             };
             Ok(Err(Refused { reason, message: plain(&refused.message), hub_time_ms: refused.hub_time_ms }))
         }
+        Body::Clock(_) => Err(JoinError::Shape("identity")),
     }
+}
+
+/// Checks a reply to [`IdentityRequest::Clock`].
+pub fn check_clock(reply: pb::IdentityReply) -> Result<HubClock, JoinError> {
+    match reply.body {
+        Some(pb::identity_reply::Body::Clock(clock)) => Ok(HubClock { time_ms: clock.time_ms, software: plain(&clock.software) }),
+        _ => Err(JoinError::Shape("clock")),
+    }
+}
+
+/// That reply for the wire.
+pub fn clock_reply(clock: HubClock) -> pb::IdentityReply {
+    let clock = pb::HubClock { time_ms: clock.time_ms, software: clock.software };
+    pb::IdentityReply { body: Some(pb::identity_reply::Body::Clock(clock)) }
 }
 
 /// The reply for the wire.

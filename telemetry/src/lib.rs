@@ -9,19 +9,20 @@
 mod entry;
 mod journal;
 mod layer;
+mod level;
 mod limit;
 mod render;
 mod writer;
 
 use std::io::IsTerminal;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
+pub use level::{Levels, MAX_RAISED, Raised};
 pub use render::escape;
 
 /// Target of the access log: one event for each request, at level INFO.
@@ -83,11 +84,17 @@ pub enum LogError {
         "log level `{0}` cannot be read ({1}); use error, warn, info, debug or trace, or directives such as `info,figspan_tunnel=debug`"
     )]
     Level(String, String),
+    /// Not a target.
+    #[error("log target `{0}` is no module path; use one such as figspan_tunnel or figspan_agent::tunnels")]
+    Target(String),
+    /// Not a time.
+    #[error("a level is raised for 1 s to 24 h; for longer, write it into the settings")]
+    Time,
     /// No journald.
     #[error("journald cannot be reached ({0}); use format `auto`, `text` or `json`")]
     Journald(std::io::Error),
-    /// The writer thread.
-    #[error("the log writer's thread cannot be started: {0}")]
+    /// A thread.
+    #[error("a thread of the log cannot be started: {0}")]
     Thread(std::io::Error),
     /// Something else logs already.
     #[error("logging is set up already: {0}")]
@@ -97,8 +104,7 @@ pub enum LogError {
 /// Changes levels at run time and empties the queue. Clones share one log.
 #[derive(Clone)]
 pub struct LogHandle {
-    filter: reload::Handle<EnvFilter, Registry>,
-    wanted: Arc<Mutex<(String, bool)>>,
+    level: level::Level,
     writer: writer::Writer,
 }
 
@@ -109,24 +115,35 @@ impl std::fmt::Debug for LogHandle {
 }
 
 impl LogHandle {
-    /// Sets the level or directives from now on; on an error nothing changes.
+    /// Sets the configured level or directives; what was raised stays until its end. On an error nothing changes.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        let access = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).1;
-        self.set(level, access)
+        self.level.configure(Some(level), None)
     }
 
     /// Switches the access log on or off.
     pub fn set_access(&self, access: bool) -> Result<(), LogError> {
-        let level = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
-        self.set(&level, access)
+        self.level.configure(None, Some(access))
     }
 
     /// Sets both; on an error nothing changes.
     pub fn set(&self, level: &str, access: bool) -> Result<(), LogError> {
-        let new = filter(level, access)?;
-        self.filter.reload(new).map_err(|e| LogError::Twice(e.to_string()))?;
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = (level.to_owned(), access);
-        Ok(())
+        self.level.configure(Some(level), Some(access))
+    }
+
+    /// Logs by another level for a time, at most [`MAX_RAISED`]: everywhere, or where `target` is given, of that module beside what is
+    /// configured. It ends by itself, at [`Self::lower`], and with the process. On an error nothing changes.
+    pub fn raise(&self, level: &str, target: Option<&str>, time: Duration) -> Result<Levels, LogError> {
+        self.level.raise(level, target, time)
+    }
+
+    /// Goes back to the configured level now.
+    pub fn lower(&self) -> Levels {
+        self.level.lower()
+    }
+
+    /// The levels in force.
+    pub fn levels(&self) -> Levels {
+        self.level.levels()
     }
 
     /// Waits until everything logged so far is written, at most 1 s. Call it before the process ends.
@@ -163,18 +180,10 @@ pub fn on_terminal() -> bool {
 
 fn layers(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl Layer<Registry> + use<>), LogError> {
     let writer = writer::Writer::start(sink).map_err(LogError::Thread)?;
-    let (filter, reload) = reload::Layer::new(filter(&settings.level, settings.access)?);
-    let wanted = Arc::new(Mutex::new((settings.level.clone(), settings.access)));
+    let (filter, reload) = reload::Layer::new(level::filter(&settings.level, settings.access, None)?);
     // The filter stands before everything else, not on the one layer: then a disabled event is not even built.
     let layer = filter.and_then(layer::Entries::new(writer.clone()));
-    Ok((LogHandle { filter: reload, wanted, writer }, layer))
-}
-
-fn filter(level: &str, access: bool) -> Result<EnvFilter, LogError> {
-    let bad = |e: &dyn std::fmt::Display| LogError::Level(escape(level), e.to_string());
-    let base = EnvFilter::builder().parse(level).map_err(|e| bad(&e))?;
-    let directive = if access { "figspan::access=info" } else { "figspan::access=off" };
-    Ok(base.add_directive(directive.parse().map_err(|e| bad(&e))?))
+    Ok((LogHandle { level: level::Level::new(reload, &settings.level, settings.access), writer }, layer))
 }
 
 #[cfg(test)]

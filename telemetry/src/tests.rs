@@ -134,3 +134,73 @@ fn formats_are_read_by_name() {
     assert_eq!("journald".parse::<Format>().unwrap(), Format::Journald);
     assert!("xml".parse::<Format>().unwrap_err().to_string().contains("auto, journald, text or json"));
 }
+
+#[test]
+fn a_raised_level_ends_by_itself_or_when_told_and_a_reload_does_not_end_it() {
+    let output = Output::default();
+    let (handle, layer) = layers(&LogSettings::default(), writer::Sink::text(output.clone())).unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let minute = Duration::from_secs(60);
+        let levels = handle.raise("debug", Some("figspan_telemetry"), minute).unwrap();
+        assert_eq!((levels.configured.as_str(), levels.raised.unwrap().level.as_str()), ("info", "debug"));
+        tracing::debug!("of the target");
+        tracing::debug!(target: "elsewhere", "of another");
+        handle.set("warn", true).unwrap();
+        tracing::debug!("after a reload");
+        assert_eq!(handle.lower(), Levels { configured: "warn".into(), raised: None });
+        tracing::info!("as configured");
+        assert!(tracing::enabled!(target: ACCESS, Level::INFO));
+
+        handle.raise("trace", None, Duration::from_millis(50)).unwrap();
+        tracing::trace!("everywhere");
+        let start = std::time::Instant::now();
+        while handle.levels().raised.is_some() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it ends");
+            std::thread::yield_now();
+        }
+        tracing::info!("over");
+        handle.raise("debug", None, minute).unwrap();
+        handle.raise("error", None, minute).unwrap();
+        tracing::warn!("the newest counts");
+        handle.lower();
+        tracing::warn!("last");
+    });
+    handle.flush();
+    let log = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+    for said in ["of the target", "after a reload", "everywhere", "last"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    for silent in ["of another", "as configured", "over", "the newest"] {
+        assert!(!log.contains(silent), "{silent}: {log}");
+    }
+}
+
+#[test]
+fn what_cannot_be_raised_changes_nothing_and_says_why() {
+    let (handle, _layer) = layers(&LogSettings::default(), writer::Sink::text(Output::default())).unwrap();
+    let minute = Duration::from_secs(60);
+    for (level, target, time, why) in [
+        ("shout=loud", None, minute, "cannot be read"),
+        ("debug,a=info", Some("figspan_tunnel"), minute, "cannot be read"),
+        ("debug", Some("a=trace,b"), minute, "no module path"),
+        ("debug", Some(""), minute, "no module path"),
+        ("debug", None, Duration::ZERO, "1 s to 24 h"),
+        ("debug", None, MAX_RAISED * 2, "1 s to 24 h"),
+        (&"a=info,".repeat(1000), None, minute, "too long"),
+    ] {
+        let error = handle.raise(level, target, time).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(handle.levels(), Levels { configured: "info".into(), raised: None });
+    }
+}
+
+#[test]
+fn a_repeated_event_is_told_with_its_number_when_the_log_is_flushed() {
+    let log = written(LogSettings::default(), |_| {
+        for n in 0..1244 {
+            tracing::warn!(agent = "vm-1", n, "a tunnel is refused");
+        }
+    });
+    assert_eq!(log.lines().count(), 11, "{log}");
+    assert!(log.trim_end().ends_with("repeated=1234") && log.contains("repeated 1,234 times: a tunnel is refused"), "{log}");
+}

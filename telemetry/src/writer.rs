@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
@@ -92,20 +92,32 @@ fn write_all(entries: &Receiver<Item>, mut sink: Sink, losses: &AtomicU64) {
     let mut limit = Limit::default();
     let mut batch = String::new();
     let mut told = 0;
-    while let Ok(first) = entries.recv() {
-        let mut next = Some(first);
+    loop {
+        // What was left out is told when its window ends, also where nothing follows.
+        let first = match limit.due(SystemTime::now()) {
+            None => entries.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => entries.recv_timeout(wait),
+        };
+        let mut next = match first {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let mut flushed = Vec::new();
+        if next.is_none() {
+            limit.end(SystemTime::now(), |report| sink.put(&report, &mut batch));
+        }
         while let Some(item) = next.take() {
             match item {
                 Item::Entry(entry) => {
-                    let mut reports = Vec::new();
-                    let pass = limit.admit(&entry, |report| reports.push(report));
-                    reports.iter().for_each(|report| sink.put(report, &mut batch));
-                    if pass {
+                    if limit.admit(&entry, |report| sink.put(&report, &mut batch)) {
                         sink.put(&entry, &mut batch);
                     }
                 }
-                Item::Flush(done) => flushed.push(done),
+                Item::Flush(done) => {
+                    limit.end(SystemTime::now(), |report| sink.put(&report, &mut batch));
+                    flushed.push(done);
+                }
             }
             if batch.len() < BATCH && flushed.is_empty() {
                 next = entries.try_recv().ok();

@@ -4,6 +4,7 @@ pub mod architecture;
 pub mod balancer;
 pub mod bed;
 pub mod chaos;
+pub mod clock;
 pub mod frames;
 pub mod h2;
 pub mod hosts;

@@ -42,6 +42,11 @@ impl Process {
         Self { name: name.to_owned(), child: child.unwrap_or_else(|error| panic!("{binary}: {error}")) }
     }
 
+    /// A process that was started in another way.
+    pub fn of(name: &str, child: Child) -> Self {
+        Self { name: name.to_owned(), child }
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ struct State {
     inside: UdpSocket,
     ended: AtomicBool,
     dark: AtomicBool,
+    largest: AtomicUsize,
     mappings: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
     seen: Mutex<HashMap<SocketAddr, Instant>>,
 }
@@ -39,6 +40,7 @@ impl Relay {
             inside,
             ended: AtomicBool::new(false),
             dark: AtomicBool::new(false),
+            largest: AtomicUsize::new(usize::MAX),
             mappings: Mutex::default(),
             seen: Mutex::default(),
         });
@@ -57,6 +59,11 @@ impl Relay {
     /// Drops everything both ways, or no longer.
     pub fn dark(&self, dark: bool) {
         self.state.dark.store(dark, Ordering::SeqCst);
+    }
+
+    /// Drops whatever is larger, without a word, both ways.
+    pub fn largest(&self, bytes: usize) {
+        self.state.largest.store(bytes, Ordering::SeqCst);
     }
 
     /// The sockets that agents used so far, and when each spoke first.
@@ -78,10 +85,14 @@ impl State {
         while !self.ended.load(Ordering::SeqCst) {
             let Ok((length, agent)) = self.inside.recv_from(&mut buffer) else { continue };
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert_with(Instant::now);
-            if !self.dark.load(Ordering::SeqCst) {
+            if self.lets_pass(length) {
                 let _ = self.mapping(agent).send_to(&buffer[..length], self.hub);
             }
         }
+    }
+
+    fn lets_pass(&self, length: usize) -> bool {
+        !self.dark.load(Ordering::SeqCst) && length <= self.largest.load(Ordering::SeqCst)
     }
 
     fn mapping(self: &Arc<Self>, agent: SocketAddr) -> Arc<UdpSocket> {
@@ -103,7 +114,7 @@ impl State {
             || self.mappings.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).is_some_and(|now| Arc::ptr_eq(now, outside));
         while current() {
             let Ok((length, _)) = outside.recv_from(&mut buffer) else { continue };
-            if current() && !self.dark.load(Ordering::SeqCst) {
+            if current() && self.lets_pass(length) {
                 let _ = self.inside.send_to(&buffer[..length], agent);
             }
         }

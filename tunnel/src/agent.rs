@@ -3,6 +3,8 @@
 //! Every attempt uses a fresh UDP socket, so that a load balancer or a broken NAT mapping gets a new chance. Promises that
 //! nothing but the handshake is sent before the hub has proven itself, and that a returned tunnel is known to the hub too.
 
+mod clock;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +19,8 @@ use crate::stream::Stream;
 use crate::tls::{self, Pinned};
 use crate::transport::{self, HANDSHAKE_TIMEOUT};
 use crate::tunnel::{Tunnel, TunnelError};
+
+pub use clock::{Proven, Trust, ask_clock};
 
 /// Dials a shard from a fresh UDP socket: `shard` is the first byte of the first packet's connection id. The tunnel owns its
 /// endpoint. The hub's leaf must carry a hub id of our trust domain and chain to our roots.

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use figspan_proto::join::{IdentityRequest, Issued, JoinError, MAX_MESSAGE, Refused, check_reply, reply};
+use figspan_proto::join::{
+    HubClock, IdentityRequest, Issued, JoinError, MAX_MESSAGE, Refused, check_clock, check_reply, clock_reply, reply,
+};
 use figspan_proto::pb;
 use prost::Message;
 
@@ -39,14 +41,23 @@ pub enum ExchangeError {
 }
 
 /// Agent: asks, and reads the answer. At most [`EXCHANGE_TIMEOUT`].
-pub async fn ask(mut stream: Stream, request: IdentityRequest) -> Result<Result<Issued, Refused>, ExchangeError> {
+pub async fn ask(stream: Stream, request: IdentityRequest) -> Result<Result<Issued, Refused>, ExchangeError> {
+    Ok(check_reply(exchange(stream, request).await?)?)
+}
+
+/// Agent: asks for the hub's clock. At most [`EXCHANGE_TIMEOUT`]. Hubs that do not know the question break the stream off.
+pub async fn ask_clock(stream: Stream) -> Result<HubClock, ExchangeError> {
+    Ok(check_clock(exchange(stream, IdentityRequest::Clock).await?)?)
+}
+
+async fn exchange(mut stream: Stream, request: IdentityRequest) -> Result<pb::IdentityReply, ExchangeError> {
     bounded(async {
         stream.write_chunk(frame(&pb::IdentityRequest::from(request))).await?;
         stream.finish();
         let answer: pb::IdentityReply = read(&mut stream).await?;
         // Reading to the end acknowledges the answer; what follows it, if anything, is nobody's.
         let _ = stream.read_chunk(1).await;
-        Ok(check_reply(answer)?)
+        Ok(answer)
     })
     .await
 }
@@ -57,9 +68,18 @@ pub async fn question(stream: &mut Stream) -> Result<IdentityRequest, ExchangeEr
 }
 
 /// Hub: answers it, and waits up to 1 s for the answer to have arrived.
-pub async fn answer(mut stream: Stream, answer: Result<Issued, Refused>) -> Result<(), ExchangeError> {
+pub async fn answer(stream: Stream, answer: Result<Issued, Refused>) -> Result<(), ExchangeError> {
+    say(stream, reply(answer)).await
+}
+
+/// Hub: tells its clock, in the same way.
+pub async fn answer_clock(stream: Stream, clock: HubClock) -> Result<(), ExchangeError> {
+    say(stream, clock_reply(clock)).await
+}
+
+async fn say(mut stream: Stream, reply: pb::IdentityReply) -> Result<(), ExchangeError> {
     bounded(async {
-        stream.write_chunk(frame(&reply(answer))).await?;
+        stream.write_chunk(frame(&reply)).await?;
         stream.finish();
         stream.acknowledged(FAREWELL).await;
         Ok(())

@@ -22,6 +22,7 @@ pub mod front_tls;
 pub mod grpc;
 pub mod hub;
 pub mod identity;
+pub mod knock;
 pub mod lifetime;
 pub mod pin;
 mod provider;

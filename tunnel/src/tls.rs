@@ -3,6 +3,7 @@
 //! No switch turns verification off, and no process-wide default provider is needed. Sessions are never resumed and no early
 //! data is sent or taken, so that every tunnel begins with a full handshake under the identity and roots of that moment.
 
+mod timeless;
 mod verify;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use figspan_proto::{ALPN_JOIN, ALPN_TUNNEL};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::SignatureScheme;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
@@ -17,6 +19,7 @@ use rustls::version::TLS13;
 
 use crate::identity::Credentials;
 use crate::provider::provider;
+pub(crate) use timeless::{Anchor, Timeless};
 use verify::{AgentsOnly, HubsOnly};
 pub(crate) use verify::{Pinned, plain};
 
@@ -71,12 +74,17 @@ pub(crate) fn joining(pinned: Arc<Pinned>) -> Result<QuicClientConfig, rustls::E
     anonymous(pinned, ALPN_JOIN)
 }
 
+/// An end that only asks for the time.
+pub(crate) fn asking(timeless: Arc<Timeless>) -> Result<QuicClientConfig, rustls::Error> {
+    anonymous(timeless, ALPN_JOIN)
+}
+
 /// An end without a certificate.
-pub(crate) fn anonymous(pinned: Arc<Pinned>, alpn: &[u8]) -> Result<QuicClientConfig, rustls::Error> {
+pub(crate) fn anonymous(verifier: Arc<dyn ServerCertVerifier>, alpn: &[u8]) -> Result<QuicClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&TLS13])?
-        .dangerous() // As above: the pin is checked instead of a name.
-        .with_custom_certificate_verifier(pinned)
+        .dangerous() // As above: a pin or our roots are checked instead of a name.
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     client(config, alpn)
 }

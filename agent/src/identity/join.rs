@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::control::plain;
-use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Token};
+use figspan_proto::join::{IdentityRequest, Issued, Pin, Refused, RefusedReason, Token};
 use figspan_proto::name::{AgentName, NamePattern, TrustDomain};
+use figspan_tunnel::agent::{Proven, Trust};
 use figspan_tunnel::backoff::Backoff;
 use figspan_tunnel::identity::IdentityError;
+use figspan_tunnel::lifetime::CLOCK_TOLERANCE;
 use figspan_tunnel::resolve::Resolver;
-use figspan_tunnel::{Identity, KeyPair, Roots, agent, exchange};
+use figspan_tunnel::{Identity, KeyPair, Roots, TunnelError, agent, exchange};
 
 use super::{HolderError, Kept, agent_name};
 use crate::advertise::unix_ms;
@@ -31,6 +33,14 @@ pub enum JoinFailure {
     /// No hub could be reached.
     #[error("cannot reach a hub: {}; see that UDP to it is open, or ask for a grant with other addresses (`figspanctl grant create`)", .0.join("; "))]
     Unreachable(Vec<String>),
+    /// This clock is so wrong that the hub's certificate is not valid by it.
+    #[error("{}; set it right (`timedatectl set-ntp true`) and join again: the grant is not used up", clock(*.0))]
+    Clock(i64),
+    /// Whoever answered is not the hub that the token names.
+    #[error(
+        "the hub at {0} is not the one that the token names: {1}. Nothing was sent to it; paste the whole line of `figspanctl grant create`, or create a new grant on that hub"
+    )]
+    Untrusted(SocketAddr, String),
     /// The hub said no.
     #[error("{}", refusal(.refused, *.skew_ms))]
     Refused {
@@ -99,7 +109,7 @@ pub async fn join_with(key: KeyPair, token: &Token, wanted_name: Option<AgentNam
 }
 
 async fn redeem(token: &Token, wanted: Option<&AgentName>, key: &KeyPair, resolver: &Resolver) -> Result<Issued, JoinFailure> {
-    let (mut failures, mut unknown) = (Vec::new(), None);
+    let (mut failures, mut unknown, mut distrusted) = (Vec::new(), None, None);
     for hub in &token.hubs {
         let addresses = match resolver.lookup(hub, DEFAULT_HUB_PORT).await {
             Ok(answer) => answer.addresses,
@@ -113,6 +123,9 @@ async fn redeem(token: &Token, wanted: Option<&AgentName>, key: &KeyPair, resolv
                 Ok(dialled) => dialled,
                 Err(error) => {
                     failures.push(format!("{address}: {error}"));
+                    if let TunnelError::Identity(why) = error {
+                        distrusted = Some((address, why));
+                    }
                     continue;
                 }
             };
@@ -143,8 +156,22 @@ async fn redeem(token: &Token, wanted: Option<&AgentName>, key: &KeyPair, resolv
             failures.push("the hubs that answered do not know the grant".to_owned());
             Err(JoinFailure::Unreachable(failures))
         }
-        None => Err(JoinFailure::Unreachable(failures)),
+        None => match distrusted {
+            Some((address, why)) => Err(distrust(address, why, token.pin).await),
+            None => Err(JoinFailure::Unreachable(failures)),
+        },
     }
+}
+
+/// Why a hub could not be trusted: most often it is this machine's clock, and then the hub's says by how much.
+async fn distrust(address: SocketAddr, why: String, pin: Pin) -> JoinFailure {
+    if let Ok(Proven { clock: Ok((hub, ours)), .. }) = agent::ask_clock(address, Trust::Pin(pin)).await {
+        let skew_ms = i64::try_from(i128::from(unix_ms(ours)) - i128::from(hub.time_ms)).unwrap_or(i64::MAX);
+        if skew_ms.unsigned_abs() > CLOCK_TOLERANCE.as_millis() as u64 {
+            return JoinFailure::Clock(skew_ms);
+        }
+    }
+    JoinFailure::Untrusted(address, why)
 }
 
 fn accept(issued: Issued, key: KeyPair, token: &Token) -> Result<Joined, JoinFailure> {
@@ -174,15 +201,21 @@ fn refusal(refused: &Refused, skew_ms: i64) -> String {
         RefusedReason::Name => "the grant does not allow the name that this VM asks for; correct name in agent.toml, or create a grant for it".to_owned(),
         RefusedReason::Csr => "the hub does not accept this agent's kind of key; upgrade the older of hub and agent".to_owned(),
         RefusedReason::Clock => {
-            let seconds = skew_ms.unsigned_abs() / 1000;
-            let side = if skew_ms < 0 { "behind" } else { "ahead of" };
-            let amount = humantime::format_duration(Duration::from_secs(seconds));
-            format!("this VM's clock is {amount} {side} the hub's, too much for a certificate; set it right (`timedatectl set-ntp true`) and join again")
+            format!("{}; set it right (`timedatectl set-ntp true`) and join again", clock(skew_ms))
         }
         RefusedReason::Busy => "the hub has too many joins at once; try again in a minute".to_owned(),
         RefusedReason::Other => "the hub refused for a reason that this agent does not know; upgrade the agent".to_owned(),
     };
     format!("{text}{said}")
+}
+
+/// How far this clock is off, for people.
+fn clock(skew_ms: i64) -> String {
+    let seconds = (skew_ms.unsigned_abs() + 500) / 1000;
+    let side = if skew_ms < 0 { "behind" } else { "ahead of" };
+    // Of days, seconds are no news.
+    let amount = humantime::format_duration(Duration::from_secs(if seconds < 3600 { seconds } else { (seconds + 30) / 60 * 60 }));
+    format!("this VM's clock is {amount} {side} the hub's, too much for a certificate")
 }
 
 #[cfg(test)]

@@ -214,6 +214,7 @@ mod tests {
             software: "figspan-agent/0.1.0".into(),
             instance: "i".into(),
             started_ms: 0,
+            process: crate::status::Process::default(),
             draining: false,
             streams: 3,
             streams_refused: 0,

@@ -4,6 +4,8 @@
 //! for one use is redeemed once, whoever races for it, and across a crash too. A certificate leaves the hub only after its
 //! redemption was stored. Strangers get one answer for an unknown grant and a wrong secret, and only so often.
 
+mod refusal;
+
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +16,10 @@ use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
 use figspan_tunnel::Tunnel;
-use figspan_tunnel::ca::{CaError, requested_key};
+use figspan_tunnel::ca::requested_key;
 use figspan_tunnel::exchange;
 use figspan_tunnel::hub::Joining;
 use figspan_tunnel::identity::Leaf;
-use figspan_tunnel::lifetime::clock_tolerance;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
@@ -29,6 +30,7 @@ use crate::limiter::Limiter;
 use crate::problem;
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
+use refusal::{ca_refusal, clock, clock_check, join_skew, refused};
 
 const GRANTS: &str = "grants.json";
 const AGENTS: &str = "agents.json";
@@ -37,8 +39,6 @@ const REVOKED: &str = "revoked.json";
 /// How far the clock of a VM may be off at a renewal, in times of what it may be when it joins, which is how long before now
 /// certificates begin: the agent works already, and its clock may be on its way to right.
 const RENEW_SKEW: u32 = 2;
-/// Least of these, however short certificates live.
-const MIN_SKEW: Duration = Duration::from_secs(1);
 /// How long each step of a question may take: opening a stream, asking, reading the answer.
 const QUESTION: Duration = Duration::from_secs(10);
 /// Strangers served at once.
@@ -46,6 +46,9 @@ const STRANGERS: usize = 64;
 /// Attempts to join from one address (IPv6: one /64), and from all: at once, and per second afterwards.
 const FROM_ONE: (u32, u32) = (20, 2);
 const FROM_ALL: (u32, u32) = (500, 50);
+/// Questions for the time from one address: a look at what is wrong asks once for each address of a hub. Apart from joins, which a
+/// fleet that looks must not hinder.
+const CLOCKS: (u32, u32) = (100, 10);
 /// Renewals of one agent, at once and per second: a renewal is due every 16 hours.
 const RENEWALS: (u32, u32) = (16, 1);
 
@@ -58,6 +61,7 @@ pub(crate) struct Enrolment {
     strangers: Arc<Semaphore>,
     from_one: Limiter<IpAddr>,
     from_all: Limiter<()>,
+    clocks: Limiter<IpAddr>,
     renewals: Limiter<AgentName>,
 }
 
@@ -75,6 +79,7 @@ impl Enrolment {
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             from_one: Limiter::new(FROM_ONE.0, FROM_ONE.1),
             from_all: Limiter::new(FROM_ALL.0, FROM_ALL.1),
+            clocks: Limiter::new(CLOCKS.0, CLOCKS.1),
             renewals: Limiter::new(RENEWALS.0, RENEWALS.1),
         })
     }
@@ -138,6 +143,10 @@ impl Enrolment {
             IdentityRequest::Join { grant, secret, wanted_name, csr, time_ms } => {
                 self.join(context, remote, &grant, &secret, wanted_name.as_deref(), &csr, time_ms).await
             }
+            IdentityRequest::Clock => match self.clocks.check(&network(remote), 1) {
+                Ok(()) => return in_time(exchange::answer_clock(stream, clock(context))).await,
+                Err(_) => Err(refused(context, RefusedReason::Busy, "asked for the time too often; try again in a few seconds".to_owned())),
+            },
             IdentityRequest::Renew { .. } => Err(refused(context, RefusedReason::Other, "a renewal needs a tunnel".to_owned())),
         };
         in_time(exchange::answer(stream, answer)).await
@@ -206,6 +215,7 @@ impl Enrolment {
             let served = async {
                 let answer = match in_time(exchange::question(&mut stream)).await? {
                     IdentityRequest::Renew { csr, time_ms } => self.renew(context, tunnel, &csr, time_ms).await,
+                    IdentityRequest::Clock => return in_time(exchange::answer_clock(stream, clock(context))).await,
                     IdentityRequest::Join { .. } => {
                         Err(refused(context, RefusedReason::Other, "this tunnel has an identity already".to_owned()))
                     }
@@ -336,40 +346,6 @@ async fn in_time<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err(format!("it took longer than {} s", QUESTION.as_secs())),
     }
-}
-
-fn refused(context: &Shared, reason: RefusedReason, message: String) -> Refused {
-    Refused { reason, message, hub_time_ms: u64::try_from(context.clock.stamp().as_millisecond()).unwrap_or(0) }
-}
-
-fn ca_refusal(context: &Shared, error: &CaError) -> Refused {
-    match error {
-        CaError::Csr(why) => refused(context, RefusedReason::Csr, format!("the certificate request is not accepted: {why}")),
-        CaError::Ca(why) => {
-            tracing::error!(%why, "the CA cannot sign");
-            refused(context, RefusedReason::Busy, "the hub's CA cannot sign; see the hub's log".to_owned())
-        }
-    }
-}
-
-fn join_skew(context: &Shared) -> Duration {
-    clock_tolerance(context.trust.lifetime()).max(MIN_SKEW)
-}
-
-fn clock_check(context: &Shared, time_ms: u64, allowed: Duration) -> Result<(), Refused> {
-    let ours = context.clock.stamp().as_millisecond();
-    let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(ours);
-    let off = Duration::from_millis(skew.unsigned_abs());
-    if off <= allowed {
-        return Ok(());
-    }
-    let (seconds, way) = (off.as_secs(), if skew < 0 { "behind" } else { "ahead of" });
-    let mend = "set it (`timedatectl set-ntp true`) and try again";
-    Err(refused(
-        context,
-        RefusedReason::Clock,
-        format!("this VM's clock is {seconds} s {way} the hub's, more than {} s; {mend}", allowed.as_secs()),
-    ))
 }
 
 /// What counts as one source: an IPv4 address, or an IPv6 network of the size that one customer gets.

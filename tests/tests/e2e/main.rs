@@ -10,6 +10,7 @@ mod choosing;
 mod configuration;
 mod connections;
 mod decisions;
+mod doctor;
 mod drain;
 mod failure;
 mod faults;

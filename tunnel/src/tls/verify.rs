@@ -20,7 +20,7 @@ use crate::provider::provider;
 
 /// Why a verified chain still does not prove the right holder.
 #[derive(thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("its identity {0} is of another trust domain than ours, {1}")]
@@ -70,7 +70,7 @@ impl From<Refusal> for Error {
 }
 
 /// Verifies a chain against the roots, for now and for the purpose, and reads its leaf.
-fn verify(
+pub(super) fn verify(
     roots: &Roots,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -101,7 +101,7 @@ fn refuse(error: webpki::Error) -> Error {
     .into()
 }
 
-fn verify_signature(
+pub(super) fn verify_signature(
     message: &[u8],
     certificate: &CertificateDer<'_>,
     signature: &DigitallySignedStruct,
@@ -109,11 +109,11 @@ fn verify_signature(
     verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
 }
 
-fn no_tls12() -> Error {
+pub(super) fn no_tls12() -> Error {
     PeerIncompatible::Tls13RequiredForQuic.into()
 }
 
-fn schemes() -> Vec<SignatureScheme> {
+pub(super) fn schemes() -> Vec<SignatureScheme> {
     provider().signature_verification_algorithms.supported_schemes()
 }
 
@@ -190,7 +190,7 @@ fn own_domain(credentials: &Credentials, leaf: &Leaf) -> Result<(), Error> {
     if leaf.id.trust_domain == *own { Ok(()) } else { Err(Refusal::TrustDomain(leaf.id.to_string(), own.clone()).into()) }
 }
 
-fn hub_role(leaf: &Leaf) -> Result<ServerCertVerified, Error> {
+pub(super) fn hub_role(leaf: &Leaf) -> Result<ServerCertVerified, Error> {
     match leaf.id.role {
         Role::Hub(_) => Ok(ServerCertVerified::assertion()),
         Role::Agent(_) => Err(Refusal::Role(leaf.id.to_string(), "a hub's").into()),
@@ -251,7 +251,7 @@ impl Pinned {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn root(&self, chain: &[CertificateDer<'_>]) -> Result<Roots, Refusal> {
+    pub(super) fn root(&self, chain: &[CertificateDer<'_>]) -> Result<Roots, Refusal> {
         let matches = |der: &&CertificateDer<'_>| match X509Certificate::from_der(der) {
             Ok((_, certificate)) => pin(certificate.public_key().raw) == self.pin,
             Err(_) => false,
