@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::control::{AgentHello, ControlError, FromAgent, FromHub, HubHello, Replica, Verdict, negotiate};
-use figspan_proto::name::ReplicaId;
+use figspan_proto::name::{ReplicaId, Zone};
 use figspan_proto::{VERSIONS, pb};
 use figspan_tunnel::drain::Drain;
 use futures_util::StreamExt;
@@ -86,6 +86,8 @@ pub struct Conversation {
     pub replica: ReplicaId,
     /// Tells this process from another of the same agent.
     pub instance: Arc<str>,
+    /// Where this machine is.
+    pub zone: Option<Zone>,
     /// What to offer.
     pub uplinks: Arc<Uplinks>,
     /// Leaves when hubs shall bring no new streams, and stops when none is taken.
@@ -119,8 +121,13 @@ pub async fn converse(mut incoming: Incoming, outgoing: Outgoing, with: Conversa
     if !kept.await.unwrap_or(false) {
         return Err(ConverseError::Redundant);
     }
-    let hello =
-        AgentHello { version, software: SOFTWARE.to_owned(), instance: with.instance.to_string(), time_ms: unix_ms(SystemTime::now()) };
+    let hello = AgentHello {
+        version,
+        software: SOFTWARE.to_owned(),
+        instance: with.instance.to_string(),
+        time_ms: unix_ms(SystemTime::now()),
+        zone: with.zone.clone(),
+    };
     say(&outgoing, FromAgent::Hello(hello)).await?;
 
     let mut advertised = with.uplinks.subscribe();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::control::Health;
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::{ResolveError, Resolver};
 use tokio::sync::watch;
@@ -122,7 +122,7 @@ impl Agent {
             drained: AtomicBool::new(false),
         }));
         running.apply(&settings);
-        running.keep_tunnels(settings.drain_timeout);
+        running.keep_tunnels(settings.drain_timeout, settings.zone);
         Ok(running)
     }
 }
@@ -306,7 +306,7 @@ impl Running {
         changes
     }
 
-    fn keep_tunnels(&self, drain_time: Duration) {
+    fn keep_tunnels(&self, drain_time: Duration, zone: Option<Zone>) {
         let inner = &*self.0;
         let keeper = Keeper {
             tunnels: Arc::clone(&inner.tunnels),
@@ -318,6 +318,7 @@ impl Running {
             workers: Arc::clone(&inner.workers),
             resolver: inner.resolver.clone(),
             instance: Arc::clone(&inner.instance),
+            zone,
             drain_time,
         };
         inner.life.spawn(tunnels::keep(keeper, inner.wanted.subscribe()));

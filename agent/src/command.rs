@@ -13,6 +13,7 @@ use figspan_settings::Finding;
 use crate::advertise::unix_ms;
 use crate::doctor;
 use crate::enrol;
+use crate::identity::files::Declared;
 use crate::manual;
 use crate::run;
 use crate::settings::DEFAULT_FILE;
@@ -71,6 +72,9 @@ enum Command {
         /// A workload to offer; may be repeated. For more than a name and an address, write agent.toml instead
         #[arg(long = "uplink", value_name = "NAME=HOST:PORT", value_parser = enrol::uplink)]
         uplinks: Vec<(figspan_proto::name::UplinkName, crate::settings::Address)>,
+        /// Where this machine is, as Kubernetes has it in topology.kubernetes.io/zone
+        #[arg(long)]
+        zone: Option<figspan_proto::name::Zone>,
         /// Join although this machine has a valid certificate, which is replaced
         #[arg(long)]
         again: bool,
@@ -138,9 +142,15 @@ impl Command {
     async fn perform(self, config: &Path) -> ExitCode {
         match self {
             Self::Run { token_file } => ended(run::run(config, token_file.as_deref()).await),
-            Self::Join { token_file, name, uplinks, again } => match settings(config) {
+            Self::Join { token_file, name, uplinks, zone, again } => match settings(config) {
                 Err(code) => code,
-                Ok(loaded) => match enrol::join(&loaded.settings, token_file.as_deref(), enrol::Wanted { name, uplinks, again }).await {
+                Ok(loaded) => match enrol::join(
+                    &loaded.settings,
+                    token_file.as_deref(),
+                    enrol::Wanted { name, declared: Declared { uplinks, zone }, again },
+                )
+                .await
+                {
                     Err(error) => fail(if error.is_refusal() { NOT_JOINED } else { 1 }, &error.to_string()),
                     Ok(joined) => {
                         let names: Vec<String> = joined.uplinks.iter().map(ToString::to_string).collect();

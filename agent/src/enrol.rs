@@ -10,7 +10,7 @@ use figspan_proto::join::{JoinError, MAX_TOKEN, RefusedReason, Token};
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_tunnel::resolve::{ResolveError, Resolver};
 
-use crate::identity::files::{FileError, Files};
+use crate::identity::files::{Declared, FileError, Files};
 use crate::identity::join::{self, JoinFailure, Joined};
 use crate::settings::{Address, Settings};
 
@@ -63,8 +63,8 @@ impl EnrolError {
 pub struct Wanted {
     /// The name to ask for, where the grant leaves it open.
     pub name: Option<AgentName>,
-    /// Workloads to offer, kept with what the grant gave.
-    pub uplinks: Vec<(UplinkName, Address)>,
+    /// What else to keep.
+    pub declared: Declared,
     /// Whether a valid certificate is to be replaced.
     pub again: bool,
 }
@@ -113,7 +113,7 @@ async fn redeem(settings: &Settings, files: &Files, token: &Token, wanted: Wante
             return Err(error.into());
         }
     };
-    files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain, &wanted.uplinks).map_err(EnrolError::Keep)?;
+    files.write_joined(&joined.kept, &joined.hubs, &joined.trust_domain, &wanted.declared).map_err(EnrolError::Keep)?;
     Ok(joined)
 }
 

@@ -195,7 +195,7 @@ mod tests {
             key: KeyPair::from_pem(&key.to_pem()).unwrap(),
             roots: authority.ca.roots(),
         };
-        files.write_joined(&kept, &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        files.write_joined(&kept, &["hub:1".to_owned()], authority.ca.trust_domain(), &files::Declared::default()).unwrap();
         let old = kept.identity.chain_pem();
         let holder = Holder::new(kept, Some(files.clone())).unwrap();
 

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use figspan_proto::control::Protocol;
-use figspan_proto::name::{AgentName, TrustDomain, UplinkName};
+use figspan_proto::name::{AgentName, TrustDomain, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_telemetry::Format;
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub name: Option<AgentName>,
     /// Hubs to dial: `host:port`, or `host` for SRV records. May be empty before the agent has joined.
     pub hubs: Vec<String>,
+    /// Where this machine is, for hubs that prefer endpoints of their own zone.
+    pub zone: Option<Zone>,
     /// The trust domain to insist on, where given; the identity must be of it.
     pub trust_domain: Option<TrustDomain>,
     /// Where key, certificate and `join`'s drop-in are kept.
@@ -65,6 +67,7 @@ impl Default for Settings {
             file: DEFAULT_FILE.into(),
             name: None,
             hubs: Vec::new(),
+            zone: None,
             trust_domain: None,
             state_dir: DEFAULT_STATE_DIR.into(),
             workers: 1,

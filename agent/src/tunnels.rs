@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use figspan_proto::name::{ReplicaId, Role};
+use figspan_proto::name::{ReplicaId, Role, Zone};
 use figspan_proto::reset::Close;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
@@ -134,6 +134,8 @@ pub struct Keeper {
     pub resolver: Resolver,
     /// Tells this process from another of the same agent.
     pub instance: Arc<str>,
+    /// Where this machine is.
+    pub zone: Option<Zone>,
     /// How long streams may go on once the agent drains.
     pub drain_time: Duration,
 }

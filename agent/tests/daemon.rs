@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use figspan_agent::identity::Kept;
-use figspan_agent::identity::files::Files;
+use figspan_agent::identity::files::{Declared, Files};
 use figspan_proto::name::{Role, SpiffeId};
 use figspan_tunnel::testing::Authority;
 use figspan_tunnel::{Identity, KeyPair};
@@ -106,7 +106,7 @@ fn join(state: &Path) {
     let kept = Kept { identity: Identity::from_der(chain, &key).expect("an identity"), key, roots: authority.ca.roots() };
     // Nobody answers there: port 9 is discard, and nothing listens on it on loopback.
     Files::new(state)
-        .write_joined(&kept, &["127.0.0.1:9".to_owned()], authority.ca.trust_domain(), &[])
+        .write_joined(&kept, &["127.0.0.1:9".to_owned()], authority.ca.trust_domain(), &Declared::default())
         .expect("the folder can be written");
 }
 

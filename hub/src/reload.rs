@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use figspan_control::Control;
 use figspan_model::routing::Routing;
-use figspan_model::settings::{self, HubSettings, Loaded};
+use figspan_model::settings::{self, Hub, HubSettings, Loaded};
 use figspan_model::state::Book;
 use figspan_proto::admin::{ConfigStatus, Event, Problem};
 use figspan_telemetry::LogHandle;
@@ -297,7 +297,7 @@ async fn changed(watch: &mut Option<FileWatch>) {
 /// A warning for each section that counts from the next start only.
 fn needs_restart(now: &HubSettings, new: &HubSettings) -> Vec<String> {
     let sections = [
-        ("hub", now.hub != new.hub),
+        ("hub", now.hub != Hub { zone: now.hub.zone.clone(), ..new.hub.clone() }),
         ("ca", now.ca != new.ca),
         ("tunnel", now.tunnel != new.tunnel),
         ("admin", now.admin != new.admin),
@@ -323,6 +323,8 @@ mod tests {
         assert!(needs_restart(&old, &new).is_empty());
         new.log.level = "debug".into();
         assert!(needs_restart(&old, &new).is_empty(), "levels change at run time");
+        new.hub.zone = Some("eu-1a".parse().unwrap());
+        assert!(needs_restart(&old, &new).is_empty(), "so does the zone");
         new.hub.shards += 1;
         let warnings = needs_restart(&old, &new);
         assert!(warnings.len() == 1 && warnings[0].contains("[hub]") && warnings[0].contains("restart"), "{warnings:?}");

@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::name::{NameError, ReplicaId, UplinkName};
+use crate::name::{NameError, ReplicaId, UplinkName, Zone};
 use crate::pb;
 use crate::weight::{Weight, WeightError};
 
@@ -166,6 +166,8 @@ pub struct AgentHello {
     pub instance: String,
     /// The agent's clock, Unix milliseconds.
     pub time_ms: u64,
+    /// Where the VM is, where the agent knows it.
+    pub zone: Option<Zone>,
 }
 
 /// The hub's first message.
@@ -321,6 +323,7 @@ impl FromAgent {
                 software: plain(&hello.software),
                 instance: plain(&hello.instance),
                 time_ms: hello.time_ms,
+                zone: if hello.zone.is_empty() { None } else { Some(hello.zone.parse()?) },
             }),
             Some(Body::List(list)) => {
                 bounded("uplinks", list.uplinks.len(), MAX_UPLINKS)?;
@@ -360,6 +363,7 @@ impl From<FromAgent> for pb::AgentMessage {
                 software: hello.software,
                 instance: hello.instance,
                 time_ms: hello.time_ms,
+                zone: hello.zone.map(|zone| zone.to_string()).unwrap_or_default(),
             }),
             FromAgent::List { generation, uplinks } => {
                 Body::List(pb::UplinkList { generation, uplinks: uplinks.into_iter().map(Into::into).collect() })

@@ -1,4 +1,4 @@
-//! Names that travel: of uplinks, agents, replicas and trust domains, and the SPIFFE ids built from them.
+//! Names that travel: of uplinks, agents, replicas, zones and trust domains, and the SPIFFE ids built from them.
 //!
 //! Every name is checked once, when it is read; after that the type is the proof. Names end up in metric labels, file
 //! names, logs and certificates, so the alphabet is the one that is harmless in all of them.
@@ -14,19 +14,24 @@ pub const MAX_NAME: usize = 63;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} `{text}` {why}; use 1 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends")]
+#[error("{what} `{text}` {why}; use 1 to 63 of {alphabet}, with a letter or digit at both ends")]
 pub struct NameError {
     what: &'static str,
     text: String,
     why: &'static str,
+    alphabet: &'static str,
+}
+
+impl NameError {
+    fn of(what: &'static str, text: &str, why: &'static str, alphabet: &'static str) -> Self {
+        // The text may come from a network: keep what a log can bear.
+        let text = text.chars().take(MAX_NAME).map(|c| if c.is_control() { '?' } else { c }).collect();
+        Self { what, text, why, alphabet }
+    }
 }
 
 fn check(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
-    let fail = |why| {
-        // The text may come from a network: keep what a log can bear.
-        let text = text.chars().take(MAX_NAME).map(|c| if c.is_control() { '?' } else { c }).collect();
-        Err(NameError { what, text, why })
-    };
+    let fail = |why| Err(NameError::of(what, text, why, "a-z, 0-9, '-' and '.'"));
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     match text.as_bytes() {
         [] => fail("is empty"),
@@ -39,8 +44,23 @@ fn check(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
     }
 }
 
+/// The values that Kubernetes allows in labels, but never an empty one.
+fn check_label(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
+    let fail = |why| Err(NameError::of(what, text, why, "A-Z, a-z, 0-9, '-', '_' and '.'"));
+    let bytes = text.as_bytes();
+    match (bytes.first(), bytes.last()) {
+        (None, _) | (_, None) => fail("is empty"),
+        _ if bytes.len() > max => fail("is too long"),
+        _ if !bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b)) => fail("has a character that is not allowed"),
+        (Some(first), Some(last)) if !first.is_ascii_alphanumeric() || !last.is_ascii_alphanumeric() => {
+            fail("begins or ends with '-', '_' or '.'")
+        }
+        _ => Ok(()),
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
@@ -55,7 +75,7 @@ macro_rules! name {
         impl FromStr for $type {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                check($what, text, MAX_NAME)?;
+                $check($what, text, MAX_NAME)?;
                 Ok(Self(text.into()))
             }
         }
@@ -107,19 +127,23 @@ macro_rules! name {
 
 name!(
     /// Names an uplink: what a route asks for and an agent advertises.
-    UplinkName, "uplink name"
+    UplinkName, "uplink name", check
 );
 name!(
     /// Names an agent: one VM.
-    AgentName, "agent name"
+    AgentName, "agent name", check
 );
 name!(
     /// Names a replica of the hub.
-    ReplicaId, "replica id"
+    ReplicaId, "replica id", check
 );
 name!(
     /// Names the domain within which identities are trusted (SPIFFE-ID, section 2.1).
-    TrustDomain, "trust domain"
+    TrustDomain, "trust domain", check
+);
+name!(
+    /// Names a zone: a part of a region that fails as one, with short ways within (Kubernetes: `topology.kubernetes.io/zone`).
+    Zone, "zone", check_label
 );
 
 /// Who a certificate speaks for: exactly one URI name in the verified leaf (SPIFFE-ID, section 2).
@@ -249,6 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_what_kubernetes_allows_in_labels() {
+        for good in ["a", "europe-west1-b", "AZ1", "rack_7.row-2", "0", &"z".repeat(63)] {
+            assert!(good.parse::<Zone>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a_", ".", "a b", "a/b", "a\n", "é", &"a".repeat(64)] {
+            assert!(bad.parse::<Zone>().is_err(), "{bad:?}");
+        }
+        let why = "eu/1".parse::<Zone>().unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "zone `eu/1` has a character that is not allowed; use 1 to 63 of A-Z, a-z, 0-9, '-', '_' and '.', with a letter or digit at both ends"
+        );
+    }
+
+    #[test]
     fn spiffe_ids_have_one_shape_only() {
         let id: SpiffeId = "spiffe://figspan.local/agent/vm-1".parse().unwrap();
         assert_eq!(id.agent().unwrap().as_str(), "vm-1");
@@ -285,6 +324,7 @@ mod tests {
         fn no_text_makes_the_readers_panic(text in ".{0,200}") {
             let _ = text.parse::<SpiffeId>();
             let _ = text.parse::<UplinkName>();
+            let _ = text.parse::<Zone>();
             let _ = text.parse::<NamePattern>();
         }
     }

@@ -178,6 +178,11 @@ impl<'d> Item<'d> {
         matches!(self.value, DeValue::Array(array) if array.iter().next().is_none())
     }
 
+    /// Whether the value is a table; never a finding.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     fn refuse<T>(&self, why: impl Into<String>, mend: impl Into<String>) -> Option<T> {
         self.wrong(why, mend);
         None

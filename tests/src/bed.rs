@@ -47,6 +47,13 @@ impl Bed {
         self
     }
 
+    /// The same in a zone.
+    pub fn agent_in(mut self, zone: &str, name: &str, uplinks: &str) -> Self {
+        let agent = self.hub.agent_with(name, "*", uplinks, &["--zone", zone]);
+        self.agents.insert(name.to_owned(), agent);
+        self
+    }
+
     /// Waits until the uplink has that many endpoints that accept.
     pub fn ready(self, uplink: &str, endpoints: usize) -> Self {
         self.hub.accepts(uplink, endpoints);

@@ -188,7 +188,12 @@ impl HubProcess {
 
     /// Changes the file under the running hub.
     pub fn rewrite(&self, config: &str) {
-        Self::write(&self.folder, self.address, &self.hub, config);
+        self.rewrite_with(&self.hub, config);
+    }
+
+    /// The same with other keys of its `[hub]` section, until it is rewritten again.
+    pub fn rewrite_with(&self, hub: &str, config: &str) {
+        Self::write(&self.folder, self.address, hub, config);
     }
 
     /// Runs figspanctl against it.
@@ -221,6 +226,11 @@ impl HubProcess {
 
     /// Joins a VM and starts its agent, as an operator does: grant, `join`, `run`. `uplinks` is the `[[uplink]]` part of its file.
     pub fn agent(&self, name: &str, allowed: &str, uplinks: &str) -> Process {
+        self.agent_with(name, allowed, uplinks, &[])
+    }
+
+    /// The same with more arguments of `join`.
+    pub fn agent_with(&self, name: &str, allowed: &str, uplinks: &str, join: &[&str]) -> Process {
         let folder = self.folder.display();
         let config = format!("state_dir = \"{folder}/{name}\"\n\n[status]\nsocket = \"{folder}/{name}.sock\"\n\n{uplinks}");
         std::fs::write(self.folder.join(format!("{name}.toml")), config).expect("the folder can be written");
@@ -231,6 +241,7 @@ impl HubProcess {
         let joined = command("figspan-agent", &self.folder)
             .args(["join", "--config", &file, "--token-file"])
             .arg(&token)
+            .args(join)
             .output()
             .expect("the agent runs");
         assert!(joined.status.success(), "join: {}", text(&joined));

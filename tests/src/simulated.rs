@@ -104,7 +104,7 @@ async fn serve(tunnel: Tunnel, said: mpsc::UnboundedReceiver<FromAgent>) {
             let Some(FromHub::Hello(hello)) = offered else { return Vec::new() };
             let version = negotiate(&VERSIONS, &hello.versions).unwrap_or(0);
             let time_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-            let hello = FromAgent::Hello(AgentHello { version, software: "simulated".into(), instance, time_ms });
+            let hello = FromAgent::Hello(AgentHello { version, software: "simulated".into(), instance, time_ms, zone: None });
             // What else the hub says is read, so that its stream never fills.
             let mut rest = tokio::task::JoinSet::new();
             rest.spawn(async move { while from_hub.next().await.is_some() {} });

@@ -24,6 +24,7 @@ fn bench() -> Bench {
     let with = Conversation {
         tunnel: 3,
         replica: "hub-0".parse().unwrap(),
+        zone: Some("eu-1a".parse().unwrap()),
         instance: "i1".into(),
         uplinks: Arc::clone(&uplinks),
         work: work.clone(),
@@ -51,7 +52,9 @@ impl Bench {
         self.say(hello(0, 1, "hub-0", 1..=1)).await;
         let Some((3, Heard::Hello(_, keep))) = self.heard.recv().await else { panic!("the hello is reported") };
         keep.send(true).unwrap();
-        assert!(matches!(self.hear().await, FromAgent::Hello(hello) if hello.instance == "i1"));
+        assert!(
+            matches!(self.hear().await, FromAgent::Hello(hello) if hello.instance == "i1" && hello.zone == Some("eu-1a".parse().unwrap()))
+        );
         assert!(matches!(self.hear().await, FromAgent::List { uplinks, .. } if uplinks.len() == 1));
     }
 

@@ -8,13 +8,22 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use figspan_proto::name::{TrustDomain, UplinkName};
+use figspan_proto::name::{TrustDomain, UplinkName, Zone};
 use figspan_tunnel::identity::IdentityError;
 use figspan_tunnel::{Identity, KeyPair, Roots};
 
 use super::Kept;
 use crate::settings::Address;
 use crate::settings::load::JOIN_DROP_IN;
+
+/// What the operator declared with the join, to be kept beside what the grant gave.
+#[derive(Debug, Default)]
+pub struct Declared {
+    /// Workloads to offer.
+    pub uplinks: Vec<(UplinkName, Address)>,
+    /// Where this machine is.
+    pub zone: Option<Zone>,
+}
 
 /// Why the state directory could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -105,17 +114,11 @@ impl Files {
     }
 
     /// Keeps everything that a join gave, the certificate last: without it the agent has not joined.
-    pub fn write_joined(
-        &self,
-        kept: &Kept,
-        hubs: &[String],
-        trust_domain: &TrustDomain,
-        uplinks: &[(UplinkName, Address)],
-    ) -> Result<(), FileError> {
+    pub fn write_joined(&self, kept: &Kept, hubs: &[String], trust_domain: &TrustDomain, declared: &Declared) -> Result<(), FileError> {
         remove(&self.chain())?;
         self.write(&self.key(), &kept.key.to_pem())?;
         self.write_roots(&kept.roots)?;
-        self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain, uplinks))?;
+        self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain, declared))?;
         self.write_chain(&kept.identity)?;
         self.forget_joining_key()
     }
@@ -192,12 +195,13 @@ fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-fn drop_in(hubs: &[String], trust_domain: &TrustDomain, uplinks: &[(UplinkName, Address)]) -> String {
+fn drop_in(hubs: &[String], trust_domain: &TrustDomain, declared: &Declared) -> String {
     let hubs: Vec<String> = hubs.iter().map(|hub| format!("{hub:?}")).collect();
+    let zone = declared.zone.as_ref().map(|zone| format!("zone = \"{zone}\"\n")).unwrap_or_default();
     let uplinks: String =
-        uplinks.iter().map(|(name, address)| format!("\n[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\n")).collect();
+        declared.uplinks.iter().map(|(name, address)| format!("\n[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\n")).collect();
     format!(
-        "# Written by `figspan-agent join`. Do not edit: what agent.toml says wins over it.\nhubs = [{}]\ntrust_domain = \"{trust_domain}\"\n{uplinks}",
+        "# Written by `figspan-agent join`. Do not edit: what agent.toml says wins over it.\nhubs = [{}]\ntrust_domain = \"{trust_domain}\"\n{zone}{uplinks}",
         hubs.join(", ")
     )
 }
@@ -224,8 +228,11 @@ mod tests {
         assert!(files.read().unwrap().is_none());
         let authority = Authority::new();
         let joined = kept(&authority);
-        let offered = [("shop".parse().unwrap(), "127.0.0.1:8080".parse().unwrap())];
-        files.write_joined(&joined, &["hub.example:7443".to_owned()], authority.ca.trust_domain(), &offered).unwrap();
+        let declared = Declared {
+            uplinks: [("shop".parse().unwrap(), "127.0.0.1:8080".parse().unwrap())].into(),
+            zone: Some("eu-1a".parse().unwrap()),
+        };
+        files.write_joined(&joined, &["hub.example:7443".to_owned()], authority.ca.trust_domain(), &declared).unwrap();
         let back = files.read().unwrap().unwrap();
         assert_eq!(back.identity.chain_pem(), joined.identity.chain_pem());
         for file in [files.key(), files.chain(), files.roots()] {
@@ -235,10 +242,11 @@ mod tests {
         reader.read("join", &fs::read_to_string(dir.path().join("state").join(JOIN_DROP_IN)).unwrap());
         let (settings, _) = reader.finish().unwrap();
         assert_eq!(settings.hubs, ["hub.example:7443"]);
-        assert_eq!((&settings.uplinks[0].name, &settings.uplinks[0].address), (&offered[0].0, &offered[0].1));
+        assert_eq!((&settings.uplinks[0].name, &settings.uplinks[0].address), (&declared.uplinks[0].0, &declared.uplinks[0].1));
+        assert_eq!(settings.zone, declared.zone);
         // Another join replaces all of it.
         let other = kept(&authority);
-        files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
         assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), other.identity.chain_pem());
     }
 
@@ -250,7 +258,7 @@ mod tests {
         assert_eq!(files.joining_key().unwrap().to_pem(), first);
         assert_eq!(fs::metadata(files.joining()).unwrap().mode() & 0o777, 0o600);
         let authority = Authority::new();
-        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
         assert!(!files.joining().exists());
         assert_ne!(files.joining_key().unwrap().to_pem(), first);
     }
@@ -260,7 +268,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path());
         let authority = Authority::new();
-        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &[]).unwrap();
+        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
         fs::write(files.key(), KeyPair::generate().unwrap().to_pem()).unwrap();
         let error = files.read().unwrap_err().to_string();
         assert!(error.contains("chain.pem") && error.contains("figspan-agent join"), "{error}");

@@ -18,6 +18,12 @@ pub static TOP: Table = Table {
             "",
             "Hubs to dial. A host without a port is looked up by SRV (`_figspan._udp.HOST`), then with port 7443.",
         ),
+        key(
+            "zone",
+            "label value of Kubernetes",
+            "",
+            "Where this machine is, as in `topology.kubernetes.io/zone`. Hubs of the same zone may prefer it. A change needs a restart.",
+        ),
         key("trust_domain", "name", "that of the certificate", "Trust domain to insist on."),
         key("state_dir", "directory", "/var/lib/figspan-agent", "Where key and certificate are kept. A change needs a restart."),
         key("workers", "1 to 64", "1", "Threads that carry tunnels; one is enough for several Gbit/s. A change needs a restart."),

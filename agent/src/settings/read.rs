@@ -68,6 +68,9 @@ impl Reader {
         if let Some(item) = top.get("hubs") {
             settings.hubs = hubs(&item);
         }
+        if let Some(zone) = top.get("zone").and_then(|item| item.parsed("write it as Kubernetes has it, as in \"europe-west1-b\"")) {
+            settings.zone = Some(zone);
+        }
         if let Some(domain) = top.get("trust_domain").and_then(|item| item.parsed("use a name such as figspan.local")) {
             settings.trust_domain = Some(domain);
         }

@@ -66,6 +66,7 @@ async fn serve(keeper: &Keeper, tunnel: &Tunnel, heard: mpsc::Sender<(u64, Heard
         tunnel: tunnel.id(),
         replica,
         instance: Arc::clone(&keeper.instance),
+        zone: keeper.zone.clone(),
         uplinks: Arc::clone(&keeper.uplinks),
         work: keeper.work.clone(),
         drain_ms: u64::try_from(keeper.drain_time.as_millis()).unwrap_or(u64::MAX),

@@ -15,6 +15,7 @@ pub(crate) fn many(backends: &[Backend]) -> String {
             [
                 name.clone(),
                 of(|endpoint| endpoint.name.clone()),
+                of(zone),
                 of(|endpoint| endpoint.verdict.clone()),
                 if whole.is_empty() { own } else { format!("{whole} {own}").trim_end().to_owned() },
                 of(|endpoint| endpoint.ejected.to_string()),
@@ -28,7 +29,7 @@ pub(crate) fn many(backends: &[Backend]) -> String {
         let nobody = backend.endpoints.is_empty().then(|| row(None));
         backend.endpoints.iter().map(move |endpoint| row(Some(endpoint))).chain(nobody).collect::<Vec<_>>()
     });
-    let header = ["BACKEND", "ENDPOINT", "VERDICT", "BREAKER", "EJECTED", "IN FLIGHT", "PICKED", "FAILED", "SESSIONS", "REASON"];
+    let header = ["BACKEND", "ENDPOINT", "ZONE", "VERDICT", "BREAKER", "EJECTED", "IN FLIGHT", "PICKED", "FAILED", "SESSIONS", "REASON"];
     table("no backend", header, rows)
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn whole(backends: &[Backend]) -> String {
             let latency = endpoint.latency_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default();
             [
                 endpoint.name.clone(),
+                zone(endpoint),
                 endpoint.verdict.clone(),
                 breaker(endpoint.breaker.as_ref()),
                 endpoint.in_flight.to_string(),
@@ -58,10 +60,14 @@ pub(crate) fn whole(backends: &[Backend]) -> String {
                 endpoint.reason.clone(),
             ]
         });
-        let header = ["ENDPOINT", "VERDICT", "BREAKER", "IN FLIGHT", "LATENCY", "SESSIONS", "REASON"];
+        let header = ["ENDPOINT", "ZONE", "VERDICT", "BREAKER", "IN FLIGHT", "LATENCY", "SESSIONS", "REASON"];
         format!("{about}\nPolicies:\n{}\nEndpoints:\n{}", indent(&policies), indent(&table("no endpoint", header, endpoints)))
     };
     backends.iter().map(one).collect::<Vec<_>>().join("\n\n")
+}
+
+fn zone(endpoint: &BackendEndpoint) -> String {
+    endpoint.zone.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn sessions(endpoint: &BackendEndpoint) -> String {

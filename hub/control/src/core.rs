@@ -14,7 +14,7 @@ use figspan_model::routing::Routing;
 use figspan_model::snapshot::TunnelAt;
 use figspan_model::state::{MARK_EVERY, Shard};
 use figspan_proto::control::{FromHub, HubHello, Replica, Uplink};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
 use figspan_proto::reset::Close;
 use figspan_tunnel::Tunnel;
 use figspan_tunnel::drain::Drain;
@@ -207,7 +207,7 @@ impl Core {
     }
 
     /// The agent said hello on a tunnel.
-    pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, time_ms: u64) {
+    pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, time_ms: u64, zone: Option<Zone>) {
         let Some(agent) = self.registry.tunnel(id).map(|tunnel| tunnel.agent.clone()) else { return };
         let skew = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(self.shared.clock.stamp().as_millisecond());
         let known = |other: &TunnelId| *other != id && self.registry.tunnel(*other).is_some_and(|tunnel| tunnel.instance == instance);
@@ -216,7 +216,7 @@ impl Core {
             let from = self.links.get(&id).map(|link| link.tunnel.remote_address().to_string()).unwrap_or_default();
             self.note(Note::new("connect", &agent, &agent, format!("agent {agent} ({software}) connected from {from}")));
         }
-        self.registry.hello(id, instance, software, skew);
+        self.registry.hello(id, instance, software, skew, zone);
     }
 
     /// The agent said all that it has on a tunnel.

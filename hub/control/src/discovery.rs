@@ -135,7 +135,7 @@ async fn talk(context: &Arc<Context>, agent: &AgentName, tunnel: Tunnel, outgoin
         return Err(protocol(format!("the instance's name has more than {MAX_INSTANCE} bytes")));
     }
     let id = tunnel.id();
-    context.writer.tell(move |core| core.hello(id, hello.instance, hello.software, hello.time_ms)).await;
+    context.writer.tell(move |core| core.hello(id, hello.instance, hello.software, hello.time_ms, hello.zone)).await;
 
     let first = timeout(STEP, next(&mut incoming)).await.map_err(|_| late("list of uplinks"))??;
     if !matches!(first, FromAgent::List { .. }) {

@@ -13,7 +13,7 @@ use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, HttpRule, Routing, Target};
 use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, Uplinks};
 use figspan_model::state::{Book, EndpointState};
-use figspan_proto::name::{AgentName, UplinkName};
+use figspan_proto::name::{AgentName, UplinkName, Zone};
 
 use tokio::time::Instant;
 
@@ -84,7 +84,11 @@ impl Publication {
 
     /// Publishes another routing with the uplinks in force.
     pub(crate) fn set_routing(&mut self, routing: Arc<Routing>) -> u64 {
+        let moved = self.routing.zone != routing.zone;
         self.routing = routing;
+        if moved {
+            self.uplinks = self.uplinks.values().map(|uplink| Arc::new(self.moved(uplink))).collect();
+        }
         self.generation = self.publisher.publish(Arc::clone(&self.routing), self.uplinks.clone());
         self.generation
     }
@@ -110,6 +114,23 @@ impl Publication {
         self.generation
     }
 
+    fn is_near(&self, zone: Option<&Zone>) -> bool {
+        zone.is_some() && zone == self.routing.zone.as_ref()
+    }
+
+    /// The uplink as it is for a hub in the zone that is in force now.
+    fn moved(&self, uplink: &Uplink) -> Uplink {
+        let endpoint = |endpoint: &Arc<Endpoint>| Arc::new(Endpoint { near: self.is_near(endpoint.zone.as_ref()), ..(**endpoint).clone() });
+        let endpoints: Vec<_> = uplink.endpoints.iter().map(endpoint).collect();
+        Uplink {
+            shares: Shares::of(&endpoints, |_| true),
+            endpoints,
+            state: Arc::clone(&uplink.state),
+            name: uplink.name.clone(),
+            ..*uplink
+        }
+    }
+
     /// Notes where all shares stand.
     pub(crate) fn mark_shares(&self) {
         self.book.mark();
@@ -127,6 +148,8 @@ impl Publication {
                 state: self.state(&parts.name, &endpoint.agent),
                 agent: endpoint.agent,
                 weight: endpoint.weight,
+                near: self.is_near(endpoint.zone.as_ref()),
+                zone: endpoint.zone,
                 ready: endpoint.ready,
                 reason: endpoint.reason,
                 tunnels: endpoint.tunnels.iter().filter_map(|&id| tunnel(id)).collect(),
@@ -178,6 +201,7 @@ mod tests {
             agent: "vm".parse().unwrap(),
             weight,
             advertised: weight,
+            zone: None,
             ready: true,
             reason: String::new(),
             sessions_over: false,
@@ -200,6 +224,24 @@ mod tests {
         assert!(Arc::ptr_eq(&before.uplinks[&b], &after.uplinks[&b]));
         assert!(after.uplinks[&a].draining && !before.uplinks[&a].draining);
         assert_eq!((publication.since(&a), publication.since(&b)), (generation, generation - 1));
+    }
+
+    #[test]
+    fn endpoints_of_the_hubs_own_zone_stand_first_also_after_the_hub_has_moved() {
+        let (publisher, reader) = publication();
+        let routing = |zone: &str| Arc::new(Routing { zone: Some(zone.parse().unwrap()), ..Routing::default() });
+        let mut publication = Publication::new(publisher, Book::new(1), routing("b"));
+        let a: UplinkName = "a".parse().unwrap();
+        let mut two = parts("a", false, Weight::DEFAULT);
+        two.endpoints[0].zone = Some("a".parse().unwrap());
+        two.endpoints.push(EndpointParts { agent: "vm-2".parse().unwrap(), zone: Some("b".parse().unwrap()), ..two.endpoints[0].clone() });
+        publication.publish(vec![(a.clone(), Some(two))], |_| None);
+        let near = || reader.load().uplinks[&a].endpoints.iter().map(|endpoint| endpoint.near).collect::<Vec<_>>();
+        assert_eq!(near(), [false, true]);
+        publication.set_routing(routing("a"));
+        assert_eq!(near(), [true, false]);
+        publication.set_routing(Arc::default());
+        assert_eq!(near(), [false, false]);
     }
 
     #[test]

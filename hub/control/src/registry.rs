@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use figspan_proto::control::{self, MAX_UPLINKS};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
 use figspan_proto::reset::Close;
 use jiff::Timestamp;
 
@@ -106,9 +106,9 @@ impl Registry {
     }
 
     /// The agent said hello on a tunnel.
-    pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, skew_ms: i64) {
+    pub(crate) fn hello(&mut self, id: TunnelId, instance: String, software: String, skew_ms: i64, zone: Option<Zone>) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
-        tunnel.instance = instance;
+        (tunnel.instance, tunnel.zone) = (instance, zone);
         let agent = &tunnel.agent;
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.software = software;

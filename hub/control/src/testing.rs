@@ -217,7 +217,7 @@ impl Agent {
         let (say, said) = mpsc::channel(4096);
         let (hear, heard) = mpsc::unbounded_channel();
         let (open_connections, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
-        let hello = AgentHello { version, software: "agent 1".into(), instance: instance.into(), time_ms: now_ms() };
+        let hello = AgentHello { version, software: "agent 1".into(), instance: instance.into(), time_ms: now_ms(), zone: None };
         say.send(FromAgent::Hello(hello)).await.unwrap();
         let tasks = Drain::new();
         let (carrying, counting, answering, reply, reading) =

@@ -121,6 +121,8 @@ fn one_weight(number: usize, tunnel: &Tunnel) -> f64 {
 fn uplink(name: &str, endpoints: usize, tunnel: &Tunnel, book: &Book) -> Arc<Uplink> {
     let endpoint = |index: usize| {
         Arc::new(Endpoint {
+            zone: None,
+            near: false,
             agent: format!("vm-{index}").parse().expect("a name"),
             weight: Weight::try_from(100 + index as u32 % 3).expect("a weight"),
             ready: true,

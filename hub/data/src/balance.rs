@@ -21,6 +21,7 @@ mod pick;
 mod rendezvous;
 mod sums;
 mod timer;
+mod zone;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -47,19 +48,28 @@ pub struct ServiceEndpoint {
     pub id: u64,
     /// Counters of `service/<name>/<address>`.
     pub state: Arc<EndpointState>,
+    /// Whether it is in the hub's own zone.
+    pub near: bool,
 }
 
 impl ServiceEndpoint {
-    /// An address with its state.
+    /// An address with its state, in no particular zone.
     pub fn new(address: SocketAddr, state: Arc<EndpointState>) -> Self {
-        Self { address, id: state.id, state }
+        Self { address, id: state.id, state, near: false }
+    }
+
+    /// Puts endpoints in the order in which [`ServiceEndpoints`] gives them.
+    pub fn ordered(mut endpoints: Vec<Self>) -> Rc<[Self]> {
+        endpoints.sort_by_key(|endpoint| (!endpoint.near, endpoint.address));
+        endpoints.into()
     }
 }
 
 /// Who knows the live addresses of services: the dialer.
 pub trait ServiceEndpoints {
     /// The addresses that may be dialled now; empty while nothing is resolved, or for an unknown name. The order must be the
-    /// same on every call while the addresses are the same.
+    /// same on every call while the addresses are the same, with those of the hub's own zone first: see
+    /// [`ServiceEndpoint::ordered`].
     fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]>;
 }
 
@@ -70,6 +80,8 @@ pub struct Choice {
     pub backend: usize,
     /// The endpoint.
     pub endpoint: Chosen,
+    /// Whether the endpoint is in the hub's own zone; `None` where the backend does not care.
+    pub near: Option<bool>,
 }
 
 /// The endpoint of a [`Choice`].
@@ -92,6 +104,15 @@ pub enum Chosen {
 }
 
 impl Choice {
+    fn new(backends: &[Backend], backend: usize, endpoint: Chosen) -> Self {
+        let prefers = backends[backend].load_balancing().is_some_and(|asked| asked.prefer_zone);
+        let near = || match &endpoint {
+            Chosen::Uplink { endpoint, .. } => endpoint.near,
+            Chosen::Service { endpoint, .. } => endpoint.near,
+        };
+        Self { backend, near: prefers.then(near), endpoint }
+    }
+
     /// The endpoint's counters.
     pub fn state(&self) -> &Arc<EndpointState> {
         match &self.endpoint {

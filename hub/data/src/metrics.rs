@@ -125,6 +125,16 @@ words! {
 }
 
 words! {
+    /// Where a choice led that prefers the hub's own zone.
+    Zone {
+        /// Into it.
+        Near = "near",
+        /// Out of it.
+        Far = "far",
+    }
+}
+
+words! {
     /// Why a request was tried again.
     Retry {
         /// Nothing of it had reached the workload.
@@ -203,6 +213,8 @@ pub struct Metrics {
     pub streams: Cell,
     /// DNS names whose last lookup failed.
     pub stale_names: Cell,
+    /// Choices of backends that prefer the hub's own zone, by [`Zone`].
+    zones: [Cell; Zone::ALL.len()],
     /// Wishes of clients, by [`PinEvent`].
     pins: [Cell; PinEvent::ALL.len()],
     /// Answers that are being compressed.
@@ -303,6 +315,16 @@ impl Metrics {
     /// How often that failure was counted.
     pub fn failed(&self, failure: Failure) -> u64 {
         self.failures.0[failure as usize].value()
+    }
+
+    /// Counts a choice of a backend that prefers the hub's own zone.
+    pub fn chosen(&self, near: bool) {
+        self.zones[if near { Zone::Near } else { Zone::Far } as usize].add(1);
+    }
+
+    /// How many choices led there.
+    pub fn zone(&self, zone: Zone) -> u64 {
+        self.zones[zone as usize].value()
     }
 
     /// Counts a client's wish for a backend.

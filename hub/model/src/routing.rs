@@ -26,13 +26,15 @@ pub use route::{
 };
 pub use target::{ServiceName, Target};
 
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 
 use crate::state::RuleState;
 
 /// Everything that one configuration says about traffic. Replaced as a whole by each reload; never changed in place.
 #[derive(Debug, Default)]
 pub struct Routing {
+    /// Where the hub is, for backends that prefer what is near.
+    pub zone: Option<Zone>,
     /// Listeners, in the order of the file.
     pub listeners: Vec<Arc<Listener>>,
     /// HTTP routes (Gateway API: HTTPRoute and GRPCRoute), in the order of the file, which breaks ties of precedence.

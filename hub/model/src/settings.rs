@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figspan_proto::name::{ReplicaId, TrustDomain};
+use figspan_proto::name::{ReplicaId, TrustDomain, Zone};
 pub use figspan_settings::Finding;
 use figspan_settings::Source;
 
@@ -28,6 +28,9 @@ pub use values::{Reading, Want};
 
 /// Most shards of a hub.
 pub const MAX_SHARDS: usize = figspan_tunnel::hub::MAX_SHARDS;
+
+/// The environment variable that names the hub's zone where its file does not: of replicas that share a file, each has its own.
+pub const ZONE_VARIABLE: &str = "FIGSPAN_ZONE";
 
 /// Where the hub looks for its settings.
 pub const DEFAULT_FILE: &str = "/etc/figspan-hub/hub.toml";
@@ -67,6 +70,8 @@ pub struct Hub {
     pub replica: ReplicaId,
     /// The domain of all identities, `figspan.local` by default.
     pub trust_domain: TrustDomain,
+    /// Where this replica is: what the file says, else [`ZONE_VARIABLE`].
+    pub zone: Option<Zone>,
     /// CA, grants, overrides and events; `/var/lib/figspan-hub` by default.
     pub state_dir: PathBuf,
     /// The key of session cookies; `None`: `session.key` in the state directory.
@@ -200,6 +205,7 @@ impl Default for Hub {
         Self {
             replica: values::host_name().parse().unwrap_or_else(|_| "hub-0".parse().expect("a name")),
             trust_domain: "figspan.local".parse().expect("a name"),
+            zone: None,
             state_dir: "/var/lib/figspan-hub".into(),
             session_key_file: None,
             shards: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use figspan_proto::control::Protocol;
-use figspan_proto::name::{AgentName, UplinkName};
+use figspan_proto::name::{AgentName, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_tunnel::Tunnel;
 use tokio::sync::watch;
@@ -53,12 +53,16 @@ pub struct Uplink {
 }
 
 /// One agent's side of an uplink.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The agent.
     pub agent: AgentName,
     /// Its share among the uplink's agents; 0 drains it.
     pub weight: Weight,
+    /// Where the agent is, where it says so.
+    pub zone: Option<Zone>,
+    /// Whether that is the hub's own zone.
+    pub near: bool,
     /// Whether the workload is up, as the agent's probe says.
     pub ready: bool,
     /// Why not, for people; empty when ready.

@@ -12,6 +12,7 @@ use figspan_model::routing::{Backend, ServiceAddress, Target};
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::{Book, EndpointState, Gate, Warmth};
 use figspan_proto::admin::{self, BackendEndpoint, Bound, BreakerStatus};
+use figspan_proto::name::Zone;
 
 use super::policies::{self, time};
 
@@ -84,12 +85,18 @@ fn endpoints(snapshot: &Snapshot, book: &Book, backend: &Backend, now: Now) -> V
                 let unready = (!endpoint.ready).then(|| endpoint.reason.clone());
                 let away = endpoint.tunnels.is_empty().then(|| "no tunnel takes new work".to_owned());
                 let draining = uplink.draining || endpoint.weight.is_zero() || endpoint.state.draining.load(Ordering::Acquire);
-                self::endpoint(backend, endpoint.agent.to_string(), &endpoint.state, draining, unready.or(away), now)
+                let (name, zone) = (endpoint.agent.to_string(), endpoint.zone.clone());
+                self::endpoint(backend, Known { name, zone, draining, unready: unready.or(away) }, &endpoint.state, now)
             };
             uplink.endpoints.iter().map(|shared| endpoint(shared)).collect()
         }
         Target::Service(name) => {
-            let written = snapshot.routing.services.get(name).map(|service| &*service.addresses).unwrap_or_default();
+            let service = snapshot.routing.services.get(name);
+            let written = service.map(|service| &*service.addresses).unwrap_or_default();
+            let zone = |address: &str| {
+                let is = |known: &ServiceAddress| matches!(known, ServiceAddress::Socket(known) if known.to_string() == address);
+                service?.zone(written.iter().position(is)?).cloned()
+            };
             // What names resolve to is known by what was ever dialled: an address that no shard has seen has no state.
             let mut known = book.endpoints_of(&format!("service/{name}/"));
             for address in written {
@@ -100,16 +107,25 @@ fn endpoints(snapshot: &Snapshot, book: &Book, backend: &Backend, now: Now) -> V
                 }
             }
             known.sort_by(|(one, _), (other, _)| one.cmp(other));
-            let endpoint = |(address, state): (String, std::sync::Arc<EndpointState>)| {
-                let draining = state.draining.load(Ordering::Acquire);
-                endpoint(backend, address, &state, draining, None, now)
+            let endpoint = |(name, state): (String, std::sync::Arc<EndpointState>)| {
+                let (zone, draining) = (zone(&name), state.draining.load(Ordering::Acquire));
+                endpoint(backend, Known { name, zone, draining, unready: None }, &state, now)
             };
             known.into_iter().map(endpoint).collect()
         }
     }
 }
 
-fn endpoint(backend: &Backend, name: String, state: &EndpointState, draining: bool, unready: Option<String>, now: Now) -> BackendEndpoint {
+/// What a snapshot or a configuration says of an endpoint.
+struct Known {
+    name: String,
+    zone: Option<Zone>,
+    draining: bool,
+    unready: Option<String>,
+}
+
+fn endpoint(backend: &Backend, known: Known, state: &EndpointState, now: Now) -> BackendEndpoint {
+    let Known { name, zone, draining, unready } = known;
     let policy = backend.policy.as_deref();
     let guard = policy.and_then(|policy| policy.guard.as_ref());
     let slow_start = policy.and_then(|policy| policy.load_balancing.as_ref()).and_then(|balancing| balancing.slow_start);
@@ -119,6 +135,7 @@ fn endpoint(backend: &Backend, name: String, state: &EndpointState, draining: bo
     let left = state.sessions.left(now.unix);
     BackendEndpoint {
         name,
+        zone,
         verdict: verdict.as_str().to_owned(),
         reason: reason(&verdict),
         breaker: guard.and_then(Guard::endpoint_breaker).map(|_| breaker_status(&state.health.breaker, now)),

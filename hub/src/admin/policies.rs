@@ -46,7 +46,8 @@ pub(super) fn of_backend(policy: &BackendPolicy) -> Vec<String> {
             Method::LeastLoad => "by least load",
         };
         let slow = balancing.slow_start.map(|over| format!(", slow start over {}", time(over))).unwrap_or_default();
-        lines.push(format!("balancing {method}{slow}"));
+        let zone = if balancing.prefer_zone { ", the hub's own zone first" } else { "" };
+        lines.push(format!("balancing {method}{slow}{zone}"));
     }
     if let Some(guard) = &policy.guard {
         lines.extend(guarded(guard));
@@ -254,7 +255,7 @@ mod tests {
         }
         let policies = routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
         let told: Vec<String> = policies.filter_map(|backend| backend.policy.as_deref()).flat_map(of_backend).collect();
-        for word in ["balancing", "circuit breaker", "outlier ejection", "at most"] {
+        for word in ["balancing", "own zone first", "circuit breaker", "outlier ejection", "at most"] {
             assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
         }
     }

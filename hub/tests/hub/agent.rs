@@ -94,7 +94,7 @@ fn answers(messages: FromHubs, told_leaving: Arc<AtomicBool>) -> ToHub {
 }
 
 fn hello() -> FromAgent {
-    FromAgent::Hello(AgentHello { version: 1, software: "test".into(), instance: "i-1".into(), time_ms: now_ms() })
+    FromAgent::Hello(AgentHello { version: 1, software: "test".into(), instance: "i-1".into(), time_ms: now_ms(), zone: None })
 }
 
 fn list() -> FromAgent {

@@ -1,5 +1,6 @@
 //! Backends as operators see them: what is asked of each, and how it and its endpoints are.
 
+use crate::name::Zone;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/backends`, `GET /v1/backends/{name}`: an uplink or service that a rule names.
@@ -98,6 +99,9 @@ pub struct MirrorExample {
 pub struct BackendEndpoint {
     /// The agent, or the address of a service.
     pub name: String,
+    /// Where it is, where that is known.
+    #[serde(default)]
+    pub zone: Option<Zone>,
     /// `ready`, `slow-starting`, `half-open`, `unchecked`, `ejected`, `breaker-open`, `unready` or `draining`.
     pub verdict: String,
     /// What the verdict rests on, for people; empty when ready.

@@ -9,6 +9,23 @@ fn uplink(name: &str) -> Uplink {
     Uplink { name, weight: Weight::DEFAULT, protocol: Protocol::Http1, state }
 }
 
+fn hello(zone: Option<Zone>) -> FromAgent {
+    FromAgent::Hello(AgentHello { version: 1, software: "figspan-agent 0.1".into(), instance: "a1".into(), time_ms: 5, zone })
+}
+
+#[test]
+fn an_agent_that_says_no_zone_has_none_and_a_wrong_one_is_refused() {
+    let of = |zone: &str| {
+        FromAgent::check(pb::AgentMessage {
+            body: Some(pb::agent_message::Body::Hello(pb::AgentHello { version: 1, zone: zone.into(), ..Default::default() })),
+        })
+    };
+    assert!(matches!(of("").unwrap(), Some(FromAgent::Hello(AgentHello { zone: None, .. }))));
+    for wrong in ["a b", "-", "\u{1b}[31m", &"z".repeat(64)] {
+        assert!(matches!(of(wrong), Err(ControlError::Name(_))), "{wrong:?}");
+    }
+}
+
 #[test]
 fn versions_meet_at_the_highest_that_both_know() {
     assert_eq!(negotiate(&(1..=3), &(2..=5)), Some(3));
@@ -23,7 +40,8 @@ fn versions_meet_at_the_highest_that_both_know() {
 #[test]
 fn messages_read_back_as_written() {
     let all = [
-        FromAgent::Hello(AgentHello { version: 1, software: "figspan-agent 0.1".into(), instance: "a1".into(), time_ms: 5 }),
+        hello(None),
+        hello(Some("eu-1a".parse().unwrap())),
         FromAgent::List { generation: 7, uplinks: vec![uplink("a"), uplink("b")] },
         FromAgent::Upsert { generation: 8, uplink: uplink("a") },
         FromAgent::Withdraw { generation: 9, uplink: "a".parse().unwrap() },

@@ -1,4 +1,4 @@
-//! Who gets a request: hashes that hold over restarts, load that decides, and endpoints that warm up first.
+//! Who gets a request: hashes that hold over restarts, load that decides, endpoints that warm up first, the hub's own zone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,4 +101,63 @@ fn an_agent_that_has_recovered_comes_to_its_share_by_and_by() {
     let cold = of_40();
     assert!(cold < 14, "about a tenth of its share at first, and had {cold} of 40");
     eventually("it has its whole share", Duration::from_secs(10), || of_40() == 20);
+}
+
+#[test]
+fn the_hubs_own_zone_goes_first_until_nobody_is_ready_there() {
+    let sick = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&sick);
+    let near = Workload::http(move |request| {
+        let down = request.target() == "/healthz" && state.load(Ordering::SeqCst);
+        if down { "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned() } else { ok("near") }
+    });
+    let far = Workload::named("far");
+    let cluster = [Workload::named("cluster-a"), Workload::named("cluster-b")];
+    let check = "health = { type = \"http\", path = \"/healthz\", interval = \"50ms\", rise = 1, fall = 1 }\n";
+    let [a, b] = cluster.each_ref().map(|workload| workload.address);
+    let service = format!(
+        "[[service]]\nname = \"orders\"\naddresses = [{{ address = \"{a}\", zone = \"eu-1a\" }}, {{ address = \"{b}\", zone = \"eu-1b\" }}]\n\n"
+    );
+    let config = service
+        + &http(&rule("{ uplink = \"shop\", weight = 3 }, { service = \"orders\", weight = 1 }"))
+        + &policy("shop", "zone = \"prefer\"")
+        + "[[backend_policy]]\nservice = \"orders\"\nload_balancing = { zone = \"prefer\" }\n";
+    let bed = Bed::start_with("zone = \"eu-1b\"\n", &config)
+        .agent_in("eu-1a", "vm-1", &far.uplink("shop", &format!("weight = 900\n{check}")))
+        .agent_in("eu-1b", "vm-2", &near.uplink("shop", check))
+        .ready("shop", 2);
+    let counts = |requests: usize| {
+        let mut client = bed.client();
+        let answers: Vec<String> = (0..requests).map(|_| client.get("/").text()).collect();
+        ["near", "far", "cluster-a", "cluster-b"].map(|name| answers.iter().filter(|answer| *answer == name).count())
+    };
+    assert_eq!(counts(40), [30, 0, 0, 10], "the shares of the backends as asked, each within the zone");
+
+    let explained = |word: &str| {
+        let told = bed.hub.json(&["explain", "GET", "http://shop.example/"])["why"].to_string();
+        assert!(told.contains(word), "{word} is not in {told}");
+    };
+    explained("it prefers zone eu-1b, the hub's own, and an endpoint there takes it");
+    let shown = bed.hub.json(&["get", "backends"]);
+    let zones =
+        |backend: usize| shown[backend]["endpoints"].as_array().unwrap().iter().map(|at| at["zone"].to_string()).collect::<Vec<_>>();
+    assert_eq!((zones(0), zones(1)), (vec!["\"eu-1a\"".to_owned(), "\"eu-1b\"".to_owned()], zones(0)));
+    let metric = |zone: &str| {
+        let text = bed.metrics();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&format!("figspan_zone_choices_total{{zone=\"{zone}\"}} ")).map(str::to_owned));
+        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_default()
+    };
+    assert_eq!((metric("near"), metric("far")), (40, 0));
+
+    sick.store(true, Ordering::SeqCst);
+    bed.hub.accepts("shop", 1);
+    assert_eq!(counts(40), [0, 30, 0, 10], "traffic crosses, and the shares stay");
+    assert_eq!(metric("far"), 30);
+    sick.store(false, Ordering::SeqCst);
+    bed.hub.accepts("shop", 2);
+    assert_eq!(counts(40), [30, 0, 0, 10], "and returns");
+
+    bed.hub.rewrite_with("zone = \"eu-1a\"\n", &config);
+    eventually("the hub has moved", Duration::from_secs(5), || counts(4) == [0, 3, 1, 0]);
 }

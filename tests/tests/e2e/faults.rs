@@ -232,7 +232,7 @@ fn an_agent_of_another_protocol_version_is_refused_and_both_sides_hear_which_ver
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")));
     let closed = runtime().block_on(closed_after(&bed, "sim-old", |control| async move {
         let time_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-        let hello = FromAgent::Hello(AgentHello { version: 99, software: "simulated".into(), instance: "one".into(), time_ms });
+        let hello = FromAgent::Hello(AgentHello { version: 99, software: "simulated".into(), instance: "one".into(), time_ms, zone: None });
         let answers = move |_from_hub| futures_util::stream::iter([Ok(hello.into())]).chain(futures_util::stream::pending()).boxed();
         let _ = figspan_tunnel::grpc::serve(control, answers).await;
     }));

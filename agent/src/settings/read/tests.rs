@@ -27,6 +27,7 @@ fn every_key_is_read() {
         name = "vm-1"
         hubs = ["hub.example", "10.0.0.1:7443", "[::1]:7443"]
         trust_domain = "shop.example"
+        zone = "eu_West.1a"
         state_dir = "/tmp/x"
         workers = 2
         drain_timeout = "45s"

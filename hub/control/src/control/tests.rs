@@ -522,7 +522,7 @@ async fn a_thousand_agents_that_come_at_once_are_all_served_within_seconds() {
                 for shard in 0..8 {
                     let id = 1_000_000 + (number * 8 + shard) as u64;
                     core.registry.opened(id, &agent, shard, jiff::Timestamp::MAX, now).unwrap();
-                    core.registry.hello(id, "i".into(), String::new(), 0);
+                    core.registry.hello(id, "i".into(), String::new(), 0, None);
                     assert!(core.registry.list(id, vec![uplink("shared")], now).is_empty());
                 }
             })

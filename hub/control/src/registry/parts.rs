@@ -2,7 +2,7 @@
 //! need no publication between them.
 
 use figspan_proto::control::Protocol;
-use figspan_proto::name::{AgentName, UplinkName};
+use figspan_proto::name::{AgentName, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 
 use super::TunnelId;
@@ -31,6 +31,8 @@ pub(crate) struct EndpointParts {
     pub(crate) weight: Weight,
     /// The agent's own word.
     pub(crate) advertised: Weight,
+    /// Where the agent is, where it says so.
+    pub(crate) zone: Option<Zone>,
     /// Whether the workload is up.
     pub(crate) ready: bool,
     /// Why not.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use figspan_proto::control::{self, Protocol, Verdict};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
 use jiff::Timestamp;
 
 use super::{TunnelId, UplinkParts};
@@ -39,6 +39,8 @@ pub(crate) struct TunnelRecord {
     pub(crate) agent: AgentName,
     /// The agent's process; empty before its hello.
     pub(crate) instance: String,
+    /// Where the agent is, as it said in its hello.
+    pub(crate) zone: Option<Zone>,
     /// The shard that carries it.
     pub(crate) shard: usize,
     /// When the identity that it rests on ends.
@@ -55,7 +57,17 @@ pub(crate) struct TunnelRecord {
 
 impl TunnelRecord {
     pub(super) fn new(agent: AgentName, shard: usize, ends: Timestamp) -> Self {
-        Self { agent, instance: String::new(), shard, ends, listed: false, draining: false, silent: false, adverts: BTreeMap::new() }
+        Self {
+            agent,
+            instance: String::new(),
+            zone: None,
+            shard,
+            ends,
+            listed: false,
+            draining: false,
+            silent: false,
+            adverts: BTreeMap::new(),
+        }
     }
 
     /// Whether it takes new streams.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use figspan_proto::control::{Health, Protocol, State, Verdict};
-use figspan_proto::name::{AgentName, UplinkName};
+use figspan_proto::name::{AgentName, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 
 use super::{EndpointParts, Registry, TunnelId, TunnelRecord, UplinkParts};
@@ -145,6 +145,7 @@ impl Registry {
             agent: agent.clone(),
             weight: self.overrides.endpoint_weight(name, agent, advertised),
             advertised,
+            zone: newest.and_then(|process| process.zone.cloned()),
             ready: reason.is_empty(),
             reason,
             sessions_over: [None, Some(agent)].into_iter().any(|of| self.overrides.sessions_over(name, of, self.now)),
@@ -169,6 +170,7 @@ struct Process<'a> {
     heard: u64,
     state: &'a State,
     weight: Weight,
+    zone: Option<&'a Zone>,
     /// Tunnels that take new streams.
     active: Vec<TunnelId>,
     /// All its tunnels drain.
@@ -197,6 +199,7 @@ fn processes<'a>(name: &UplinkName, tunnels: &[(TunnelId, &'a TunnelRecord)]) ->
             heard: 0,
             state: &advert.uplink.state,
             weight: advert.uplink.weight,
+            zone: tunnel.zone.as_ref(),
             active: Vec::new(),
             draining: true,
         });

@@ -43,7 +43,7 @@ fn registry() -> Registry {
 
 fn open(registry: &mut Registry, id: TunnelId, of: &str, instance: &str, shard: usize, uplinks: Vec<control::Uplink>) -> Closing {
     registry.opened(id, &agent(of), shard, at(1000), at(0)).unwrap();
-    registry.hello(id, instance.into(), "test 1".into(), 0);
+    registry.hello(id, instance.into(), "test 1".into(), 0, None);
     registry.list(id, uplinks, at(0))
 }
 
@@ -130,11 +130,28 @@ fn during_an_upgrade_the_process_that_is_ready_serves() {
 }
 
 #[test]
+fn the_newest_process_says_in_which_zone_an_agent_is() {
+    let mut registry = registry();
+    let zone = |registry: &mut Registry| parts(&registry.settle(), "m").endpoints.remove(0).zone;
+    let speak = |registry: &mut Registry, id, instance: &str, zone: Option<&str>| {
+        registry.opened(id, &agent("a"), 0, at(1000), at(0)).unwrap();
+        registry.hello(id, instance.into(), "test 1".into(), 0, zone.map(|zone| zone.parse().unwrap()));
+        registry.list(id, vec![uplink("m", 50, Health::Ready)], at(0));
+    };
+    speak(&mut registry, 1, "i", Some("eu-1a"));
+    assert_eq!(zone(&mut registry), Some("eu-1a".parse().unwrap()));
+    speak(&mut registry, 2, "j", Some("eu-1b"));
+    assert_eq!(zone(&mut registry), Some("eu-1b".parse().unwrap()), "the VM was moved, or its file corrected");
+    speak(&mut registry, 3, "k", None);
+    assert_eq!(zone(&mut registry), None);
+}
+
+#[test]
 fn a_newer_tunnel_takes_the_older_ones_place_once_it_has_listed() {
     let mut registry = registry();
     open(&mut registry, 1, "a", "i", 0, vec![uplink("m", 50, Health::Ready)]);
     registry.opened(2, &agent("a"), 0, at(1000), at(0)).unwrap();
-    registry.hello(2, "i".into(), "test 1".into(), 0);
+    registry.hello(2, "i".into(), "test 1".into(), 0, None);
     registry.settle();
     assert_eq!(registry.list(2, vec![uplink("m", 50, Health::Ready)], at(1)), [(1, Close::Replaced)]);
     assert!(open(&mut registry, 3, "a", "i", 1, Vec::new()).is_empty(), "another shard");
@@ -225,7 +242,7 @@ fn apply(registry: &mut Registry, live: &mut Vec<TunnelId>, next: &mut TunnelId,
         Op::Open { of, shard, instance } => {
             *next += 1;
             if registry.opened(*next, &agent(AGENTS[of]), shard, at(1000), at(0)).is_ok() {
-                registry.hello(*next, format!("i{instance}"), String::new(), 0);
+                registry.hello(*next, format!("i{instance}"), String::new(), 0, None);
                 live.push(*next);
             }
         }

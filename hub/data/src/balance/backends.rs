@@ -5,6 +5,7 @@
 
 use figspan_model::routing::{Backend, Target};
 
+use super::pick::split;
 use super::sums::Sums;
 use super::{Choice, FULL, Level, NoChoice, held, mix, obstacles, rendezvous};
 
@@ -30,13 +31,20 @@ pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
         }));
         if held_back > 0 && sums.total() > 0 && next.is_some_and(|next| takes(level, next)) {
             // The part of the choices that goes on to the next tier, decided before the others.
-            let number = *number.get_or_insert_with(|| (level.number)(level.question.rule));
-            let split = Sums::of([sums.total(), held_back].into_iter());
-            let onward = match level.question.hash {
-                None => split.pick(number),
-                Some(key) => rendezvous::highest(key, (0..2).map(|at| (mix(NEXT_TIER ^ at as u64), split.weight(at))), |_| true),
+            let whole = sums.total() + held_back;
+            let stays = match level.question.hash {
+                None => {
+                    let drawn = *number.get_or_insert_with(|| (level.number)(level.question.rule));
+                    let (stays, own) = split(drawn, sums.total(), whole);
+                    number = Some(own);
+                    stays
+                }
+                Some(key) => {
+                    let sides = [(mix(NEXT_TIER), sums.total()), (mix(NEXT_TIER ^ 1), held_back)];
+                    rendezvous::highest(key, sides.into_iter(), |_| true) == Some(0)
+                }
             };
-            if onward == Some(1) {
+            if !stays {
                 tier = next;
                 continue;
             }
@@ -53,7 +61,7 @@ pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
             };
             let Some(backend) = picked else { break };
             if let Some(endpoint) = level.endpoint(&backends[backend]) {
-                return Ok(Choice { backend, endpoint });
+                return Ok(Choice::new(backends, backend, endpoint));
             }
             sums.remove(backend);
         }

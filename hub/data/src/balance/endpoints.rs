@@ -2,7 +2,7 @@
 //!
 //! A few endpoints are weighed anew for each request, which keeps shares exact whoever is held back. Of many, the sums of
 //! the snapshot bring one up; where that one is held back, another number does, a bounded number of times before all are
-//! weighed. So a choice among a thousand costs what one among ten does; a hash alone looks at each.
+//! weighed. Where the hub's own zone goes first, `zone` narrows the search to it. So a choice among a thousand costs what one among ten does; a hash alone looks at each.
 
 use figspan_model::routing::{Backend, Method, Target};
 use figspan_model::state::RuleState;
@@ -25,7 +25,7 @@ impl Level<'_> {
             Some(_) => 0,
             None => self.cursor(backend).map_or(0, |cursor| (self.number)(cursor)),
         };
-        let free = Search { level: self, backend, members: &members, last_resort: !LAST_RESORT };
+        let free = Search { level: self, backend, members: &members, reach: members.len(), last_resort: !LAST_RESORT };
         let found = free.find(number);
         let resort = || Search { last_resort: LAST_RESORT, ..free }.find(number);
         let at = if self.question.gates.is_some() { found.or_else(resort) } else { found }?;
@@ -42,31 +42,35 @@ impl Level<'_> {
 
 /// A search among the members of one backend.
 #[derive(Clone, Copy)]
-struct Search<'s, 'c> {
-    level: &'s Level<'c>,
-    backend: &'s Backend,
-    members: &'s Members<'c>,
-    last_resort: bool,
+pub(super) struct Search<'s, 'c> {
+    pub(super) level: &'s Level<'c>,
+    pub(super) backend: &'s Backend,
+    pub(super) members: &'s Members<'c>,
+    /// How many of them are looked at, from the first on.
+    pub(super) reach: usize,
+    pub(super) last_resort: bool,
 }
 
 impl Search<'_, '_> {
-    fn find(&self, number: u64) -> Option<usize> {
+    /// The one with that number among those within reach.
+    pub(super) fn pick(&self, number: u64) -> Option<usize> {
         if let Some(key) = self.level.question.hash {
             return self.hashed(key);
         }
-        match self.backend.policy.as_ref().and_then(|policy| policy.load_balancing.as_ref()).map(|asked| asked.method) {
+        match self.backend.load_balancing().map(|asked| asked.method) {
             Some(Method::LeastLoad) => self.least_loaded(number),
             Some(Method::RoundRobin) | None => self.next(number, None),
         }
     }
 
-    fn part(&self, at: usize) -> u32 {
+    /// The part of its weight with which one takes part.
+    pub(super) fn part(&self, at: usize) -> u32 {
         self.level.part(self.backend, self.members.state(at), self.last_resort)
     }
 
     /// The one with that number, by weight alone; never `but`.
     fn next(&self, number: u64, but: Option<usize>) -> Option<usize> {
-        let len = self.members.len();
+        let len = self.reach;
         if len > FEW {
             let mut n = number;
             for _ in 0..DRAWS {
@@ -87,8 +91,8 @@ impl Search<'_, '_> {
     fn hashed(&self, key: u64) -> Option<usize> {
         let takes = |at| self.part(at) > 0;
         match self.members {
-            Members::Uplink(_, shares) => rendezvous::highest(key, shares.weighed(), takes),
-            Members::Service(endpoints) => rendezvous::highest(key, endpoints.iter().map(|endpoint| (endpoint.id, 1)), takes),
+            Members::Uplink(_, shares) => rendezvous::highest(key, shares.weighed().take(self.reach), takes),
+            Members::Service(endpoints) => rendezvous::highest(key, endpoints[..self.reach].iter().map(|endpoint| (endpoint.id, 1)), takes),
         }
     }
 
@@ -97,7 +101,7 @@ impl Search<'_, '_> {
         let first = self.next(number, None)?;
         let Some(second) = self.next(mix(number), Some(first)) else { return Some(first) };
         let members = self.members;
-        let mean = members.before(members.len()) as f32 / members.len() as f32;
+        let mean = members.before(self.reach) as f32 / self.reach as f32;
         let look = |at| Load::of(members.state(at), members.weight(at) as f32 / mean, self.level.question.now);
         Some(if look(second).is_less_than(&look(first)) { second } else { first })
     }

@@ -23,7 +23,7 @@ pub(super) fn held(level: &Level<'_>, bound: Bound) -> Option<Choice> {
         let (weight, part) = level.standing(backend);
         if weight > 0 && part > 0 { level.endpoint(backend) } else { None }
     });
-    endpoint.map(|endpoint| Choice { backend: at, endpoint })
+    endpoint.map(|endpoint| Choice::new(backends, at, endpoint))
 }
 
 fn bound_endpoint(level: &Level<'_>, backend: &Backend, id: u64) -> Option<Chosen> {

@@ -27,6 +27,14 @@ impl Members<'_> {
         }
     }
 
+    /// How many of them, the first ones, are in the hub's own zone.
+    pub(super) fn near(&self) -> usize {
+        match self {
+            Self::Uplink(_, shares) => shares.near(),
+            Self::Service(endpoints) => endpoints.iter().take_while(|endpoint| endpoint.near).count(),
+        }
+    }
+
     /// The sum of the weights before one of them.
     pub(super) fn before(&self, at: usize) -> u64 {
         match self {
@@ -82,7 +90,7 @@ impl<'c> Level<'c> {
             return 0;
         }
         let gate = self.question.gates.map_or(FULL, |gates| gates.endpoint(backend, state, last_resort).min(FULL));
-        let slow_start = backend.policy.as_ref().and_then(|policy| policy.load_balancing.as_ref()?.slow_start);
+        let slow_start = backend.load_balancing().and_then(|asked| asked.slow_start);
         match slow_start {
             Some(over) if gate > 0 => (gate * state.warmth.part(over, self.question.now) / FULL).max(1),
             _ => gate,

@@ -29,6 +29,17 @@ pub fn pick(n: u64, len: usize, before: impl Fn(usize) -> u64) -> Option<usize> 
     Some(from)
 }
 
+/// Whether choice number `n` is one of the `part` in every `whole`, evenly spread; and which number it has on its side.
+///
+/// What is chosen next goes by that number and not by `n`: of every second number all are even, so that one of two would get
+/// them all.
+pub(super) fn split(n: u64, part: u64, whole: u64) -> (bool, u64) {
+    let (rounds, within) = (n / whole, n % whole);
+    let (before, after) = (share(within, part, whole), share(within + 1, part, whole));
+    let on_this_side = rounds * part + before;
+    if after > before { (true, on_this_side) } else { (false, n - on_this_side) }
+}
+
 /// `floor(n * part / total)` without overflow, for `n <= total` and `part <= total`.
 fn share(n: u64, part: u64, total: u64) -> u64 {
     if total <= u64::from(u32::MAX) {
@@ -77,6 +88,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_split_numbers_both_sides_without_a_gap(whole in 1u64..300, part in 0u64..300, from in 0u64..1 << 48) {
+            let part = part.min(whole);
+            let sides: Vec<_> = (from..from + 2 * whole).map(|n| super::split(n, part, whole)).collect();
+            for side in [true, false] {
+                let numbers: Vec<u64> = sides.iter().filter(|(found, _)| *found == side).map(|(_, number)| *number).collect();
+                prop_assert_eq!(numbers.len() as u64, 2 * if side { part } else { whole - part });
+                prop_assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", numbers);
+            }
+        }
+
         #[test]
         fn every_window_of_the_total_has_exact_shares(weights in prop::collection::vec(0u32..40, 1..12), from in 0u64..1 << 48) {
             let total: u64 = weights.iter().copied().map(u64::from).sum();

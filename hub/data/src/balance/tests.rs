@@ -32,6 +32,8 @@ struct World {
     book: Arc<Book>,
     snapshot: Snapshot,
     services: HashMap<ServiceName, Rc<[ServiceEndpoint]>>,
+    /// How many of the last agents or addresses of what comes next are in the hub's own zone.
+    near: usize,
 }
 
 impl ServiceEndpoints for World {
@@ -42,7 +44,11 @@ impl ServiceEndpoints for World {
 
 impl World {
     fn new() -> Self {
-        Self { book: Book::new(1), snapshot: Snapshot::default(), services: HashMap::new() }
+        Self { book: Book::new(1), snapshot: Snapshot::default(), services: HashMap::new(), near: 0 }
+    }
+
+    fn near(self, near: usize) -> Self {
+        Self { near, ..self }
     }
 
     fn uplink(self, name: &str, effective: u32, agents: &[(u32, bool)]) -> Self {
@@ -52,6 +58,8 @@ impl World {
     fn uplink_with(mut self, name: &str, effective: u32, draining: bool, agents: &[(u32, bool)]) -> Self {
         let endpoint = |(index, &(share, ready)): (usize, &(u32, bool))| {
             Arc::new(Endpoint {
+                zone: None,
+                near: index + self.near >= agents.len(),
                 agent: format!("vm-{index}").parse().unwrap(),
                 weight: weight(share),
                 ready,
@@ -76,12 +84,23 @@ impl World {
 
     fn service(mut self, name: &str, effective: u32, addresses: u16) -> Self {
         let name: ServiceName = name.into();
-        let endpoint = |port| ServiceEndpoint::new(([127, 0, 0, 1], port).into(), self.book.endpoint(&format!("service/{name}/{port}")));
-        self.services.insert(name.clone(), (1..=addresses).map(endpoint).collect());
+        let endpoint = |port| {
+            let near = usize::from(port) + self.near > usize::from(addresses);
+            let state = self.book.endpoint(&format!("service/{name}/{port}"));
+            ServiceEndpoint { near, ..ServiceEndpoint::new(([127, 0, 0, 1], port).into(), state) }
+        };
+        self.services.insert(name.clone(), ServiceEndpoint::ordered((1..=addresses).map(endpoint).collect()));
         let mut routing = Routing { services: self.snapshot.routing.services.clone(), ..Routing::default() };
         routing.service_states.clone_from(&self.snapshot.routing.service_states);
         routing.service_states.insert(name.clone(), self.book.rule(&format!("service/{name}")));
-        let service = Service { name: name.clone(), protocol: Protocol::Http1, addresses: vec![], weight: weight(effective), tls: None };
+        let service = Service {
+            name: name.clone(),
+            protocol: Protocol::Http1,
+            addresses: vec![],
+            zones: vec![],
+            weight: weight(effective),
+            tls: None,
+        };
         routing.services.insert(name, Arc::new(service));
         self.snapshot.routing = Arc::new(routing);
         self

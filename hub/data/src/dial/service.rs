@@ -5,6 +5,7 @@
 //! case only: nothing else can be chosen, and a name of the rule has not been looked up once yet.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use figspan_model::Map;
 use figspan_model::routing::{Backend, Routing, Service, ServiceAddress, ServiceName, Target};
 use figspan_model::state::{Book, EndpointState};
+use figspan_proto::name::Zone;
 use figspan_tunnel::backoff::Backoff;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
@@ -33,6 +35,8 @@ const MAX_ADDRESSES: usize = 256;
 /// A service's endpoints, as far as they are known now.
 struct Entry {
     service: Arc<Service>,
+    /// Where the hub is.
+    zone: Option<Zone>,
     /// For each address of the settings, what it stands for.
     parts: Vec<RefCell<Vec<SocketAddr>>>,
     endpoints: RefCell<Rc<[ServiceEndpoint]>>,
@@ -60,11 +64,14 @@ impl Services {
     /// Takes over the services of a routing: new ones are looked up, vanished ones forgotten, unchanged ones kept.
     pub fn update(&self, routing: &Routing, tasks: &Drain) {
         let mut entries = self.entries.borrow_mut();
-        let stays = |name: &ServiceName, entry: &Rc<Entry>| routing.services.get(name).is_some_and(|service| *service == entry.service);
+        let stays = |name: &ServiceName, entry: &Rc<Entry>| {
+            let moved = entry.zone != routing.zone && !entry.service.zones.is_empty();
+            !moved && routing.services.get(name).is_some_and(|service| *service == entry.service)
+        };
         let replaced: Vec<_> = entries.extract_if(|name, entry| !stays(name, entry)).collect();
         for (name, service) in &routing.services {
             if !entries.contains_key(name) {
-                entries.insert(Arc::clone(name), self.entry(service, tasks));
+                entries.insert(Arc::clone(name), self.entry(service, routing.zone.as_ref(), tasks));
             }
         }
         for (name, old) in replaced {
@@ -73,7 +80,7 @@ impl Services {
         }
     }
 
-    fn entry(&self, service: &Arc<Service>, tasks: &Drain) -> Rc<Entry> {
+    fn entry(&self, service: &Arc<Service>, zone: Option<&Zone>, tasks: &Drain) -> Rc<Entry> {
         let cancel = CancellationToken::new();
         let fixed = |address: &ServiceAddress| match address {
             ServiceAddress::Socket(address) => RefCell::new(vec![*address]),
@@ -81,6 +88,7 @@ impl Services {
         };
         let entry = Rc::new(Entry {
             service: Arc::clone(service),
+            zone: zone.cloned(),
             parts: service.addresses.iter().map(fixed).collect(),
             endpoints: RefCell::new(Rc::from([])),
             failing: Cell::new(0),
@@ -156,12 +164,19 @@ impl ServiceEndpoints for Services {
 impl Entry {
     /// Joins what all addresses stand for, each once.
     fn join(&self, book: &Book) {
-        let mut addresses: Vec<SocketAddr> = self.parts.iter().flat_map(|part| part.borrow().clone()).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        let near = |at| self.zone.is_some() && self.service.zone(at) == self.zone.as_ref();
+        let all = self
+            .parts
+            .iter()
+            .enumerate()
+            .flat_map(|(at, part)| part.borrow().iter().map(|address| (*address, near(at))).collect::<Vec<_>>());
+        // An address that several parts stand for is near if one of them says so.
+        let mut addresses = BTreeMap::new();
+        all.for_each(|(address, near)| *addresses.entry(address).or_default() |= near);
         let name = &self.service.name;
-        let endpoint = |address| ServiceEndpoint::new(address, book.endpoint(&format!("service/{name}/{address}")));
-        let endpoints: Rc<[ServiceEndpoint]> = addresses.into_iter().map(endpoint).collect();
+        let state = |address| book.endpoint(&format!("service/{name}/{address}"));
+        let endpoint = |(address, near)| ServiceEndpoint { near, ..ServiceEndpoint::new(address, state(address)) };
+        let endpoints = ServiceEndpoint::ordered(addresses.into_iter().map(endpoint).collect());
         // Slow start begins where an address is new, and again where it was away; not with a reload.
         let now = balance::now();
         endpoints.iter().for_each(|endpoint| endpoint.state.warmth.begin_once(now));
@@ -241,7 +256,8 @@ mod tests {
     fn routing(addresses: &[&str]) -> Routing {
         let addresses = addresses.iter().map(|address| ServiceAddress::Socket(address.parse().unwrap())).collect();
         let name: ServiceName = "orders".into();
-        let service = Service { name: Arc::clone(&name), protocol: Protocol::Http1, addresses, weight: Weight::DEFAULT, tls: None };
+        let service =
+            Service { name: Arc::clone(&name), protocol: Protocol::Http1, addresses, zones: vec![], weight: Weight::DEFAULT, tls: None };
         Routing { services: HashMap::from([(name, Arc::new(service))]), ..Routing::default() }
     }
 
@@ -260,5 +276,22 @@ mod tests {
         assert!(!cold(&before[0], Duration::ZERO), "it went, and begins anew if it comes back");
         services.update(&Routing::default(), &Drain::new());
         assert!(services.endpoints(&"orders".into()).is_empty());
+    }
+
+    #[test]
+    fn addresses_of_the_hubs_own_zone_stand_first_also_after_the_hub_has_moved() {
+        let services = Services::new(Book::new(1), None);
+        let zone = |name: &str| Some(name.parse::<Zone>().unwrap());
+        let mut routing = routing(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+        let service = routing.services.get_mut("orders").map(|service| Arc::get_mut(service).unwrap()).unwrap();
+        service.zones = vec![zone("a"), zone("b")];
+        let mut ports = |own: Option<Zone>| {
+            routing.zone = own;
+            services.update(&routing, &Drain::new());
+            services.endpoints(&"orders".into()).iter().map(|endpoint| (endpoint.address.port(), endpoint.near)).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(zone("b")), [(2, true), (1, false), (3, false)]);
+        assert_eq!(ports(zone("a")), [(1, true), (2, false), (3, false)]);
+        assert_eq!(ports(None), [(1, false), (2, false), (3, false)]);
     }
 }

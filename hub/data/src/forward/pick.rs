@@ -27,6 +27,7 @@ pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, F
     let (choice, permit) = health::choose(request.question(tried)).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     let backend = choice.backend;
+    choice.near.into_iter().for_each(|near| request.shard.metrics.chosen(near));
     request.rule.backends[backend].share.add(request.shard.shard);
     let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit);
     tried.add(&choice);

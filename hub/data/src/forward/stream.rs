@@ -104,6 +104,7 @@ impl<'c> Connecting<'c> {
             };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);
+            choice.near.into_iter().for_each(|near| self.shard.metrics.chosen(near));
             let backend = &self.route.backends[choice.backend];
             self.watch = Some(Watch::new(self.shard, backend, &choice, permit));
             self.tried.add(&choice);

@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, Turned};
+use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, Turned, Zone};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -99,6 +99,12 @@ impl Collector for Shards {
             let count = self.sum(|metrics| metrics.copied(what.0));
             copies.encode_family(&[("outcome", what.1)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let help = "Choices within backends that prefer the hub's own zone, by where they led.";
+        let mut zones = encoder.encode_descriptor("figspan_zone_choices", help, None, MetricType::Counter)?;
+        for zone in Zone::ALL {
+            let count = self.sum(|metrics| metrics.zone(*zone));
+            zones.encode_family(&[("zone", zone.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let mut pins = encoder.encode_descriptor("figspan_pins", "Wishes of clients for a backend.", None, MetricType::Counter)?;
         for event in PinEvent::ALL {
             let count = self.sum(|metrics| metrics.pins(*event));
@@ -159,6 +165,7 @@ mod tests {
             metrics.turned(Turned::Ejected);
             metrics.limit_hit(Limit::Pending);
             metrics.refusal(Reject::Host);
+            metrics.chosen(true);
             metrics.in_flight.add(2);
         }
         let mut registry = Registry::default();
@@ -177,6 +184,7 @@ mod tests {
             "figspan_limit_hits_total{limit=\"pending\"} 2",
             "figspan_health_changes_total{change=\"ejected\"} 2",
             "figspan_refusals_total{reason=\"host\"} 2",
+            "figspan_zone_choices_total{zone=\"near\"} 2",
             "figspan_in_flight 4",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -237,6 +237,7 @@ impl Hub {
                 name: Arc::clone(&name),
                 protocol: *protocol,
                 addresses,
+                zones: vec![],
                 weight: Weight::DEFAULT,
                 tls: self.tls.borrow().clone(),
             };
@@ -261,6 +262,8 @@ impl Hub {
         routing.http_routes.push(Arc::new(route));
         let endpoint = |agent: &&Agent| {
             Arc::new(Endpoint {
+                zone: None,
+                near: false,
                 agent: agent.name.parse().unwrap(),
                 weight: Weight::try_from(agent.weight.get()).unwrap(),
                 ready: true,

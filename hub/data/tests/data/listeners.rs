@@ -59,6 +59,8 @@ impl Door {
         draft.listeners = vec![listener.clone()];
         let endpoint = |agent: &&Agent| {
             Arc::new(Endpoint {
+                zone: None,
+                near: false,
                 agent: agent.name.parse().unwrap(),
                 weight: Weight::DEFAULT,
                 ready: true,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use figspan_proto::control::Protocol;
+use figspan_proto::name::Zone;
 use figspan_proto::weight::Weight;
 
-use super::policy::BackendPolicy;
+use super::policy::{BackendPolicy, LoadBalancing};
 use super::target::{ServiceName, Target};
 use crate::state::{BackendState, Book, ShareState};
 
@@ -35,6 +36,11 @@ impl Backend {
         let key = target.key();
         Self { state: book.backend(&key), share: book.share(&key), target, weight, fallback: 0, policy: None }
     }
+
+    /// How its endpoints share its requests, where its target says anything about it.
+    pub fn load_balancing(&self) -> Option<&LoadBalancing> {
+        self.policy.as_ref()?.load_balancing.as_ref()
+    }
 }
 
 /// A service that the hub reaches by address.
@@ -46,10 +52,19 @@ pub struct Service {
     pub protocol: Protocol,
     /// Its endpoints; every address that a DNS name resolves to is one more endpoint.
     pub addresses: Vec<ServiceAddress>,
+    /// Where each of the addresses is, in their order; shorter where the last ones are anywhere.
+    pub zones: Vec<Option<Zone>>,
     /// Its share where a backend gives none.
     pub weight: Weight,
     /// TLS towards it, if any.
     pub tls: Option<Arc<BackendTls>>,
+}
+
+impl Service {
+    /// Where one of its addresses is, by its place in the list.
+    pub fn zone(&self, at: usize) -> Option<&Zone> {
+        self.zones.get(at).and_then(Option::as_ref)
+    }
 }
 
 /// One address of a service.

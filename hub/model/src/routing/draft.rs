@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,6 +20,8 @@ use crate::state::Book;
 /// See [`Routing`]; the fields mean the same.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingDraft {
+    /// Where the hub is.
+    pub zone: Option<Zone>,
     /// In the order of the file.
     pub listeners: Vec<Listener>,
     /// In the order of the file.
@@ -140,6 +142,7 @@ impl RoutingDraft {
             Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, state })
         };
         let routing = Routing {
+            zone: self.zone,
             listeners: self.listeners.into_iter().map(Arc::new).collect(),
             http_routes: self.http_routes.into_iter().map(http_route).collect(),
             stream_routes: self.stream_routes.into_iter().map(stream_route).collect(),

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use figspan_proto::name::TrustDomain;
+use figspan_proto::name::{NameError, TrustDomain, Zone};
 use figspan_settings::{Item, Section};
 use figspan_tunnel::ca::MAX_LEAF_LIFETIME;
 
 use super::values::{self, Files};
-use super::{Admin, AdminTcp, AdminTls, Ca, Hub, HubSettings, Log, LogFormat, MAX_SHARDS, Metrics, Tunnel, keys};
+use super::{Admin, AdminTcp, AdminTls, Ca, Hub, HubSettings, Log, LogFormat, MAX_SHARDS, Metrics, Tunnel, ZONE_VARIABLE, keys};
 
 /// Shortest life of a certificate: what hub and agent still renew in good time.
 const MIN_LIFETIME: Duration = Duration::from_secs(10);
@@ -20,7 +20,9 @@ const SHORT_LIFETIME: Duration = Duration::from_secs(3600);
 const LEVEL: &str = "use off, error, warn, info, debug or trace; or directives such as \"info,figspan_data=debug\"";
 
 pub(super) fn settings(top: &Section<'_>, files: &Files<'_>) -> HubSettings {
-    let hub = top.section("hub", &keys::HUB).map(|section| hub(&section, files)).unwrap_or_default();
+    let section = top.section("hub", &keys::HUB);
+    let zone = zone(top, section.as_ref(), zone_around());
+    let hub = Hub { zone, ..section.map(|section| hub(&section, files)).unwrap_or_default() };
     HubSettings {
         ca: top.section("ca", &keys::CA).and_then(|section| ca(&section, files, &hub.trust_domain)),
         hub,
@@ -31,12 +33,30 @@ pub(super) fn settings(top: &Section<'_>, files: &Files<'_>) -> HubSettings {
     }
 }
 
+/// What the environment says of the hub's zone; an orchestrator that does not know it leaves it empty.
+fn zone_around() -> Option<String> {
+    std::env::var(ZONE_VARIABLE).ok().filter(|zone| !zone.is_empty())
+}
+
+/// The hub's zone: that of the file, else that of the environment.
+fn zone(top: &Section<'_>, section: Option<&Section<'_>>, around: Option<String>) -> Option<Zone> {
+    if let Some(item) = section.and_then(|section| section.get("zone")) {
+        return values::zone(&item);
+    }
+    let zone = around?.parse();
+    let wrong = |error: &NameError| {
+        top.wrong(format!("{ZONE_VARIABLE} in the environment: {error}"), format!("correct or unset {ZONE_VARIABLE}, or write hub.zone"));
+    };
+    zone.inspect_err(wrong).ok()
+}
+
 fn hub(section: &Section<'_>, files: &Files<'_>) -> Hub {
     let default = Hub::default();
     let shards = section.get("shards").and_then(|item| item.number(1..=MAX_SHARDS as u64));
     Hub {
         replica: section.get("replica").and_then(|item| values::typed_name(&item)).unwrap_or(default.replica),
         trust_domain: section.get("trust_domain").and_then(|item| values::typed_name(&item)).unwrap_or(default.trust_domain),
+        zone: None,
         state_dir: section.get("state_dir").and_then(|item| files.path(&item)).unwrap_or(default.state_dir),
         session_key_file: section.get("session_key_file").and_then(|item| files.path(&item)),
         shards: shards.and_then(|shards| usize::try_from(shards).ok()).unwrap_or(default.shards),
@@ -167,4 +187,28 @@ fn level(item: &Item<'_>) -> Option<String> {
     }
     item.wrong(format!("`{}` is not a level", text.escape_debug()), LEVEL);
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figspan_settings::Source;
+
+    fn read(text: &str, around: &str) -> (Option<Zone>, Vec<String>) {
+        let source = Source::new("hub.toml", text);
+        let document = source.parse().unwrap();
+        let top = document.section(&keys::TOP);
+        let zone = zone(&top, top.section("hub", &keys::HUB).as_ref(), Some(around.to_owned()).filter(|zone| !zone.is_empty()));
+        (zone, source.findings().0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_file_says_the_zone_else_the_environment() {
+        let zone = |name: &str| Some(name.parse().unwrap());
+        assert_eq!(read("", ""), (None, Vec::new()));
+        assert_eq!(read("[hub]\nshards = 1", "eu-1b"), (zone("eu-1b"), Vec::new()));
+        assert_eq!(read("[hub]\nzone = 'eu-1a'", "not a zone"), (zone("eu-1a"), Vec::new()));
+        let (none, wrong) = read("", "eu 1b");
+        assert!(none.is_none() && wrong.len() == 1 && wrong[0].contains("FIGSPAN_ZONE") && wrong[0].contains("eu 1b"), "{wrong:?}");
+    }
 }

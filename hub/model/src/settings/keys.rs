@@ -37,6 +37,7 @@ pub static TABLES: &[&Table] = &[
     &LISTENER,
     &CERTIFICATE,
     &SERVICE,
+    &SERVICE_ADDRESS,
     &SERVICE_TLS,
     &UPLINK_TLS,
     &HTTP_ROUTE,
@@ -109,10 +110,16 @@ pub(super) static TOP: Table = Table {
 
 pub(super) static HUB: Table = Table {
     path: "hub",
-    doc: "The process. Changes need a restart.",
+    doc: "The process. Changes need a restart, except of `zone`.",
     keys: &[
         key("replica", "name", "the host's name", "The id of this replica, in its certificate and in the directory that agents get."),
         key("trust_domain", "name", "figspan.local", "The domain of all identities: `spiffe://<trust_domain>/agent/<name>`."),
+        key(
+            "zone",
+            "label value of Kubernetes",
+            "FIGSPAN_ZONE in the environment",
+            "Where this replica is, as in `topology.kubernetes.io/zone`: what `load_balancing.zone` prefers.",
+        ),
         key("state_dir", "path", "/var/lib/figspan-hub", "CA, grants, weight overrides and events; only the hub's user may read it."),
         key(
             "session_key_file",
@@ -267,12 +274,26 @@ pub(super) static SERVICE: Table = Table {
         key("protocol", "http1, h2c or tcp", "http1", "What it speaks. With `tls`, `h2c` means HTTP/2 by ALPN."),
         key(
             "addresses",
-            "list of host:port",
+            "list of host:port, or of tables",
             "",
             "Its endpoints. Every address of a DNS name is one; names are looked up again as their TTL says. Required.",
         ),
         key("weight", "0 to 1000000", "100", "Its share where a backend gives none."),
         key("tls", "table", "", "TLS towards it."),
+    ],
+};
+
+pub(super) static SERVICE_ADDRESS: Table = Table {
+    path: "service.addresses",
+    doc: "An address that is more than a text.",
+    keys: &[
+        key("address", "host:port", "", "Where it is. Required."),
+        key(
+            "zone",
+            "label value of Kubernetes",
+            "",
+            "Its zone, which `load_balancing.zone` may prefer. Of a DNS name, that of all its addresses.",
+        ),
     ],
 };
 

@@ -18,6 +18,7 @@ mod session;
 
 use std::sync::Arc;
 
+use figspan_proto::name::Zone;
 use figspan_settings::Section;
 
 use crate::routing::policy::Pin;
@@ -41,13 +42,13 @@ pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>) -> Opti
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }
 
-/// The policy of a backend. `target` is `None` where the section names none that exists.
-pub(super) fn backend(section: &Section<'_>, target: Option<&Target>) -> BackendPolicy {
+/// The policy of a backend. `target` is `None` where the section names none that exists; `zone` is the hub's own.
+pub(super) fn backend(section: &Section<'_>, target: Option<&Target>, zone: Option<&Zone>) -> BackendPolicy {
     let health_check = health_check::health_check(section, target);
     BackendPolicy {
         guard: guard::guard(section, health_check.is_some()),
         health_check,
-        load_balancing: balance::load_balancing(section),
+        load_balancing: balance::load_balancing(section, zone),
         limits: limits::backend(section),
     }
 }

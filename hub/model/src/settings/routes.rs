@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use figspan_proto::control::Protocol;
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_settings::{Item, Place, Section, Source, Table};
 
@@ -37,10 +37,20 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let tls = top.sections("tls_route", &keys::TLS_ROUTE);
     let mut stream_routes: Vec<StreamRouteDraft> = tcp.iter().filter_map(|section| reader.stream_route(section, Kind::Tcp)).collect();
     stream_routes.extend(tls.iter().filter_map(|section| reader.stream_route(section, Kind::Tls)));
-    let backend_policies = reader.backend_policies(top);
+    let backend_policies = reader.backend_policies(top, settings.hub.zone.as_ref());
     reader.unused(top.source());
     let (uplink_tls, limits) = (services::uplink_tls(top, files), listeners::limits(top));
-    RoutingDraft { listeners, http_routes, stream_routes, services, backend_policies, uplink_tls, limits, proxies }
+    RoutingDraft {
+        zone: settings.hub.zone.clone(),
+        listeners,
+        http_routes,
+        stream_routes,
+        services,
+        backend_policies,
+        uplink_tls,
+        limits,
+        proxies,
+    }
 }
 
 struct Reader<'f> {
@@ -243,7 +253,7 @@ impl Reader<'_> {
         Some(Target::Service(name.clone()))
     }
 
-    fn backend_policies(&self, top: &Section<'_>) -> HashMap<Target, Arc<BackendPolicy>> {
+    fn backend_policies(&self, top: &Section<'_>, zone: Option<&Zone>) -> HashMap<Target, Arc<BackendPolicy>> {
         let (mut policies, mut taken) = (HashMap::new(), Taken::default());
         for section in top.sections("backend_policy", &keys::BACKEND_POLICY) {
             let (uplink, service) = (section.get("uplink"), section.get("service"));
@@ -255,7 +265,7 @@ impl Reader<'_> {
                     None
                 }
             };
-            let policy = policy::backend(&section, target.as_ref());
+            let policy = policy::backend(&section, target.as_ref(), zone);
             let (Some(item), Some(target)) = (uplink.or(service), target) else { continue };
             if taken.take(&item, "policy of", &target.key()) {
                 policies.insert(target, Arc::new(policy));

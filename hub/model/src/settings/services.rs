@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use figspan_proto::control::Protocol;
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 use figspan_settings::{Item, Place, Section};
 
 use super::keys;
@@ -33,26 +33,29 @@ pub(super) fn services(top: &Section<'_>, files: &Files<'_>) -> (Vec<Service>, H
         };
         let words = [("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("tcp", Protocol::Tcp)];
         let protocol = section.get("protocol").map_or(Some(Protocol::Http1), |item| item.choice(&words));
-        let addresses = section.required("addresses").map(|item| addresses(&item)).unwrap_or_default();
+        let (addresses, zones) = section.required("addresses").map(|item| addresses(&item)).unwrap_or_default();
         let weight = section.get("weight").and_then(|item| values::weight(&item)).unwrap_or_default();
         let tls = section.section("tls", &keys::SERVICE_TLS).and_then(|section| backend_tls(&section, files));
         let (Some(name), Some(item), true) = (name, name_item, fresh) else { continue };
         known.insert(name.clone(), Known { protocol, place: item.place(), used: Cell::new(false) });
         if let Some(protocol) = protocol {
-            services.push(Service { name, protocol, addresses, weight, tls: tls.map(Into::into) });
+            services.push(Service { name, protocol, addresses, zones, weight, tls: tls.map(Into::into) });
         }
     }
     (services, known)
 }
 
-fn addresses(list: &Item<'_>) -> Vec<ServiceAddress> {
+fn addresses(list: &Item<'_>) -> (Vec<ServiceAddress>, Vec<Option<Zone>>) {
     let items = list.items();
     if list.is_empty_list() {
         list.wrong("is empty", "write at least one host:port");
     }
-    let mut addresses: Vec<ServiceAddress> = Vec::new();
-    for item in &items {
-        let Some((host, port)) = values::host_port(item) else { continue };
+    let (mut addresses, mut zones) = (Vec::<ServiceAddress>::new(), Vec::new());
+    for item in items {
+        let table = if item.is_table() { item.section(&keys::SERVICE_ADDRESS) } else { None };
+        let zone = table.as_ref().and_then(|table| table.get("zone")).and_then(|item| values::zone(&item));
+        let Some(item) = table.map_or(Some(item), |table| table.required("address")) else { continue };
+        let Some((host, port)) = values::host_port(&item) else { continue };
         let address = match host.parse::<IpAddr>() {
             Ok(ip) => ServiceAddress::Socket((ip, port).into()),
             Err(_) => ServiceAddress::Name { host, port },
@@ -61,9 +64,13 @@ fn addresses(list: &Item<'_>) -> Vec<ServiceAddress> {
             item.wrong("is listed twice", "remove it; shares among addresses are equal");
         } else {
             addresses.push(address);
+            zones.push(zone);
         }
     }
-    addresses
+    if zones.iter().all(Option::is_none) {
+        zones.clear();
+    }
+    (addresses, zones)
 }
 
 pub(super) fn uplink_tls(top: &Section<'_>, files: &Files<'_>) -> HashMap<UplinkName, BackendTls> {

@@ -122,6 +122,9 @@ fn the_full_sample_means_what_it_says() {
     assert_eq!(certificates.len(), 2);
     assert_eq!(routing.services[0].addresses[0], ServiceAddress::Name { host: "orders.shop.svc.cluster.local".into(), port: 80 });
     assert_eq!(routing.services[0].addresses[1], ServiceAddress::Socket("10.1.2.3:8080".parse().unwrap()));
+    assert_eq!((settings.hub.zone, routing.zone), (Some("europe-west1-b".parse().unwrap()), Some("europe-west1-b".parse().unwrap())));
+    assert_eq!((routing.services[0].zone(1), routing.services[0].zone(2)), (None, Some(&"europe-west1-c".parse().unwrap())));
+    assert_eq!(routing.services[2].zones, [], "none of its addresses has any");
     assert_eq!(routing.services[2].tls.as_ref().unwrap().roots, BackendTlsRoots::System);
     let rule = &routing.http_routes[0].rules[0];
     assert_eq!(rule.timeouts, crate::routing::Timeouts::default());
@@ -193,6 +196,7 @@ fn each_of_these_is_refused_for_its_own_reason() {
     let cases = [
         ("[hub]\nreplica = 'Hub 0'".to_owned(), "is not a name"),
         ("[hub]\nshards = 0".to_owned(), "use 1 to 128"),
+        ("[hub]\nzone = 'eu 1'".to_owned(), "zone `eu 1` has a character that is not allowed"),
         ("[hub]\ndrain_timeout = '0s'".to_owned(), "is zero"),
         ("[tunnel]\naddress = 'localhost:7443'".to_owned(), "is not an address"),
         ("[tunnel]\nadvertise = []".to_owned(), "is empty"),
@@ -215,6 +219,11 @@ fn each_of_these_is_refused_for_its_own_reason() {
         ("[[uplink_tls]]\nuplink = 'U'\nhostname = 'h'\nsystem = true".to_owned(), "is not a name"),
         ("[[service]]\nname = 's'\naddresses = ['10.0.0.1:1', '10.0.0.1:1']".to_owned(), "is listed twice"),
         ("[[service]]\nname = 's'\naddresses = ['10.0.0.1:0']".to_owned(), "is not a host and port"),
+        ("[[service]]\nname = 's'\naddresses = ['10.0.0.1:1', { address = '10.0.0.1:1' }]".to_owned(), "is listed twice"),
+        ("[[service]]\nname = 's'\naddresses = [{ zone = 'a' }]".to_owned(), "addresses[0].address: is missing"),
+        ("[[service]]\nname = 's'\naddresses = [{ address = '10.0.0.1:1', zone = '-a' }]".to_owned(), "begins or ends with"),
+        ("[[service]]\nname = 's'\naddresses = [{ address = '10.0.0.1:1', zoen = 'a' }]".to_owned(), "write zone"),
+        ("[[backend_policy]]\nuplink = 'u'\nload_balancing = { zone = 'prefered' }".to_owned(), "write \"prefer\""),
         (rule("backend_refs = []"), "write at least one entry"),
         (rule("backend_refs = [{ weight = 1 }]"), "points nowhere"),
         (rule("backend_refs = [{ uplink = 'u', service = 's' }]"), "write two backends"),
@@ -245,6 +254,15 @@ fn each_of_these_is_refused_for_its_own_reason() {
         let found = errors(&text);
         assert!(found.len() == 1 && found[0].contains(expected), "{text}\n--- gives {found:#?}\n--- instead of {expected}");
     }
+}
+
+#[test]
+fn who_prefers_a_zone_that_nobody_told_is_warned() {
+    let policy = "[[backend_policy]]\nuplink = 'u'\nload_balancing = { zone = 'prefer' }\n";
+    let warnings = |text: &str| read(text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let told = warnings(policy);
+    assert!(told.iter().any(|told| told.contains("load_balancing.zone") && told.contains("hub.zone")), "{told:?}");
+    assert!(!warnings(&format!("[hub]\nzone = 'eu-1a'\n{policy}")).iter().any(|told| told.contains("hub.zone")));
 }
 
 #[test]
@@ -370,7 +388,7 @@ fn every_key_is_read() {
             for (depth, step) in steps.iter().enumerate().rev() {
                 let parent = TABLES.iter().find(|table| table.path == steps[..depth].join(".")).unwrap();
                 let kind = parent.keys.iter().find(|key| key.name == *step).unwrap().kind;
-                value = if kind == "list of tables" { format!("[{value}]") } else { value };
+                value = if kind.starts_with("list") && kind.ends_with("tables") { format!("[{value}]") } else { value };
                 let beside = if depth == 1 && steps[0] == "listener" { "protocol = 'HTTPS', " } else { "" };
                 let beside = if steps[..depth] == ["http_route", "rules", "filters"] { &filter } else { beside };
                 value = if depth == 0 { format!("{step} = {value}") } else { format!("{{ {beside}{step} = {value} }}") };

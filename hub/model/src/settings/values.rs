@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use figspan_proto::name::UplinkName;
+use figspan_proto::name::{UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_settings::{Item, Place};
 
@@ -117,6 +117,11 @@ pub(super) fn name(item: &Item<'_>) -> Option<Arc<str>> {
 pub(super) fn typed_name<T: std::str::FromStr>(item: &Item<'_>) -> Option<T> {
     let name = name(item)?;
     name.parse().ok()
+}
+
+/// A zone, as Kubernetes names them.
+pub(super) fn zone(item: &Item<'_>) -> Option<Zone> {
+    item.parsed("write it as Kubernetes has it, as in \"europe-west1-b\"")
 }
 
 /// An address such as `0.0.0.0:8080`.

@@ -1,7 +1,7 @@
 //! Who takes part in a choice among an uplink's endpoints, worked out once for each publication of the uplink.
 //!
 //! A request then finds its endpoint in a few steps, however many there are: sums of weights for exact shares, identities side
-//! by side for hashing.
+//! by side for hashing. Those of the hub's own zone stand first, so that a choice among them is one among the first so many.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use super::Endpoint;
 /// The endpoints that accept, with their weights summed up.
 #[derive(Debug, Default)]
 pub struct Shares {
+    /// How many of the first ones are in the hub's own zone.
+    near: usize,
     /// Where each stands in the list of endpoints.
     index: Box<[u32]>,
     /// Sum of the weights before each, and at the end the sum of all.
@@ -23,11 +25,13 @@ pub struct Shares {
 impl Shares {
     /// The shares of those endpoints that accept and are wanted.
     pub fn of(endpoints: &[Arc<Endpoint>], wanted: impl Fn(&Endpoint) -> bool) -> Self {
-        let accepting = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.accepts() && wanted(endpoint));
+        let zone = |near: bool| endpoints.iter().enumerate().filter(move |(_, endpoint)| endpoint.near == near);
+        let accepting = zone(true).chain(zone(false)).filter(|(_, endpoint)| endpoint.accepts() && wanted(endpoint));
         let (mut index, mut before, mut ids) = (Vec::new(), vec![0], Vec::new());
-        let mut sum = 0;
+        let (mut sum, mut near) = (0, 0);
         for (place, endpoint) in accepting {
             sum += u64::from(endpoint.weight.get());
+            near += usize::from(endpoint.near);
             // An uplink has at most as many endpoints as there are agents.
             index.push(u32::try_from(place).unwrap_or(u32::MAX));
             before.push(sum);
@@ -35,7 +39,7 @@ impl Shares {
         }
         let mut places: Vec<_> = endpoints.iter().zip(0..).map(|(endpoint, place)| (endpoint.state.id, place)).collect();
         places.sort_unstable();
-        Self { index: index.into(), before: before.into(), ids: ids.into(), places: places.into() }
+        Self { near, index: index.into(), before: before.into(), ids: ids.into(), places: places.into() }
     }
 
     /// Where the endpoint of that identity stands in the list of endpoints, accepting or not.
@@ -47,6 +51,11 @@ impl Shares {
     /// How many take part.
     pub fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many of them, the first ones, are in the hub's own zone.
+    pub fn near(&self) -> usize {
+        self.near
     }
 
     /// Whether nobody takes part.

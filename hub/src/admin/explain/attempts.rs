@@ -9,6 +9,7 @@ use figspan_data::health;
 use figspan_data::retry::{MAX_ATTEMPTS, idempotent};
 use figspan_model::routing::{HttpRule, ServiceAddress, ServiceName};
 use figspan_model::state::Book;
+use figspan_proto::name::Zone;
 use http::Method;
 
 use super::World;
@@ -28,6 +29,9 @@ pub(super) fn of(world: &World<'_>, rule: &HttpRule, hash: Option<u64>, bound: O
                     Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),
                     Chosen::Service { endpoint, .. } => format!("service {} at {}", target.name(), endpoint.address),
                 });
+                if attempts.len() == 1 {
+                    why.extend(choice.near.map(|near| zone(world.snapshot.routing.zone.as_ref(), near)));
+                }
                 tried.add(&choice);
             }
             Err(_) if !attempts.is_empty() => break,
@@ -44,6 +48,15 @@ pub(super) fn of(world: &World<'_>, rule: &HttpRule, hash: Option<u64>, bound: O
         }
     }
     attempts
+}
+
+/// Why a backend that prefers the hub's own zone goes where it goes.
+fn zone(own: Option<&Zone>, near: bool) -> String {
+    match (own, near) {
+        (None, _) => "it prefers the hub's own zone, which nobody has told: write hub.zone".to_owned(),
+        (Some(own), true) => format!("it prefers zone {own}, the hub's own, and an endpoint there takes it"),
+        (Some(own), false) => format!("it prefers zone {own}, the hub's own, but no endpoint there takes it"),
+    }
 }
 
 /// When a request of that method goes on to the next endpoint.
@@ -81,8 +94,10 @@ impl ServiceEndpoints for AsWritten<'_> {
     fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]> {
         let Some(service) = self.world.snapshot.routing.services.get(service) else { return Rc::new([]) };
         let key = format!("service/{}/", service.name);
+        let own = self.world.snapshot.routing.zone.as_ref();
         let mut endpoints: Vec<ServiceEndpoint> = Vec::new();
-        for address in &*service.addresses {
+        for (at, address) in service.addresses.iter().enumerate() {
+            let before = endpoints.len();
             match address {
                 ServiceAddress::Socket(address) => {
                     endpoints.push(ServiceEndpoint::new(*address, self.world.book.endpoint(&format!("{key}{address}"))));
@@ -90,7 +105,6 @@ impl ServiceEndpoints for AsWritten<'_> {
                 ServiceAddress::Name { port, .. } => {
                     let resolved = self.world.book.endpoints_of(&key).into_iter();
                     let resolved = resolved.filter_map(|(address, state)| Some(ServiceEndpoint::new(address.parse().ok()?, state)));
-                    let before = endpoints.len();
                     endpoints.extend(resolved.filter(|endpoint| endpoint.address.port() == *port));
                     if endpoints.len() == before {
                         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
@@ -98,9 +112,12 @@ impl ServiceEndpoints for AsWritten<'_> {
                     }
                 }
             }
+            let near = own.is_some() && service.zone(at) == own;
+            endpoints[before..].iter_mut().for_each(|endpoint| endpoint.near = near);
         }
-        endpoints.sort_by_key(|endpoint| endpoint.address);
+        // Where two entries stand for one address, it is near if one of them says so.
+        endpoints.sort_by_key(|endpoint| (endpoint.address, !endpoint.near));
         endpoints.dedup_by_key(|endpoint| endpoint.address);
-        endpoints.into()
+        ServiceEndpoint::ordered(endpoints)
     }
 }

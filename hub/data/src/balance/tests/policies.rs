@@ -1,4 +1,6 @@
-//! Choice under policies: tiers, gates, hashes, load, slow start, and many endpoints.
+//! Choice under policies: tiers, gates, hashes, load, slow start, and many endpoints. The hub's own zone: `zones`.
+
+mod zones;
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -128,7 +130,7 @@ fn a_failback_moves_the_part_that_its_gate_lets_in() {
     let backends = [uplink("a", Some(50)), uplink("b", Some(50)), fallback(1, service("static", None))];
     let gates = Held { backends: HashMap::from([("a", FULL / 4), ("b", FULL / 4)]), ..Held::default() };
     let counts = count(1000, || world.gated(&backends, &gates).unwrap());
-    assert_eq!(counts["static/1"], 750, "{counts:?}");
+    assert_eq!(counts, counted([("static/1", 750), ("a/vm-0", 125), ("b/vm-0", 125)]), "weights hold in the part that is let in");
     let alone = count(100, || world.gated(&backends[..2], &gates).unwrap());
     assert_eq!(alone, counted([("a/vm-0", 50), ("b/vm-0", 50)]), "without a fallback all of it");
 }
@@ -288,12 +290,12 @@ proptest! {
     #[test]
     fn choosing_is_total_under_every_policy(
         agents in prop::collection::vec((0u32..3, any::<bool>(), 0u32..3), 0..60),
-        least_loaded: bool, slow: bool, hash in prop::option::of(any::<u64>()), fallback_ready: bool, second in 0u64..20,
+        least_loaded: bool, slow: bool, prefer_zone: bool, near in 0usize..60, hash in prop::option::of(any::<u64>()), fallback_ready: bool, second in 0u64..20,
     ) {
         let known: Vec<(u32, bool)> = agents.iter().map(|(weight, ready, _)| (*weight, *ready)).collect();
-        let world = World::new().uplink("a", 100, &known).uplink("b", 100, &[(1, fallback_ready)]);
+        let world = World::new().near(near).uplink("a", 100, &known).near(0).uplink("b", 100, &[(1, fallback_ready)]);
         let method = if least_loaded { Method::LeastLoad } else { Method::RoundRobin };
-        let asked = LoadBalancing { method, slow_start: slow.then_some(Duration::from_secs(10)) };
+        let asked = LoadBalancing { method, slow_start: slow.then_some(Duration::from_secs(10)), prefer_zone };
         let backends = [with(uplink("a", None), asked), fallback(3, uplink("b", None))];
         let mut gates = Held::default();
         let mut open = Vec::new();

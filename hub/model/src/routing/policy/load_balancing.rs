@@ -9,6 +9,8 @@ pub struct LoadBalancing {
     pub method: Method,
     /// How long an endpoint that is new or has recovered takes to come to its whole share; `None`: at once.
     pub slow_start: Option<Duration>,
+    /// Whether endpoints in the hub's own zone go first.
+    pub prefer_zone: bool,
 }
 
 /// What decides among endpoints.

@@ -20,6 +20,12 @@ pub(in super::super) static LOAD_BALANCING: Table = Table {
             "0s",
             "How long an endpoint that is new or has recovered takes to come from a tenth of its share to all of it.",
         ),
+        key(
+            "zone",
+            "any or prefer",
+            "any",
+            "prefer: as long as an endpoint in the zone of this hub (`hub.zone`) takes requests, no other one gets any; what slow start holds back there, and what it cannot take, goes to all. Agents tell their zone (`zone` in agent.toml), services' addresses have theirs in `service.addresses`. It never moves requests from one backend to another.",
+        ),
     ],
 };
 

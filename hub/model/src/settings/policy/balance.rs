@@ -1,22 +1,29 @@
 //! `load_balancing` of a backend; `hash` of a rule.
 
+use figspan_proto::name::Zone;
 use figspan_settings::Section;
 
-use super::super::keys;
+use super::super::{ZONE_VARIABLE, keys};
 use crate::routing::{HashOn, LoadBalancing, Method};
 
 const METHODS: &[(&str, Method)] = &[("RoundRobin", Method::RoundRobin), ("LeastLoad", Method::LeastLoad)];
+const ZONE: &[(&str, bool)] = &[("any", false), ("prefer", true)];
 const ON: &str = "use client_ip, header:NAME, cookie:NAME, query:NAME or claim:NAME";
 
 /// Longest name of a cookie, query parameter or claim.
 const MAX_NAME: usize = 128;
 
-pub(super) fn load_balancing(section: &Section<'_>) -> Option<LoadBalancing> {
+pub(super) fn load_balancing(section: &Section<'_>, own: Option<&Zone>) -> Option<LoadBalancing> {
     let section = section.section("load_balancing", &keys::LOAD_BALANCING)?;
+    let zone = section.get("zone");
     let asked = LoadBalancing {
         method: section.get("method").and_then(|item| item.choice(METHODS)).unwrap_or_default(),
         slow_start: section.get("slow_start").and_then(|item| item.duration_or_off()).flatten(),
+        prefer_zone: zone.as_ref().and_then(|item| item.choice(ZONE)).unwrap_or_default(),
     };
+    if let (true, Some(item), None) = (asked.prefer_zone, &zone, own) {
+        item.warn("prefers the hub's own zone, which nobody has told", format!("write hub.zone, or set {ZONE_VARIABLE}; or remove it"));
+    }
     (asked != LoadBalancing::default()).then_some(asked)
 }
 
