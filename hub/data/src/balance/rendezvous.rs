@@ -8,10 +8,16 @@
 use std::f64::consts::{LN_2, SQRT_2};
 
 /// Spreads a number over all bits (the finalizer of SplitMix64); one to one.
-pub const fn mix(mut x: u64) -> u64 {
+pub const fn mix(x: u64) -> u64 {
+    let x = all_but_last_step(x);
+    x ^ (x >> LAST_SHIFT)
+}
+
+const LAST_SHIFT: u32 = 31;
+
+const fn all_but_last_step(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }
 
 /// Bits of a draw: with the half that keeps it from 0 and 1 they fit an `f64` exactly.
@@ -20,23 +26,30 @@ const BITS: u32 = 52;
 /// Which of the candidates, each with identity and weight, wins a key. `takes` is asked only of those that would win.
 pub(super) fn highest(key: u64, candidates: impl Iterator<Item = (u64, u64)>, takes: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut best, mut winner) = (f64::INFINITY, None);
-    // -ln(u) is at least 1 - u: a candidate whose `1 - u` is too large has lost already, without a logarithm. In units of
-    // 2^-52, one more so that rounding excludes nobody.
-    let mut reach = f64::INFINITY;
+    // -ln(u) is at least 1 - u: a candidate whose `1 - u` is too large for its weight has lost already, without a logarithm and
+    // without a fraction. The last step of the mix moves no more than the low bits, so that this look can do without it too.
+    let mut reach = u64::MAX;
     for (at, (id, weight)) in candidates.enumerate() {
-        let drawn = mix(key ^ id) >> (64 - BITS);
-        let missing = ((1 << BITS) - 1 - drawn) as f64;
-        if missing > reach * weight as f64 + 1.0 || weight == 0 {
+        let almost = all_but_last_step(key ^ id);
+        if !almost > reach.saturating_mul(weight) || weight == 0 {
             continue;
         }
+        let drawn = (almost ^ (almost >> LAST_SHIFT)) >> (64 - BITS);
         let time = -ln(drawn) / weight as f64;
         if time < best && takes(at) {
             (best, winner) = (time, Some(at));
-            reach = best * (1u64 << BITS) as f64;
+            reach = ((best * UNIT) as u64).saturating_add(SLACK);
         }
     }
     winner
 }
+
+/// What 1 is in units of 2^-64.
+const UNIT: f64 = 18_446_744_073_709_551_616.0;
+
+/// Covers what the last step of the mix moves (less than 2^33), the bits below a draw, and rounding: so nobody is left out who
+/// could win.
+const SLACK: u64 = 1 << 34;
 
 /// Coefficients of artanh, the last first.
 const SERIES: [f64; 11] =
