@@ -4,6 +4,8 @@ use http::{HeaderName, HeaderValue};
 
 /// Id of a request of our own load.
 pub(crate) const ID: HeaderName = HeaderName::from_static("x-try-id");
+/// Whose request it is.
+pub(crate) const USER: HeaderName = HeaderName::from_static("x-user");
 /// Sum of the request's body as it arrived.
 pub(crate) const RECEIVED: HeaderName = HeaderName::from_static("x-try-received");
 /// Length and sum of the answer's body.

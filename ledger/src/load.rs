@@ -4,6 +4,7 @@
 //! came of each request is kept for the join; per stage there are counts and a histogram.
 
 mod exchange;
+mod jar;
 mod mix;
 mod pool;
 mod record;

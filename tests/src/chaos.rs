@@ -1,5 +1,5 @@
 //! The ledger of the whole: mixed requests at a fixed rate through real programs, while weights, health and configuration change
-//! at random. Afterwards every request is joined with what the workloads wrote.
+//! at random, policies of every kind among it. Afterwards every request is joined with what the workloads wrote.
 //!
 //! Two kinds of time alternate. In *gentle* time everything happens that must cost no request of any method: weights, drains,
 //! reloads good and bad, agents that restart, workloads that are slow, sick, or drop idle connections. In *rough* time agents
@@ -8,6 +8,7 @@
 //! somebody to go to. Everything random follows from one seed.
 
 mod acts;
+mod config;
 mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +23,7 @@ use rand::{RngExt, SeedableRng};
 use crate::bed::Bed;
 use crate::process::eventually;
 use acts::Stage;
+use config::{Config, Services, ZONES};
 pub use verdict::Verdict;
 
 /// How long one kind of time lasts.
@@ -58,11 +60,15 @@ pub fn run(plan: Plan) -> Verdict {
     // The last of each is never touched.
     let shops = [start(1, "shop-1"), start(2, "shop-2"), start(3, "shop-3")];
     let orders = [start(4, "orders-1"), start(5, "orders-2")];
+    // What mirrors write there is nobody's order, and so it is in another book.
+    let copies = Workload::start_at(own_address(6), "copies", "copies", Arc::default()).expect("a workload starts");
+    let services = Services { orders: &orders, copies: copies.address };
     let mut random = StdRng::seed_from_u64(plan.seed);
-    let config = |random: &mut StdRng| acts::config(random, &orders);
-    let mut bed = Bed::start(&config(&mut random));
-    for (at, shop) in shops.iter().enumerate() {
-        bed = bed.agent(&format!("vm-{}", at + 1), &shop.uplink_of("shop", CHECK));
+    let config = |random: &mut StdRng| Config::draw(random, &services);
+    let first = config(&mut random);
+    let mut bed = Bed::start_with(&first.hub, &first.rest);
+    for (at, (shop, zone)) in shops.iter().zip(ZONES).enumerate() {
+        bed = bed.agent_in(zone, &format!("vm-{}", at + 1), &shop.uplink_of("shop", CHECK));
     }
     let bed = bed.ready("shop", shops.len());
     let load = Load::start(Target {

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 
 use super::mix::Ask;
 use super::pool::Pool;
-use crate::fields::{BY, ID, RECEIVED, WROTE, id_text};
+use crate::fields::{BY, ID, RECEIVED, USER, WROTE, id_text};
 use crate::join::{Echo, Outcome, Sent, sum};
 
 /// Longest wait for one answer.
@@ -50,6 +50,10 @@ pub(super) async fn exchange(pool: &Pool, ask: &Ask) -> Done {
     if target.own.is_some() {
         request.headers_mut().insert(ID, id_text(id));
     }
+    if let Some(user) = ask.user {
+        request.headers_mut().insert(USER, user.into());
+        pool.jar.add_to(user, request.headers_mut());
+    }
     let attempt = async {
         let mut request = Some(request);
         for attempt in 1..=TRIES {
@@ -72,6 +76,7 @@ pub(super) async fn exchange(pool: &Pool, ask: &Ask) -> Done {
             };
             let (head, body) = response.into_parts();
             let status = head.status.as_u16();
+            ask.user.into_iter().for_each(|user| pool.jar.keep(user, &head.headers));
             return match Limited::new(body, MAX_ANSWER).collect().await {
                 Ok(body) => {
                     pool.keep(sender).await;

@@ -9,18 +9,23 @@ use crate::verb::Verb;
 /// Largest body that every hub keeps for another try (its default is 64 KiB; the head does not count).
 const KEPT: usize = 60 * 1024;
 
+/// Users of the mix of everything. Each brings its name and the cookies that it was given.
+const USERS: u64 = 64;
+
 /// What a load is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix {
     /// GETs and, every third, a POST of an order; HTTP/1.1.
     Orders,
-    /// Every method; HTTP/1.1 and HTTP/2 in turn; bodies from nothing to 300 KiB, with and without a length.
+    /// Every method; HTTP/1.1 and HTTP/2 in turn; bodies from nothing to 300 KiB, with and without a length; users with cookies.
     Everything,
 }
 
 /// One request.
 pub(super) struct Ask {
     pub(super) id: u64,
+    /// Whose it is, where it is anybody's.
+    pub(super) user: Option<u64>,
     pub(super) verb: Verb,
     /// Over HTTP/2.
     pub(super) h2: bool,
@@ -41,7 +46,7 @@ impl Ask {
 
 /// The request of that number.
 pub(super) fn ask(mix: Option<Mix>, id: u64, number: u64) -> Ask {
-    let plain = |verb, body| Ask { id, verb, h2: false, body, parts: false };
+    let plain = |verb, body| Ask { id, user: None, verb, h2: false, body, parts: false };
     match mix {
         None => plain(Verb::Get, Bytes::new()),
         Some(Mix::Orders) if number % 3 == 1 => {
@@ -66,7 +71,8 @@ pub(super) fn ask(mix: Option<Mix>, id: u64, number: u64) -> Ask {
                 (true, _) => 100 * 1024 + (dice >> 16) % (200 * 1024),
             };
             let body = (0..length).map(|at| (id.wrapping_mul(17).wrapping_add(at.wrapping_mul(13)) % 253) as u8).collect();
-            Ask { id, verb, h2: (dice >> 40).is_multiple_of(2), body, parts: verb.has_body() && (dice >> 41).is_multiple_of(3) }
+            let user = Some((dice >> 48) % USERS);
+            Ask { id, user, verb, h2: (dice >> 40).is_multiple_of(2), body, parts: verb.has_body() && (dice >> 41).is_multiple_of(3) }
         }
     }
 }

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Target;
+use super::jar::Jar;
 use crate::chunks::Chunks;
 use crate::local::Local;
 
@@ -23,6 +24,7 @@ const MULTIPLEXED: usize = 4;
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) target: Rc<Target>,
+    pub(super) jar: Jar,
     idle: RefCell<Vec<http1::SendRequest<Chunks>>>,
     multiplexed: RefCell<[Option<http2::SendRequest<Chunks>>; MULTIPLEXED]>,
     next: Cell<usize>,
@@ -45,7 +47,7 @@ impl Sender {
 
 impl Pool {
     pub(super) fn new(target: Rc<Target>) -> Self {
-        Self { target, idle: RefCell::default(), multiplexed: RefCell::default(), next: Cell::default() }
+        Self { target, jar: Jar::default(), idle: RefCell::default(), multiplexed: RefCell::default(), next: Cell::default() }
     }
 
     /// A connection; `fresh`: one that nobody has used.

@@ -10,6 +10,8 @@ use rand::seq::IndexedRandom;
 use crate::bed::Bed;
 use crate::process::text;
 
+use super::config::Config;
+
 /// Something that was done.
 #[derive(Debug, Clone)]
 pub(crate) struct Act {
@@ -34,7 +36,7 @@ pub(crate) struct Stage<'s> {
     began: Instant,
     shops: &'s [Workload],
     orders: &'s [Workload],
-    config: &'s dyn Fn(&mut StdRng) -> String,
+    config: &'s dyn Fn(&mut StdRng) -> Config,
     rough: bool,
     pub(crate) done: Vec<Act>,
 }
@@ -45,7 +47,7 @@ impl<'s> Stage<'s> {
         began: Instant,
         shops: &'s [Workload],
         orders: &'s [Workload],
-        config: &'s dyn Fn(&mut StdRng) -> String,
+        config: &'s dyn Fn(&mut StdRng) -> Config,
     ) -> Self {
         Self { bed, began, shops, orders, config, rough: false, done: Vec::new() }
     }
@@ -97,12 +99,12 @@ impl<'s> Stage<'s> {
             "reload" => {
                 let config = (self.config)(random);
                 self.note(kind, "", false);
-                self.bed.hub.rewrite(&config);
+                self.bed.hub.rewrite_with(&config.hub, &config.rest);
             }
             "bad file" => {
-                let config = (self.config)(random).replacen("backend_refs", "backend_reefs", 1);
+                let config = (self.config)(random);
                 self.note(kind, "", false);
-                self.bed.hub.rewrite(&config);
+                self.bed.hub.rewrite_with(&config.hub, &config.rest.replacen("backend_refs", "backend_reefs", 1));
             }
             "signal" => {
                 self.note(kind, "HUP", false);
@@ -151,23 +153,4 @@ impl<'s> Stage<'s> {
         self.note(kind, format!("{agent} has ended"), brutal);
         self.bed.agents.insert(agent.to_owned(), self.bed.hub.run_agent(agent));
     }
-}
-
-/// A configuration for the whole: the same listener, rules in any order and number, weights of any kind; somebody always has one.
-pub(crate) fn config(random: &mut StdRng, orders: &[Workload]) -> String {
-    let addresses: Vec<String> = orders.iter().map(|workload| workload.address.to_string()).collect();
-    let shop = *["", ", weight = 0", ", weight = 1", ", weight = 50", ", weight = 100"].choose(random).expect("a list of weights");
-    let order = random.random_range(1..100);
-    let others: String = (0..random.random_range(0..4))
-        .map(|at| {
-            format!(
-                "[[http_route.rules]]\nmatches = [{{ path = {{ value = \"/other/{at}\" }} }}]\nbackend_refs = [{{ uplink = \"shop\" }}]\n\n"
-            )
-        })
-        .collect();
-    let main = format!(
-        "[[http_route.rules]]\nname = \"main\"\nbackend_refs = [{{ uplink = \"shop\"{shop} }}, {{ service = \"orders\", weight = {order} }}]\n\n"
-    );
-    let rules = if random.random() { others + &main } else { main + &others };
-    format!("[[service]]\nname = \"orders\"\nprotocol = \"h2c\"\naddresses = {addresses:?}\n\n{}", crate::bed::http(&rules))
 }
