@@ -93,7 +93,7 @@ pub fn run(plan: Plan) -> Verdict {
     let bed = stage.bed;
     eventually("nothing is under way", Duration::from_secs(20), || bed.hub.json(&["status"])["in_flight"] == 0);
     // Whatever was done: the counts still fall to nothing, by the hub's word and by the agents'.
-    let drained = bed.hub.ctl(&["drain", "uplink", "shop", "--reason", "the end", "--wait", "--timeout", "20s"]);
+    let drained = bed.hub.ctl(&["drain", "uplink", "shop", "--reason", "the end", "--sessions-until", "1s", "--wait", "--timeout", "20s"]);
     Verdict::of(plan, &record, &ledger.rows(), &stage.done, &drained, &bed.hub.log("hub"))
 }
 
