@@ -1,5 +1,6 @@
 //! The worked examples of docs/09-journey.md, as they stand in the page, through a real hub and agent.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use figspan_tests::architecture::{read, root};
@@ -14,6 +15,21 @@ fn example(name: &str, service: &Workload) -> String {
     let example = page.split(&begin).nth(1).and_then(|rest| rest.split("```").next());
     let example = example.unwrap_or_else(|| panic!("docs/09-journey.md has no example {name}"));
     example.replace("0.0.0.0:8080", "127.0.0.1:0").replace("orders.shop.svc.cluster.local:80", &service.address.to_string())
+}
+
+/// Every move, in the order of the page; each is run by a test of this file.
+const MOVES: [&str; 8] = ["pass-through", "strangler", "mirror", "canary", "sticky", "failover", "breaker", "header-pin"];
+
+#[test]
+fn every_move_of_the_page_has_a_test_here() {
+    let page = read(&root().join("docs/09-journey.md"));
+    let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# hub.toml: ")).collect();
+    assert_eq!(shown, MOVES);
+    let own = read(&root().join("tests/tests/e2e/journey.rs"));
+    for name in MOVES {
+        let run = own.contains(&format!("bed(\"{name}\"")) || own.contains(&format!("example(\"{name}\""));
+        assert!(run, "no test runs the example {name}");
+    }
 }
 
 /// An example with a monolith behind an agent.
@@ -112,4 +128,28 @@ fn a_breaker_opens_for_a_failing_service_and_the_monolith_takes_over() {
     let backends = bed.hub.json(&["get", "backends"]);
     let orders = backends.as_array().unwrap().iter().find(|backend| backend["name"] == "orders").unwrap();
     assert_eq!(orders["endpoints"][0]["breaker"]["state"], "open", "{orders}");
+}
+
+#[test]
+fn a_tester_with_a_pin_reaches_the_service_that_nobody_else_does() {
+    let (monolith, orders) = both();
+    let files = tempfile::tempdir().unwrap();
+    let key = files.path().join("pin.key").display().to_string();
+    std::fs::write(&key, "5".repeat(64)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = example("header-pin", &orders).replace("/etc/figspan-hub/pin.key", &key);
+    let bed = Bed::start(&config).agent("vm-1", &monolith.uplink("monolith", "")).ready("monolith", 1);
+    let made = bed.hub.ctl(&["pin", "--key-file", &key, "--service", "orders", "--ttl", "8h"]);
+    let pin = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+    assert_eq!(bed.client().ask("GET", "/orders", &format!("{pin}\r\n"), b"").unwrap().text(), "orders");
+    for _ in 0..5 {
+        assert_eq!(bed.get("/orders").text(), "monolith");
+    }
+    assert_eq!(orders.seen(), 1);
+    let told = bed.hub.json(&["explain", "GET", "http://shop.example/orders", "-H", &pin]);
+    assert!(told["decisions"][0]["says"][0].as_str().unwrap().ends_with("holds: the request goes there and nowhere else"), "{told}");
+    let of_a_tester =
+        bed.hub.json(&["explain", "GET", "http://shop.example/", "-H", "x-figspan-pin: uplink/monolith", "--client", "10.1.7.7"]);
+    assert_eq!(of_a_tester["next"], "uplink monolith on agent vm-1");
+    assert!(of_a_tester["decisions"].to_string().contains("from 10.1.0.0/16: holds"), "{of_a_tester}");
 }

@@ -7,6 +7,7 @@ mod boundary;
 mod bounds;
 mod certificates;
 mod choosing;
+mod clocks;
 mod configuration;
 mod connections;
 mod decisions;
