@@ -52,3 +52,6 @@ pub(super) fn backend(section: &Section<'_>, target: Option<&Target>, zone: Opti
         limits: limits::backend(section),
     }
 }
+
+#[cfg(test)]
+mod tests;
