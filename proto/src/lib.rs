@@ -28,3 +28,6 @@ pub const ALPN_TUNNEL: &[u8] = b"figspan/1";
 
 /// ALPN of a connection on which a VM redeems a grant; the only kind that is served without a client certificate.
 pub const ALPN_JOIN: &[u8] = b"figspan-join/1";
+
+/// The protocol of the TLS connection over TCP that carries the datagrams of tunnels and joins where UDP does not pass.
+pub const ALPN_TCP: &[u8] = b"figspan-tcp/1";

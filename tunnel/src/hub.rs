@@ -1,12 +1,13 @@
 //! The hub's end: sockets that shards share by connection id, and the endpoints on them.
 //!
-//! One [`HubEndpoint`] per shard, made and driven on the shard's runtime. Promises that nothing of a connection reaches the hub
+//! One [`HubEndpoint`] per shard, which may take agents over [`tcp`] as well, made and driven on the shard's runtime. Promises that nothing of a connection reaches the hub
 //! before its handshake is over and its identity is checked: a verified agent becomes a [`Tunnel`](crate::Tunnel), a client without a
 //! certificate may only redeem a grant. Attempts are bounded; under load, addresses must first prove themselves (Retry).
 
 mod cid;
 mod incoming;
 mod steer;
+pub mod tcp;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use figspan_proto::reset::Close;
 use quinn::{Endpoint, EndpointConfig, ServerConfig};
 
+use crate::carrier::address::is_over_tcp;
+use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::identity::Credentials;
+use crate::tasks::Tasks;
 use crate::tunnel::Sampler;
 use crate::{tls, transport};
 
@@ -62,6 +66,21 @@ pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSock
     Ok(sockets)
 }
 
+/// The UDP sockets and the TCP shares of one address. With port 0, a port that both have free.
+pub fn bind_both(address: SocketAddr, shards: usize) -> io::Result<(Vec<UdpSocket>, Vec<tcp::TcpShare>)> {
+    let mut tries = if address.port() == 0 { 16 } else { 1 };
+    loop {
+        let sockets = bind_shards(address, shards)?;
+        let bound = sockets[0].local_addr()?;
+        tries -= 1;
+        match tcp::bind_tcp(bound, shards) {
+            Ok(shares) => return Ok((sockets, shares)),
+            Err(error) if tries == 0 => return Err(io::Error::new(error.kind(), format!("over TCP: {error}"))),
+            Err(_) => {}
+        }
+    }
+}
+
 /// What a shard's endpoint needs.
 #[derive(Clone)]
 pub struct HubConfig {
@@ -88,6 +107,10 @@ pub struct HubEndpoint {
     endpoint: Endpoint,
     opening: Arc<AtomicUsize>,
     sampler: Arc<Sampler>,
+    links: Arc<Links>,
+    credentials: Arc<Credentials>,
+    /// Connections over TCP.
+    tasks: Tasks,
 }
 
 impl HubEndpoint {
@@ -118,8 +141,17 @@ impl HubEndpoint {
             .incoming_buffer_size(16 * 1024)
             .incoming_buffer_size_total(4 * 1024 * 1024);
 
-        let endpoint = Endpoint::new(endpoint, Some(server), socket, transport::runtime())?;
-        Ok(Self { endpoint, opening: Arc::default(), sampler: Sampler::start() })
+        let (runtime, links) = (transport::runtime(), Arc::<Links>::default());
+        let socket = CarrierSocket::new(runtime.wrap_udp_socket(socket)?, Route::ByAddress, Arc::clone(&links));
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?;
+        let sampler = Sampler::start(Arc::clone(&links));
+        Ok(Self { endpoint, opening: Arc::default(), sampler, links, credentials, tasks: Tasks::new() })
+    }
+
+    /// Accepts agents over TCP as well, with one of the shares of [`tcp::bind_tcp`], until the endpoint is dropped.
+    pub fn listen_tcp(&self, share: tcp::TcpShare) -> io::Result<()> {
+        let tls = tls::hub_over_tcp(&self.credentials).map_err(io::Error::other)?;
+        tcp::serve(share, tls, Arc::clone(&self.links), &self.tasks)
     }
 
     /// The address that all shards share.
@@ -134,11 +166,11 @@ impl HubEndpoint {
             let opening = self.opening.load(Ordering::Relaxed);
             if opening >= REFUSE_ABOVE {
                 incoming.refuse();
-            } else if opening >= RETRY_ABOVE && !incoming.remote_address_validated() {
+            } else if opening >= RETRY_ABOVE && !proven(&incoming) {
                 // Cannot fail: an address that is not validated may always be asked to retry.
                 let _ = incoming.retry();
             } else {
-                return Some(Incoming::new(incoming, &self.opening, &self.sampler));
+                return Some(Incoming::new(incoming, &self.opening, &self.sampler, &self.links));
             }
         }
     }
@@ -157,6 +189,11 @@ impl HubEndpoint {
     pub fn open_connections(&self) -> usize {
         self.endpoint.open_connections()
     }
+}
+
+/// Whether an address is known to be that of whoever sent the attempt: TCP has shown as much.
+fn proven(incoming: &quinn::Incoming) -> bool {
+    incoming.remote_address_validated() || is_over_tcp(incoming.remote_address())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! quinn and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
 //! a [`Stream`] on it is one connection to a workload. Who may speak is decided by [`identity`] and [`ca`]; who carries, by
-//! [`hub`] and [`agent`] endpoints; what is copied, by [`splice`]. Control speaks by [`grpc`] and [`exchange`] over streams; the
+//! [`hub`] and [`agent`] endpoints, by UDP or TCP ([`carrier`]); what is copied, by [`splice`]. Control speaks by [`grpc`] and [`exchange`] over streams; the
 //! hub's other TLS is [`front_tls`] and [`backend_tls`]. Numbers and their reasons are in [`transport`]; [`testing`] makes real
 //! tunnels over loopback for the tests of all crates.
 //!
@@ -14,6 +14,7 @@ pub mod agent;
 pub mod backend_tls;
 pub mod backoff;
 pub mod ca;
+pub mod carrier;
 pub mod closed;
 pub mod digest;
 pub mod drain;
@@ -36,6 +37,7 @@ mod tls;
 pub mod transport;
 pub mod tunnel;
 
+pub use carrier::{Carried, Moves, Preference, Transport, Why};
 pub use closed::Closed;
 pub use identity::{Credentials, Identity, KeyPair, Roots};
 pub use stream::{Stream, StreamError, StreamProbe};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::task::JoinSet;
 
 /// Owns tasks; dropping it aborts them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 /// Lets a library start tasks that end with their owner; hyper's executor. After the owner's end it starts nothing.
@@ -26,6 +26,15 @@ impl Tasks {
     /// A handle for libraries. It does not keep the tasks alive, since the tasks themselves hold it.
     pub(crate) fn starter(&self) -> Starter {
         Starter(Arc::downgrade(&self.0))
+    }
+}
+
+impl Starter {
+    /// Starts a task on the current runtime, unless the owner is gone.
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        if let Some(tasks) = self.0.upgrade() {
+            start(&tasks, task);
+        }
     }
 }
 

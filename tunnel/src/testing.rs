@@ -1,14 +1,14 @@
 //! Real tunnels over loopback, for the tests of all crates. Small on purpose; nothing in a product uses it.
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot begin has failed")]
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::name::{Role, SpiffeId, TrustDomain};
 
 use crate::ca::{Ca, LEAF_LIFETIME};
-use crate::hub::{Established, HubConfig, HubEndpoint, bind_shards};
+use crate::hub::{Established, HubConfig, HubEndpoint, bind_both, bind_shards};
 use crate::{Credentials, Identity, KeyPair, Tunnel, agent};
 
 /// A CA and the identities that it gives out.
@@ -53,8 +53,21 @@ impl Authority {
 
     /// The endpoints of a hub with that many shards on one loopback port, all on the current runtime.
     pub fn endpoints(&self, shards: usize) -> Vec<HubEndpoint> {
-        let credentials = self.hub("hub-0");
-        let sockets = bind_shards(([127, 0, 0, 1], 0).into(), shards).expect("loopback can be bound");
+        self.on(bind_shards(([127, 0, 0, 1], 0).into(), shards).expect("loopback can be bound"))
+    }
+
+    /// The same, over TCP as well.
+    pub fn endpoints_over_both(&self, shards: usize) -> Vec<HubEndpoint> {
+        let (sockets, shares) = bind_both(([127, 0, 0, 1], 0).into(), shards).expect("loopback can be bound");
+        let endpoints = self.on(sockets);
+        for (endpoint, share) in endpoints.iter().zip(shares) {
+            endpoint.listen_tcp(share).expect("TCP can be served");
+        }
+        endpoints
+    }
+
+    fn on(&self, sockets: Vec<UdpSocket>) -> Vec<HubEndpoint> {
+        let (credentials, shards) = (self.hub("hub-0"), sockets.len());
         let start = |(shard, socket)| {
             let config = HubConfig { shard, shards, credentials: Arc::clone(&credentials), reset_key: [7; 64] };
             HubEndpoint::new(socket, config).expect("an endpoint can be made")

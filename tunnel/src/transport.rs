@@ -61,6 +61,10 @@ pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Largest UDP payload that MTU discovery tries, unless told otherwise: Ethernet, less IPv6, UDP and a tunnel's overhead.
 pub const MTU: u16 = 1452;
 
+/// How long a dial waits for an answer over UDP before it tries TCP as well. A handshake takes two round trips; the first lost
+/// packet of one is sent again after 300 ms.
+pub const TCP_AFTER: Duration = Duration::from_secs(1);
+
 /// Largest UDP payload that may be asked for. Ten datagrams of more than this exceed one UDP send, which quinn takes for loss.
 pub const MTU_CAP: u16 = 6500;
 

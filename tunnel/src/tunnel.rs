@@ -9,7 +9,7 @@ mod pulse;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::name::SpiffeId;
@@ -17,9 +17,13 @@ use figspan_proto::reset::Close;
 use quinn::{Connection, Endpoint};
 use tokio::sync::watch;
 
+use crate::carrier::address::{is_over_tcp, real};
+use crate::carrier::socket::{CarrierSocket, Links, Route};
+use crate::carrier::{Carried, Transport, Why};
 use crate::closed::{Closed, closed};
 use crate::identity::Leaf;
 use crate::stream::Stream;
+use crate::tasks::Tasks;
 use crate::transport;
 
 pub use error::TunnelError;
@@ -39,29 +43,42 @@ struct Inner {
     /// What we closed it with, if we did.
     closing: OnceLock<Close>,
     carrier: Carrier,
+    carried: watch::Sender<Carried>,
+}
+
+/// A handle that does not keep the tunnel alive.
+#[derive(Debug)]
+pub(crate) struct WeakTunnel(Weak<Inner>);
+
+impl WeakTunnel {
+    /// The tunnel, unless it has ended.
+    pub(crate) fn alive(&self) -> Option<Tunnel> {
+        self.0.upgrade().map(Tunnel).filter(|tunnel| !tunnel.is_closed())
+    }
 }
 
 /// What has to live as long as the tunnel does.
 #[derive(Debug)]
 enum Carrier {
-    /// An agent's tunnel has an endpoint and a socket of its own.
-    Own(Endpoint),
+    /// An agent's tunnel has an endpoint and sockets of its own, and perhaps a task that moves it between them.
+    Own { endpoint: Endpoint, links: Arc<Links>, mover: Tasks },
     /// A hub's tunnel is looked after by its shard.
     Shard(#[allow(dead_code, reason = "kept, so that the sampler lives")] Arc<Sampler>),
 }
 
 impl Tunnel {
-    pub(crate) fn of_agent(connection: Connection, peer: Leaf, endpoint: Endpoint) -> Self {
-        Self::new(connection, peer, Carrier::Own(endpoint))
+    pub(crate) fn of_agent(connection: Connection, peer: Leaf, endpoint: Endpoint, links: Arc<Links>, carried: Carried) -> Self {
+        Self::new(connection, peer, Carrier::Own { endpoint, links, mover: Tasks::default() }, carried)
     }
 
     pub(crate) fn of_hub(connection: Connection, peer: Leaf, sampler: Arc<Sampler>) -> Self {
-        let tunnel = Self::new(connection, peer, Carrier::Shard(Arc::clone(&sampler)));
+        let carried = arrived(connection.remote_address());
+        let tunnel = Self::new(connection, peer, Carrier::Shard(Arc::clone(&sampler)), carried);
         sampler.watch(&tunnel.0);
         tunnel
     }
 
-    fn new(connection: Connection, peer: Leaf, carrier: Carrier) -> Self {
+    fn new(connection: Connection, peer: Leaf, carrier: Carrier, carried: Carried) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -70,6 +87,7 @@ impl Tunnel {
             pulse: Pulse::new(),
             closing: OnceLock::new(),
             carrier,
+            carried: watch::Sender::new(carried),
         }))
     }
 
@@ -93,9 +111,50 @@ impl Tunnel {
         self.0.peer.not_after
     }
 
-    /// The peer's UDP address as of now; it may change while the tunnel lives.
+    /// The peer's address as of now; it may change while the tunnel lives.
     pub fn remote_address(&self) -> SocketAddr {
-        self.0.connection.remote_address()
+        real(self.0.connection.remote_address())
+    }
+
+    /// What carries the tunnel. On the hub's end it is looked at every [`transport::SILENCE_SAMPLE`], and the reason is the
+    /// agent's: what the hub knows is only that it came.
+    pub fn carried(&self) -> Carried {
+        *self.0.carried.borrow()
+    }
+
+    /// [`Self::carried`] as a channel.
+    pub fn carriage(&self) -> watch::Receiver<Carried> {
+        self.0.carried.subscribe()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakTunnel {
+        WeakTunnel(Arc::downgrade(&self.0))
+    }
+
+    /// Runs a task for as long as there is a handle to an agent's tunnel.
+    pub(crate) fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Carrier::Own { mover, .. } = &self.0.carrier {
+            mover.spawn(task);
+        }
+    }
+
+    /// The links of an agent's tunnel.
+    pub(crate) fn links(&self) -> Option<Arc<Links>> {
+        match &self.0.carrier {
+            Carrier::Own { links, .. } => Some(Arc::clone(links)),
+            Carrier::Shard(_) => None,
+        }
+    }
+
+    /// Sends by another way from now on, with a fresh UDP socket; what comes by the old one still counts. On the agent's end.
+    pub(crate) fn switch(&self, route: Route, transport: Transport, why: Why) -> io::Result<()> {
+        let Carrier::Own { endpoint, links, .. } = &self.0.carrier else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a hub's tunnel shares its shard's socket"));
+        };
+        let udp = transport::runtime().wrap_udp_socket(transport::udp_towards(self.remote_address())?)?;
+        endpoint.rebind_abstract(CarrierSocket::new(udp, route, Arc::clone(links)))?;
+        self.0.carried.send_replace(Carried::now(transport, why));
+        Ok(())
     }
 
     /// Opens a stream; waits while the peer allows no more. Nothing is sent before the first write. Cancel-safe.
@@ -135,7 +194,7 @@ impl Tunnel {
     /// Waits until a close has been said to the peer (three probe timeouts); on the agent's end only, else it returns at once,
     /// because a hub waits for its whole endpoint.
     pub async fn wait_idle(&self) {
-        if let Carrier::Own(endpoint) = &self.0.carrier {
+        if let Carrier::Own { endpoint, .. } = &self.0.carrier {
             endpoint.wait_idle().await;
         }
     }
@@ -158,7 +217,7 @@ impl Tunnel {
     }
 
     /// Whether the peer has been silent for so long ([`transport::SUSPECT_AFTER`]) that others should be preferred. One atomic
-    /// read. Kept up to date on the hub's end only.
+    /// read. On the agent's end it is only looked at where the tunnel may change its transport.
     pub fn suspect(&self) -> bool {
         self.0.pulse.suspect()
     }
@@ -176,16 +235,15 @@ impl Tunnel {
 
     /// Moves an agent's tunnel to a fresh UDP socket, as after a change of network; streams go on. An error on the hub's end.
     pub fn rebind(&self) -> io::Result<()> {
-        match &self.0.carrier {
-            Carrier::Own(endpoint) => endpoint.rebind(transport::udp_towards(self.remote_address())?),
-            Carrier::Shard(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a hub's tunnel shares its shard's socket")),
-        }
+        let Carried { transport, why, .. } = self.carried();
+        let why = if transport == Transport::Quic { why } else { Why::Again };
+        self.switch(Route::Udp, Transport::Quic, why)
     }
 
     /// The UDP address that an agent's tunnel sends from; `None` on the hub's end.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match &self.0.carrier {
-            Carrier::Own(endpoint) => endpoint.local_addr().ok(),
+            Carrier::Own { endpoint, .. } => endpoint.local_addr().ok(),
             Carrier::Shard(_) => None,
         }
     }
@@ -195,5 +253,30 @@ impl Inner {
     fn sample(&self) {
         let stats = self.connection.stats();
         self.pulse.sample(Passed::of(&stats));
+    }
+
+    /// On the hub's end: notices when the tunnel has changed its transport, and closes one that comes by a TCP connection of
+    /// somebody else. It cannot be read or forged there, since QUIC has keys of its own, but nobody has any business with it.
+    fn check_path(&self, links: &Links) {
+        let address = self.connection.remote_address();
+        if is_over_tcp(address) && links.peer(address).is_some_and(|peer| peer != self.peer.id) {
+            let _ = self.closing.set(Close::Identity);
+            self.connection.close(Close::Identity.code().into(), b"TLS over TCP proved another identity");
+            return;
+        }
+        let now = arrived(address);
+        if self.carried.borrow().transport != now.transport {
+            links.moved(now.transport);
+            self.carried.send_replace(now);
+            tracing::info!(agent = %self.peer.id, remote = %real(address), transport = %now.transport, "tunnel of {} is carried by {} now", self.peer.id, now.transport);
+        }
+    }
+}
+
+/// What the hub knows of a tunnel's transport.
+fn arrived(address: SocketAddr) -> Carried {
+    match is_over_tcp(address) {
+        true => Carried::now(Transport::Tcp, Why::Blocked),
+        false => Carried::now(Transport::Quic, Why::Answered),
     }
 }

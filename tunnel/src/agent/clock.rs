@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use figspan_proto::join::{HubClock, Pin};
 
-use super::{connect, failure};
+use super::call::{Call, Reached};
+use super::failure;
+use crate::carrier::Preference;
 use crate::exchange;
 use crate::identity::{Leaf, Roots};
 use crate::stream::Stream;
@@ -44,8 +46,11 @@ pub async fn ask_clock(address: SocketAddr, trust: Trust) -> Result<Proven, Tunn
     };
     let timeless = Timeless::new(anchor);
     let attempt = async {
-        let crypto = tls::asking(Arc::clone(&timeless)).map_err(|error| TunnelError::Tls(error.to_string()))?;
-        let (endpoint, connection) = connect(address, 0, crypto, transport::MTU, None).await?;
+        let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
+        let quic = || tls::asking(Arc::clone(&timeless)).map_err(failed);
+        let tcp = || tls::asking_over_tcp(Arc::clone(&timeless)).map_err(failed);
+        let call = Call { address, shard: 0, mtu: transport::MTU, identity: None };
+        let (Reached { endpoint, connection, .. }, _) = call.reach(Preference::Auto, quic, tcp).await?;
         let (send, recv) = connection.open_bi().await.map_err(|error| failure(address, error, None))?;
         Ok((endpoint, Stream::new(connection.clone(), send, recv), connection))
     };

@@ -11,6 +11,8 @@ use quinn::Connection;
 use quinn::crypto::rustls::HandshakeData;
 use rustls::pki_types::CertificateDer;
 
+use crate::carrier::address::{is_over_tcp, real};
+use crate::carrier::socket::Links;
 use crate::identity::Leaf;
 use crate::stream::Stream;
 use crate::transport::{HANDSHAKE_TIMEOUT, TUNNEL_WINDOW};
@@ -24,6 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Incoming {
     incoming: quinn::Incoming,
     sampler: Arc<Sampler>,
+    links: Arc<Links>,
     _counted: Counted,
 }
 
@@ -47,25 +50,26 @@ pub enum Established {
 }
 
 impl Incoming {
-    pub(super) fn new(incoming: quinn::Incoming, opening: &Arc<AtomicUsize>, sampler: &Arc<Sampler>) -> Self {
+    pub(super) fn new(incoming: quinn::Incoming, opening: &Arc<AtomicUsize>, sampler: &Arc<Sampler>, links: &Arc<Links>) -> Self {
         opening.fetch_add(1, Ordering::Relaxed);
-        Self { incoming, sampler: Arc::clone(sampler), _counted: Counted(Arc::clone(opening)) }
+        Self { incoming, sampler: Arc::clone(sampler), links: Arc::clone(links), _counted: Counted(Arc::clone(opening)) }
     }
 
     /// Where it comes from; not proven to be true unless the peer has answered a Retry.
     pub fn remote_address(&self) -> SocketAddr {
-        self.incoming.remote_address()
+        real(self.incoming.remote_address())
     }
 
     /// Whether the peer has proven that it receives what is sent to its address.
     pub fn validated(&self) -> bool {
-        self.incoming.remote_address_validated()
+        super::proven(&self.incoming)
     }
 
     /// Finishes the handshake (at most [`HANDSHAKE_TIMEOUT`]) and checks the identity: role agent, own trust domain. A client
     /// without a certificate gets past this point only if it asked to join, by ALPN.
     pub async fn establish(self) -> Result<Established, TunnelError> {
-        let remote = self.incoming.remote_address();
+        let path = self.incoming.remote_address();
+        let remote = real(path);
         let connecting = self.incoming.accept().map_err(|error| refused(remote, error))?;
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
@@ -74,6 +78,11 @@ impl Incoming {
         match alpn(&connection).as_deref() {
             Some(ALPN_JOIN) => Ok(Established::Joining(Joining { connection, asked: false })),
             Some(ALPN_TUNNEL) => match leaf(&connection) {
+                // One identity over TCP and another inside of it is somebody's trick.
+                Some(leaf) if is_over_tcp(path) && self.links.peer(path).as_ref() != Some(&leaf.id) => {
+                    connection.close(Close::Identity.code().into(), b"TLS over TCP proved another identity");
+                    Err(TunnelError::Identity(format!("{remote} is {} inside of a TCP connection of somebody else", leaf.id)))
+                }
                 Some(leaf) if leaf.id.agent().is_some() => {
                     connection.set_receive_window(TUNNEL_WINDOW.into());
                     Ok(Established::Tunnel(Tunnel::of_hub(connection, leaf, self.sampler)))
@@ -121,7 +130,7 @@ pub struct Joining {
 impl Joining {
     /// The VM's address.
     pub fn remote_address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        real(self.connection.remote_address())
     }
 
     /// The one stream that it may open, within [`HANDSHAKE_TIMEOUT`]. A second call is an error.

@@ -21,8 +21,16 @@ pub enum TunnelError {
         /// The system's reason.
         source: Arc<io::Error>,
     },
+    /// No TCP connection.
+    #[error("cannot connect to {address} over TCP: {source}")]
+    Tcp {
+        /// The address called.
+        address: SocketAddr,
+        /// The system's reason.
+        source: Arc<io::Error>,
+    },
     /// Nothing came back in time.
-    #[error("no answer from {0} within {limit} s; is a hub listening there, and does a firewall let UDP pass both ways?", limit = HANDSHAKE_TIMEOUT.as_secs())]
+    #[error("no answer from {0} within {limit} s; is a hub listening there, and does a firewall let UDP pass both ways, or TCP?", limit = HANDSHAKE_TIMEOUT.as_secs())]
     Timeout(SocketAddr),
     /// One end could not prove who it is. The text says which, and why.
     #[error("{0}")]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Inner;
+use crate::carrier::socket::Links;
 use crate::tasks::Tasks;
 use crate::transport::{SILENCE_SAMPLE, SUSPECT_AFTER};
 
@@ -115,8 +116,8 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Starts looking, on the current runtime.
-    pub(crate) fn start() -> Arc<Self> {
+    /// Starts looking, on the current runtime, at the tunnels of the endpoint of those links.
+    pub(crate) fn start(links: Arc<Links>) -> Arc<Self> {
         let tunnels = Arc::new(Mutex::new(Vec::<Weak<Inner>>::new()));
         let task = Tasks::new();
         let watched = Arc::clone(&tunnels);
@@ -136,6 +137,7 @@ impl Sampler {
                 tunnels.retain(|tunnel| match tunnel.upgrade() {
                     Some(tunnel) if tunnel.connection.close_reason().is_none() => {
                         tunnel.sample();
+                        tunnel.check_path(&links);
                         true
                     }
                     _ => false,
