@@ -354,7 +354,7 @@ impl Running {
 }
 
 fn wanted(settings: &Settings) -> Wanted {
-    Wanted { hubs: settings.hubs.clone(), tunnels_per_hub: settings.tunnels_per_hub }
+    Wanted { hubs: settings.hubs.clone(), tunnels_per_hub: settings.tunnels_per_hub, transport: settings.transport }
 }
 
 /// Whether a probe of one would find the same as a probe of the other.

@@ -18,6 +18,7 @@ use figspan_proto::control::Protocol;
 use figspan_proto::name::{AgentName, TrustDomain, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_telemetry::Format;
+use figspan_tunnel::Preference;
 
 /// Where the operator's file is unless an argument says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/figspan-agent/agent.toml";
@@ -49,6 +50,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most tunnels to one replica: 1 to 128. A replica has one shard per core, and each shard likes a tunnel of its own.
     pub tunnels_per_hub: usize,
+    /// What may carry tunnels: UDP, TCP, or UDP and TCP where UDP does not pass.
+    pub transport: Preference,
     /// Most streams open at once, over all uplinks.
     pub max_streams: u64,
     /// The Unix socket of `figspan-agent status`; `None`: no socket.
@@ -73,6 +76,7 @@ impl Default for Settings {
             workers: 1,
             drain_timeout: Duration::from_secs(30),
             tunnels_per_hub: 8,
+            transport: Preference::Auto,
             max_streams: 10_000,
             status_socket: Some(DEFAULT_STATUS_SOCKET.into()),
             metrics: None,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use figspan_proto::control::{Health, Protocol};
 use figspan_proto::weight::Weight;
+use figspan_tunnel::Why;
 use serde::{Deserialize, Serialize};
 
 use crate::advertise::{SOFTWARE, unix_ms};
@@ -44,6 +45,9 @@ pub struct Status {
     pub hubs: Vec<Hub>,
     /// Tunnels that are up.
     pub tunnels: Vec<Tunnel>,
+    /// How often tunnels came to be on a transport by that reason, since the start.
+    #[serde(default)]
+    pub transport_moves: Vec<(String, u64)>,
     /// Addresses that could not be reached at the last attempt.
     pub unreachable: Vec<Unreachable>,
     /// Uplinks.
@@ -100,6 +104,15 @@ pub struct Tunnel {
     pub shards: u8,
     /// The replica's address.
     pub address: String,
+    /// What carries it: `quic` (UDP), or `tcp`.
+    #[serde(default)]
+    pub transport: String,
+    /// Why that does.
+    #[serde(default)]
+    pub transport_why: String,
+    /// Since when that does.
+    #[serde(default)]
+    pub transport_since_ms: u64,
     /// The replica's software.
     pub software: String,
     /// Since when.
@@ -216,6 +229,7 @@ impl Seen<'_> {
             certificate: self.certificate(now),
             hubs: self.hubs.iter().cloned().map(hub).collect(),
             tunnels: self.tunnels.live().iter().map(|live| tunnel(live)).collect(),
+            transport_moves: Why::ALL.iter().map(|why| (why.word().to_owned(), self.tunnels.moves().of(*why))).collect(),
             unreachable: self
                 .tunnels
                 .errors()
@@ -272,11 +286,15 @@ fn process() -> Process {
 }
 
 fn tunnel(live: &crate::tunnels::Live) -> Tunnel {
+    let carried = live.tunnel.carried();
     Tunnel {
         replica: live.replica.to_string(),
         shard: live.shard,
         shards: live.shards,
         address: live.tunnel.remote_address().to_string(),
+        transport: carried.transport.word().to_owned(),
+        transport_why: carried.why.to_string(),
+        transport_since_ms: unix_ms(carried.since),
         software: live.software.clone(),
         since_ms: unix_ms(live.since),
         rtt_us: u64::try_from(live.tunnel.rtt().as_micros()).unwrap_or(u64::MAX),

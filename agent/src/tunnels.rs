@@ -6,6 +6,7 @@
 pub mod plan;
 mod resolve;
 mod serve;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -16,9 +17,10 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use figspan_proto::name::{ReplicaId, Role, Zone};
 use figspan_proto::reset::Close;
+use figspan_tunnel::agent::DialOptions;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
-use figspan_tunnel::{Closed, Tunnel};
+use figspan_tunnel::{Closed, Moves, Preference, Tunnel};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +31,10 @@ use crate::receive::Receiver;
 use crate::uplinks::Uplinks;
 use crate::workers::Workers;
 use plan::{Dial, Planner, Said};
+use words::{gist, why};
 
 /// Messages to the keeper that wait; senders wait too when it is full.
 const EVENTS: usize = 64;
-/// Differences of the clocks from which on a log line is due; certificates bear 5 minutes.
-const SKEW_WORTH_A_WORD: Duration = Duration::from_secs(30);
 /// A failure with the same words is told again after this long.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -74,6 +75,7 @@ pub struct Tunnels {
     hubs: Mutex<BTreeMap<String, HubName>>,
     errors: Mutex<BTreeMap<SocketAddr, String>>,
     up: watch::Sender<usize>,
+    moves: Arc<Moves>,
 }
 
 impl Tunnels {
@@ -97,6 +99,11 @@ impl Tunnels {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often tunnels came to be on a transport, and why.
+    pub fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
     fn change(&self, live: Vec<Arc<Live>>) {
         let up = live.len();
         self.live.store(Arc::new(live));
@@ -111,6 +118,8 @@ pub struct Wanted {
     pub hubs: Vec<String>,
     /// Most tunnels to one replica.
     pub tunnels_per_hub: usize,
+    /// What may carry them; tunnels that are up stay as they are.
+    pub transport: Preference,
 }
 
 /// What the keeper works with.
@@ -182,7 +191,7 @@ pub async fn keep(keeper: Keeper, mut wanted: watch::Receiver<Wanted>) {
     let mut running = Running {
         keeper: Arc::new(keeper),
         planner: Planner::new(first.tunnels_per_hub, rand::random()),
-        wanted: Wanted { hubs: Vec::new(), tunnels_per_hub: first.tunnels_per_hub },
+        wanted: Wanted { hubs: Vec::new(), ..first.clone() },
         known: HashMap::new(),
         hubs: BTreeMap::new(),
         said: HashMap::new(),
@@ -248,8 +257,10 @@ impl Running {
             self.dials += 1;
             let (keeper, events, heard) = (Arc::clone(&self.keeper), self.events.clone(), self.heard.clone());
             let life = self.keeper.life.clone();
+            let (preference, moves) = (self.wanted.transport, Arc::clone(&self.keeper.tunnels.moves));
+            let options = DialOptions { preference, moves, ..DialOptions::default() };
             // The tunnel's socket and all of its tasks live on the worker on which it is dialled.
-            self.keeper.workers.enter(self.dials, || life.spawn(serve::run(keeper, dial, events, heard)));
+            self.keeper.workers.enter(self.dials, || life.spawn(serve::run(keeper, dial, options, events, heard)));
         }
     }
 
@@ -333,12 +344,8 @@ impl Running {
     }
 
     fn up(&mut self, live: Arc<Live>) {
-        let (replica, shard, address) = (&live.replica, live.shard, live.tunnel.remote_address());
-        tracing::info!(%replica, shard, %address, "tunnel to hub {replica} shard {} of {} at {address} is up", shard + 1, live.shards);
-        if live.skew_ms.unsigned_abs() > SKEW_WORTH_A_WORD.as_millis() as u64 {
-            let (seconds, side) = (live.skew_ms.unsigned_abs() / 1000, if live.skew_ms > 0 { "ahead of" } else { "behind" });
-            tracing::warn!(%replica, "this VM's clock is {seconds} s {side} that of hub {replica}; set one of them right (NTP) before certificates fail");
-        }
+        let address = live.tunnel.remote_address();
+        words::up(&live, address);
         self.said.remove(&address);
         self.keeper.tunnels.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         let mut all: Vec<Arc<Live>> = self.keeper.tunnels.live().to_vec();
@@ -380,26 +387,6 @@ impl Running {
     fn close_all(&mut self, why: Close) {
         self.known.values().for_each(|known| known.tunnel.close(why));
     }
-}
-
-/// How a tunnel ended, and what to do about it.
-fn why(closed: &Closed) -> String {
-    let mend = match closed.close {
-        Some(Close::Revoked) => "this agent was revoked; ask for a new grant and run `figspan-agent join --again`",
-        Some(Close::Identity) => "the hub does not accept this agent's certificate; see `figspan-agent doctor`",
-        Some(Close::Version) => "hub and agent have no common version of the protocol; upgrade the older",
-        Some(Close::Limit) => "the hub has as many tunnels as it allows; raise its limit, or lower tunnels_per_hub",
-        Some(Close::Leaving) => "the hub's replica ends",
-        Some(Close::Done) => "in good order",
-        Some(Close::Replaced) => "a newer tunnel took its place",
-        _ => return closed.detail.clone(),
-    };
-    mend.to_owned()
-}
-
-/// What an error says but for its numbers: the time in one is another at each attempt.
-fn gist(error: &str) -> String {
-    error.split(|c: char| c.is_ascii_digit()).collect()
 }
 
 fn skew(own_ms: u64, hub_ms: u64) -> i64 {

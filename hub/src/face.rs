@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use figspan_control::Control;
 use figspan_proto::admin::{ConfigStatus, ListenerStatus};
+use figspan_tunnel::{MovedTo, Transport};
 use jiff::Timestamp;
 
 /// A shard that did not turn for that long hangs: ten times what the slowest thing on it may take.
@@ -29,6 +30,8 @@ pub(crate) struct Face {
     /// Unix time of the last successful load.
     config_loaded: AtomicU64,
     shards_up: AtomicUsize,
+    /// One per shard that serves.
+    moved: RwLock<Vec<Arc<MovedTo>>>,
     leaving: AtomicBool,
     /// When each shard last showed that it lives, in milliseconds since the start.
     beats: Box<[AtomicU64]>,
@@ -57,6 +60,7 @@ impl Face {
             config_good: AtomicBool::new(false),
             config_loaded: AtomicU64::new(0),
             shards_up: AtomicUsize::new(0),
+            moved: RwLock::default(),
             leaving: AtomicBool::new(false),
             beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             clock: Instant::now(),
@@ -96,8 +100,15 @@ impl Face {
         (self.config_good.load(Ordering::Acquire), self.config_loaded.load(Ordering::Acquire))
     }
 
-    pub(crate) fn shard_is_up(&self) {
+    /// A shard serves; `moved` is what its tunnels do.
+    pub(crate) fn shard_is_up(&self, moved: Arc<MovedTo>) {
+        self.moved.write().unwrap_or_else(PoisonError::into_inner).push(moved);
         self.shards_up.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often live tunnels have moved to a transport.
+    pub(crate) fn moved(&self, to: Transport) -> u64 {
+        self.moved.read().unwrap_or_else(PoisonError::into_inner).iter().map(|moved| moved.of(to)).sum()
     }
 
     /// A shard's thread turns.

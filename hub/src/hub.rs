@@ -2,7 +2,7 @@
 //!
 //! No process-wide state: several hubs can live in one process, which is how tests and `figspan-try` use it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -13,7 +13,8 @@ use figspan_model::snapshot;
 use figspan_model::state::{Board, Book};
 use figspan_telemetry::LogHandle;
 use figspan_tunnel::drain::Drain;
-use figspan_tunnel::hub::{HubConfig, bind_shards};
+use figspan_tunnel::hub::tcp::TcpShare;
+use figspan_tunnel::hub::{HubConfig, bind_both, bind_shards};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Admin;
@@ -86,9 +87,7 @@ impl Hub {
         // What can fail for reasons outside the process comes first, while there is nothing to undo.
         let listeners = Listeners::new();
         let plan = listeners.plan(&routing.listeners, shards).map_err(|errors| failed(errors.join("\n")))?;
-        let udp = bind_shards(settings.tunnel.address, shards).map_err(|error| {
-            failed(format!("tunnel.address {}: {error}; free the port, or use another address", settings.tunnel.address))
-        })?;
+        let (udp, tcp) = tunnel_sockets(&settings, shards)?;
         let tunnel_address = udp.first().map_or(Ok(settings.tunnel.address), |socket| socket.local_addr());
         let tunnel_address = tunnel_address.map_err(|error| failed(format!("tunnel.address: {error}")))?;
         let ears = Ears::open(&settings.admin).map_err(failed)?;
@@ -134,7 +133,8 @@ impl Hub {
         let mut shard_drains = Vec::new();
         let mut shard_metrics = Vec::new();
         let mut starting = Vec::new();
-        for (index, udp) in udp.into_iter().enumerate() {
+        let tcp = tcp.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        for (index, (udp, tcp)) in udp.into_iter().zip(tcp).enumerate() {
             let (sockets, socket_queue) = mpsc::channel(shard::SOCKETS);
             let (started, serving) = sync_channel(1);
             let (drain, counted) = (Drain::new(), Metrics::new());
@@ -142,6 +142,7 @@ impl Hub {
             let start = ShardStart {
                 shard: index,
                 udp,
+                tcp,
                 endpoint,
                 control: control.clone(),
                 reader: reader.clone(),
@@ -212,6 +213,16 @@ fn failed(why: String) -> StartError {
 /// Waits for a thread's first word.
 fn wait_for<T>(part: &str, word: Receiver<Result<T, String>>) -> Result<T, String> {
     word.recv().unwrap_or_else(|_| Err(format!("{part} has ended during the start; see its log")))
+}
+
+/// One UDP socket per shard, and one share of the TCP port unless it is turned off.
+fn tunnel_sockets(settings: &HubSettings, shards: usize) -> Result<(Vec<UdpSocket>, Vec<TcpShare>), StartError> {
+    let address = settings.tunnel.address;
+    let bound = match settings.tunnel.tcp {
+        true => bind_both(address, shards),
+        false => bind_shards(address, shards).map(|udp| (udp, Vec::new())),
+    };
+    bound.map_err(|error| failed(format!("tunnel.address {address}: {error}; free the port, use another address, or see tunnel.tcp")))
 }
 
 fn metrics_socket(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -18,6 +18,7 @@ use figspan_model::snapshot::Reader;
 use figspan_model::state::{Board, Book};
 use figspan_proto::reset::Close;
 use figspan_tunnel::drain::Drain;
+use figspan_tunnel::hub::tcp::TcpShare;
 use figspan_tunnel::hub::{HubConfig, HubEndpoint, Incoming};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -45,6 +46,8 @@ pub(crate) const SOCKETS: usize = 64;
 pub(crate) struct ShardStart {
     pub(crate) shard: usize,
     pub(crate) udp: UdpSocket,
+    /// Its share of the TCP port, if that is served.
+    pub(crate) tcp: Option<TcpShare>,
     pub(crate) endpoint: HubConfig,
     pub(crate) control: Control,
     pub(crate) reader: Reader,
@@ -79,16 +82,21 @@ pub(crate) fn run(start: ShardStart) {
 }
 
 async fn serve(start: ShardStart) {
-    let ShardStart { shard, udp, endpoint, control, reader, board, book, metrics, face, sessions, drain, sockets, end, started } = start;
-    let endpoint = match HubEndpoint::new(udp, endpoint) {
+    let ShardStart { shard, udp, tcp, endpoint, control, reader, board, book, metrics, face, sessions, drain, sockets, end, started } =
+        start;
+    let endpoint = HubEndpoint::new(udp, endpoint).and_then(|endpoint| match tcp {
+        Some(share) => endpoint.listen_tcp(share).map(|()| endpoint),
+        None => Ok(endpoint),
+    });
+    let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            let _ = started.send(Err(format!("shard {shard}: no QUIC endpoint: {error}")));
+            let _ = started.send(Err(format!("shard {shard}: no endpoint for tunnels: {error}")));
             return end.cancelled().await;
         }
     };
     let context: ShardRef = Rc::new(ShardContext::new(shard, reader, board, book, metrics, drain).with_sessions(sessions));
-    face.shard_is_up();
+    face.shard_is_up(endpoint.moved());
     let _ = started.send(Ok(()));
     tokio::select! {
         () = end.cancelled() => {}

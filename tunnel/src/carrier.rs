@@ -145,7 +145,21 @@ impl Moves {
     }
 }
 
-/// Whether a tunnel of an agent of that preference may be on that transport.
+/// How often the tunnels of an endpoint of the hub have moved to a transport while they lived.
+#[derive(Debug, Default)]
+pub struct MovedTo([AtomicU64; Transport::ALL.len()]);
+
+impl MovedTo {
+    pub(crate) fn count(&self, to: Transport) {
+        self.0[to as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often to that one.
+    pub fn of(&self, to: Transport) -> u64 {
+        self.0[to as usize].load(Ordering::Relaxed)
+    }
+}
+
 impl Preference {
     /// Its word in settings.
     pub fn word(self) -> &'static str {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use figspan_proto::reset::Close;
 use quinn::{Endpoint, EndpointConfig, ServerConfig};
 
+use crate::carrier::MovedTo;
 use crate::carrier::address::is_over_tcp;
 use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::identity::Credentials;
@@ -152,6 +153,11 @@ impl HubEndpoint {
     pub fn listen_tcp(&self, share: tcp::TcpShare) -> io::Result<()> {
         let tls = tls::hub_over_tcp(&self.credentials).map_err(io::Error::other)?;
         tcp::serve(share, tls, Arc::clone(&self.links), &self.tasks)
+    }
+
+    /// How often its tunnels have moved to a transport.
+    pub fn moved(&self) -> Arc<MovedTo> {
+        Arc::clone(&self.links.moved)
     }
 
     /// The address that all shards share.

@@ -37,7 +37,7 @@ mod tls;
 pub mod transport;
 pub mod tunnel;
 
-pub use carrier::{Carried, Moves, Preference, Transport, Why};
+pub use carrier::{Carried, MovedTo, Moves, Preference, Transport, Why};
 pub use closed::Closed;
 pub use identity::{Credentials, Identity, KeyPair, Roots};
 pub use stream::{Stream, StreamError, StreamProbe};

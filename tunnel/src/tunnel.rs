@@ -266,7 +266,7 @@ impl Inner {
         }
         let now = arrived(address);
         if self.carried.borrow().transport != now.transport {
-            links.moved(now.transport);
+            links.moved.count(now.transport);
             self.carried.send_replace(now);
             tracing::info!(agent = %self.peer.id, remote = %real(address), transport = %now.transport, "tunnel of {} is carried by {} now", self.peer.id, now.transport);
         }

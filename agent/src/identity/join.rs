@@ -31,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum JoinFailure {
     /// No hub could be reached.
-    #[error("cannot reach a hub: {}; see that UDP to it is open, or ask for a grant with other addresses (`figspanctl grant create`)", .0.join("; "))]
+    #[error("cannot reach a hub: {}; see that UDP or TCP to it is open, or ask for a grant with other addresses (`figspanctl grant create`)", .0.join("; "))]
     Unreachable(Vec<String>),
     /// This clock is so wrong that the hub's certificate is not valid by it.
     #[error("{}; set it right (`timedatectl set-ntp true`) and join again: the grant is not used up", clock(*.0))]

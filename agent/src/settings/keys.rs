@@ -30,6 +30,12 @@ pub static TOP: Table = Table {
         key("drain_timeout", "duration", "30s", "How long streams may go on after SIGTERM. Keep the unit's TimeoutStopSec above it."),
         key("tunnels_per_hub", "1 to 128", "8", "Most tunnels to one replica of the hub; each of its shards likes one of its own."),
         key(
+            "transport",
+            "auto, quic or tcp",
+            "auto",
+            "What carries tunnels: `quic` is UDP, `tcp` is TLS 1.3 over TCP to the same port, `auto` is UDP, and TCP for as long as no UDP passes.",
+        ),
+        key(
             "max_streams",
             "1 to 1000000",
             "10000",

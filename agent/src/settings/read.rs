@@ -11,6 +11,7 @@ use figspan_proto::name::UplinkName;
 use figspan_proto::weight::Weight;
 use figspan_settings::{Finding, Item, Section, Source};
 use figspan_telemetry::Format;
+use figspan_tunnel::Preference;
 
 use super::keys;
 use super::{Check, Health, Settings, Uplink, is_host};
@@ -80,6 +81,8 @@ impl Reader {
         set(&mut settings.workers, top.get("workers").and_then(|item| item.number(1..=64)).map(|n| n as usize));
         set(&mut settings.drain_timeout, top.get("drain_timeout").and_then(|item| item.duration()));
         set(&mut settings.tunnels_per_hub, top.get("tunnels_per_hub").and_then(|item| item.number(1..=128)).map(|n| n as usize));
+        let transports = [("auto", Preference::Auto), ("quic", Preference::Quic), ("tcp", Preference::Tcp)];
+        set(&mut settings.transport, top.get("transport").and_then(|item| item.choice(&transports)));
         set(&mut settings.max_streams, top.get("max_streams").and_then(|item| item.number(1..=1_000_000)));
         if let Some(item) = top.section("status", &keys::STATUS).and_then(|status| status.get("socket")) {
             match item.any_text() {

@@ -49,6 +49,14 @@ pub fn render(status: &Status) -> String {
         |values: Vec<(Labels, u64)>| -> Vec<(Labels, f64)> { values.into_iter().map(|(labels, value)| (labels, value as f64)).collect() };
 
     set(&mut registry, "tunnel_up", "Tunnels that are up", tunnels(&|_| 1.0));
+    let by = |tunnel: &super::Tunnel| {
+        let labels =
+            vec![("replica", tunnel.replica.clone()), ("shard", tunnel.shard.to_string()), ("transport", tunnel.transport.clone())];
+        (labels, 1.0)
+    };
+    set(&mut registry, "tunnel_transport", "What carries each tunnel", status.tunnels.iter().map(by).collect());
+    let moves = status.transport_moves.iter().map(|(reason, count)| (vec![("reason", reason.clone())], *count)).collect();
+    count(&mut registry, "tunnel_transport_chosen", "How often tunnels came to be on a transport", moves);
     set(&mut registry, "tunnel_rtt_seconds", "Round trip to the hub", tunnels(&|tunnel| tunnel.rtt_us as f64 / 1e6));
     set(&mut registry, "tunnel_mtu_bytes", "UDP payload that the path carries", tunnels(&|tunnel| f64::from(tunnel.mtu)));
     set(&mut registry, "clock_skew_seconds", "The agent's clock less the hub's", tunnels(&|tunnel| tunnel.skew_ms as f64 / 1e3));

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use figspan_proto::control::Health;
+use figspan_tunnel::Transport;
 
 use super::{Status, Uplink};
 
@@ -15,6 +16,9 @@ pub fn line(status: &Status) -> String {
     let offered = status.uplinks.len();
     let mut line = if status.draining { "draining · ".to_owned() } else { String::new() };
     let _ = write!(line, "{reached}/{known} replicas");
+    if status.tunnels.iter().any(|tunnel| tunnel.transport == Transport::Tcp.word()) {
+        line.push_str(" over TCP");
+    }
     if reached > 0 && tunnels < wanted {
         let _ = write!(line, " ({tunnels}/{wanted} tunnels)");
     }
@@ -98,13 +102,18 @@ pub fn page(status: &Status, now_ms: u64) -> String {
             tunnel.replica.clone(),
             format!("{}/{}", u16::from(tunnel.shard) + 1, tunnel.shards),
             tunnel.address.clone(),
+            tunnel.transport.clone(),
             format!("{:.1} ms", tunnel.rtt_us as f64 / 1000.0),
             tunnel.mtu.to_string(),
             ago(tunnel.since_ms),
             if tunnel.leaving { "leaving".to_owned() } else { "up".to_owned() },
         ]
     });
-    table(&mut out, &["TUNNEL TO", "SHARD", "ADDRESS", "RTT", "MTU", "SINCE", "STATE"], rows.collect());
+    table(&mut out, &["TUNNEL TO", "SHARD", "ADDRESS", "TRANSPORT", "RTT", "MTU", "SINCE", "STATE"], rows.collect());
+    for tunnel in status.tunnels.iter().filter(|tunnel| tunnel.transport == Transport::Tcp.word()) {
+        let (shard, since) = (u16::from(tunnel.shard) + 1, ago(tunnel.transport_since_ms));
+        let _ = writeln!(out, "{} shard {shard} is reached over TCP for {since}: {}", tunnel.replica, tunnel.transport_why);
+    }
     for address in &status.unreachable {
         let _ = writeln!(out, "no tunnel to {}: {}", address.address, address.error);
     }
@@ -180,6 +189,7 @@ mod tests {
     use super::*;
     use crate::status::{Certificate, Reload, Tunnel, Unreachable};
     use figspan_proto::control::Protocol;
+    use figspan_tunnel::Why;
 
     fn status() -> Status {
         let tunnel = |shard| Tunnel {
@@ -187,6 +197,9 @@ mod tests {
             shard,
             shards: 2,
             address: "192.0.2.1:7443".into(),
+            transport: if shard == 0 { "quic" } else { "tcp" }.into(),
+            transport_why: Why::Silent.to_string(),
+            transport_since_ms: 1_900_000,
             software: "figspan-hub/0.1.0".into(),
             since_ms: 1_000_000,
             rtt_us: 1234,
@@ -228,6 +241,7 @@ mod tests {
             },
             hubs: vec![],
             tunnels: vec![tunnel(0), tunnel(1)],
+            transport_moves: vec![],
             unreachable: vec![],
             uplinks: vec![uplink("monolith", Health::Ready, "", 0), uplink("orders", Health::Down, "connection refused", 100)],
             reload: Reload::default(),
@@ -236,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_line_counts_what_an_operator_looks_for() {
-        assert_eq!(line(&status()), "1/1 replicas · 1 of 2 uplinks ready · 3 in flight · certificate 19 h");
+        assert_eq!(line(&status()), "1/1 replicas over TCP · 1 of 2 uplinks ready · 3 in flight · certificate 19 h");
         let mut one_shard = status();
         one_shard.tunnels.pop();
         one_shard.uplinks.pop();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use figspan_proto::name::Role;
 use figspan_proto::reset::Close;
+use figspan_tunnel::agent::DialOptions;
 use figspan_tunnel::{Closed, Tunnel, agent, grpc};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
@@ -19,9 +20,15 @@ const CONTROL_TIME: Duration = Duration::from_secs(10);
 /// How long the last word may take to get out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(keeper: Arc<Keeper>, dial: Dial, events: mpsc::Sender<Event>, heard: mpsc::Sender<(u64, Heard)>) {
+pub(super) async fn run(
+    keeper: Arc<Keeper>,
+    dial: Dial,
+    options: DialOptions,
+    events: mpsc::Sender<Event>,
+    heard: mpsc::Sender<(u64, Heard)>,
+) {
     let dialled = tokio::select! {
-        dialled = agent::dial(dial.address, dial.shard, &keeper.identity.credentials) => dialled,
+        dialled = agent::dial_with(dial.address, dial.shard, &keeper.identity.credentials, &options) => dialled,
         () = keeper.life.stopping() => return,
     };
     let tunnel = match dialled {

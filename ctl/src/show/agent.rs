@@ -40,11 +40,12 @@ pub(crate) fn whole(agent: &Agent) -> String {
     ]);
     let tunnels = table(
         "no tunnel",
-        ["SHARD", "FROM", "RTT", "MTU", "SINCE"],
+        ["SHARD", "FROM", "TRANSPORT", "RTT", "MTU", "SINCE"],
         agent.tunnels.iter().map(|tunnel| {
             [
                 tunnel.shard.to_string(),
                 tunnel.remote.clone(),
+                tunnel.transport.clone(),
                 format!("{:.1} ms", tunnel.rtt_ms),
                 tunnel.mtu.to_string(),
                 tunnel.since.clone(),

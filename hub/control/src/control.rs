@@ -65,6 +65,8 @@ pub struct StatusParts {
     pub agents: usize,
     /// Tunnels open.
     pub tunnels: usize,
+    /// Of these, carried by TCP.
+    pub tunnels_over_tcp: usize,
     /// Uplinks known.
     pub uplinks: usize,
     /// Requests and connections under way through tunnels.
@@ -115,6 +117,7 @@ impl Control {
             oldest_generation,
             agents: core.registry.connected(),
             tunnels: core.registry.agents().values().map(|agent| agent.tunnels.len()).sum(),
+            tunnels_over_tcp: core.tunnels_over_tcp(),
             uplinks: core.publication.uplinks().len(),
             in_flight: core.in_flight(),
             roots,

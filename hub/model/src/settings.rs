@@ -102,6 +102,8 @@ pub struct Tunnel {
     pub address: SocketAddr,
     /// `host:port`s that grants tell agents. By default the address, with the host's name in place of "all addresses".
     pub advertise: Vec<String>,
+    /// Whether the same port is served over TCP, for agents whose network lets no UDP pass. True by default.
+    pub tcp: bool,
 }
 
 /// `[admin]`: where operators ask.
@@ -219,7 +221,7 @@ impl Default for Hub {
 impl Default for Tunnel {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443));
-        Self { address, advertise: vec![hub::advertised(address)] }
+        Self { address, advertise: vec![hub::advertised(address)], tcp: true }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("instances", "[string]"), ("tunnels", "[AgentTunnel]"), ("allowed", "[name]"), ("uplinks", "[name]"),
         ("refused", "[RefusedUplink]"), ("certificate_ends", "time?"), ("clock_skew_ms", "integer?"), ("last_seen", "time?"),
     ]),
-    ("AgentTunnel", TOLD, &[("shard", "integer"), ("remote", "string"), ("rtt_ms", "number"), ("mtu", "integer"), ("since", "time")]),
+    ("AgentTunnel", TOLD, &[("shard", "integer"), ("remote", "string"), ("transport", "string="), ("rtt_ms", "number"), ("mtu", "integer"), ("since", "time")]),
     ("RefusedUplink", TOLD, &[("uplink", "name"), ("reason", "string")]),
     ("Uplink", TOLD, &[
         ("name", "name"), ("protocol", "protocol"), ("weight", "weight"), ("weight_override", "Override?"), ("draining", "boolean"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use figspan_control::StatusParts;
 use figspan_proto::admin::Uplink;
+use figspan_tunnel::Transport;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -22,6 +23,7 @@ pub(super) struct Scrape {
     config_loaded: u64,
     ready: bool,
     shards: u64,
+    moved: [(Transport, u64); 2],
     log_lost: Option<u64>,
     version: String,
 }
@@ -38,6 +40,7 @@ impl Scrape {
             config_loaded,
             ready: seen.face.waiting_for(&seen.control).is_empty(),
             shards: seen.face.shards as u64,
+            moved: Transport::ALL.map(|transport| (transport, seen.face.moved(transport))),
             log_lost: seen.log.as_ref().map(figspan_telemetry::LogHandle::dropped),
             version: seen.face.version.clone(),
         }
@@ -58,11 +61,22 @@ impl Collector for Scrape {
         gauge(encoder, "figspan_config_last_reload_success_timestamp_seconds", help, self.config_loaded)?;
         if let Some(parts) = &self.parts {
             gauge(encoder, "figspan_tunnels", "Tunnels open.", parts.tunnels as u64)?;
+            let by = [(Transport::Quic, parts.tunnels.saturating_sub(parts.tunnels_over_tcp)), (Transport::Tcp, parts.tunnels_over_tcp)];
+            let mut family =
+                encoder.encode_descriptor("figspan_tunnel_transport", "Tunnels by what carries them.", None, MetricType::Gauge)?;
+            for (transport, count) in by {
+                family.encode_family(&[("transport", transport.word())])?.encode_gauge(&clamp(count as u64))?;
+            }
             gauge(encoder, "figspan_agents_connected", "Agents with at least one tunnel.", parts.agents as u64)?;
             gauge(encoder, "figspan_uplinks", "Uplinks known.", parts.uplinks as u64)?;
             gauge(encoder, "figspan_snapshot_generation", "Generation of the snapshot in force.", parts.generation)?;
             let help = "Oldest generation that a shard still works with.";
             gauge(encoder, "figspan_snapshot_oldest_generation", help, parts.oldest_generation)?;
+        }
+        let help = "Live tunnels that moved to a transport.";
+        let mut family = encoder.encode_descriptor("figspan_tunnel_transport_changes", help, None, MetricType::Counter)?;
+        for (transport, count) in self.moved {
+            family.encode_family(&[("to", transport.word())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         if let Some(lost) = self.log_lost {
             encoder

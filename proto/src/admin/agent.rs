@@ -42,12 +42,20 @@ pub struct AgentTunnel {
     pub shard: usize,
     /// Where it comes from.
     pub remote: String,
+    /// What carries it: `quic` (UDP), or `tcp` where UDP does not pass.
+    #[serde(default = "quic")]
+    pub transport: String,
     /// Round trip in milliseconds.
     pub rtt_ms: f64,
     /// Path MTU in bytes.
     pub mtu: u16,
     /// When it was opened.
     pub since: String,
+}
+
+/// What hubs before 0.2 had no word for.
+fn quic() -> String {
+    "quic".to_owned()
 }
 
 /// An uplink that the hub does not take.

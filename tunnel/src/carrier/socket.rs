@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -17,7 +17,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::link::{Arrivals, Link, Sent};
-use super::{Transport, address};
+use super::{MovedTo, address};
 use crate::tasks::Tasks;
 
 /// Links of one endpoint, and what came over them.
@@ -27,8 +27,8 @@ pub(crate) struct Links {
     by_address: Mutex<HashMap<SocketAddr, Arc<Link>>>,
     /// Carry an agent's links for as long as its endpoint lives. A hub's have an owner of their own.
     pub(crate) tasks: Tasks,
-    /// How often tunnels have moved to UDP, and to TCP.
-    moved: [AtomicU64; 2],
+    /// How often tunnels have moved.
+    pub(crate) moved: Arc<MovedTo>,
 }
 
 impl Links {
@@ -53,11 +53,6 @@ impl Links {
     /// The peer that TLS has proven behind an address; `None` where there is none, or no link any more.
     pub(crate) fn peer(&self, address: SocketAddr) -> Option<SpiffeId> {
         self.find(address)?.peer().cloned()
-    }
-
-    /// Counts a tunnel that has moved.
-    pub(crate) fn moved(&self, to: Transport) {
-        self.moved[to as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn find(&self, address: SocketAddr) -> Option<Arc<Link>> {

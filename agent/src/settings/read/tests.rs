@@ -33,6 +33,7 @@ fn every_key_is_read() {
         drain_timeout = "45s"
         tunnels_per_hub = 4
         max_streams = 77
+        transport = "tcp"
         [status]
         socket = ""
         [metrics]
@@ -63,6 +64,7 @@ fn every_key_is_read() {
     )
     .unwrap();
     assert_eq!((settings.workers, settings.tunnels_per_hub, settings.max_streams), (2, 4, 77));
+    assert_eq!(settings.transport, Preference::Tcp);
     assert_eq!((settings.status_socket, settings.metrics), (None, Some(([127, 0, 0, 1], 9465).into())));
     let [db, shop, api] = &settings.uplinks[..] else { panic!("three uplinks") };
     assert_eq!(db.address, Address::Name("db.internal:5432".to_owned(), 5432));

@@ -4,6 +4,7 @@ use figspan_model::state::EndpointState;
 use figspan_proto::admin;
 use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::weight::Weight;
+use figspan_tunnel::Transport;
 
 use super::Core;
 use crate::config::text;
@@ -147,11 +148,17 @@ impl Core {
         }
     }
 
+    /// Tunnels that TCP carries.
+    pub(crate) fn tunnels_over_tcp(&self) -> usize {
+        self.links.values().filter(|link| link.tunnel.carried().transport == Transport::Tcp).count()
+    }
+
     fn tunnel_of(&self, id: u64) -> Option<admin::AgentTunnel> {
         let link = self.links.get(&id)?;
         Some(admin::AgentTunnel {
             shard: link.shard,
             remote: link.tunnel.remote_address().to_string(),
+            transport: link.tunnel.carried().transport.word().to_owned(),
             rtt_ms: link.tunnel.rtt().as_secs_f64() * 1000.0,
             mtu: link.tunnel.mtu(),
             since: text(link.since),

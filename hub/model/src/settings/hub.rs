@@ -104,15 +104,16 @@ fn ca(section: &Section<'_>, files: &Files<'_>, domain: &TrustDomain) -> Option<
 
 fn tunnel(section: &Section<'_>) -> Tunnel {
     let address = section.get("address").and_then(|item| values::address(&item)).unwrap_or(Tunnel::default().address);
+    let tcp = section.get("tcp").and_then(|item| item.boolean()).unwrap_or(Tunnel::default().tcp);
     let Some(list) = section.get("advertise") else {
-        return Tunnel { address, advertise: vec![advertised(address)] };
+        return Tunnel { address, advertise: vec![advertised(address)], tcp };
     };
     let items = list.items();
     let advertise: Vec<String> = items.iter().filter_map(values::host_port).map(|(host, port)| join(&host, port)).collect();
     if items.is_empty() {
         list.wrong("is empty", "write at least one host:port that agents can reach, or remove the key");
     }
-    Tunnel { address, advertise }
+    Tunnel { address, advertise, tcp }
 }
 
 /// What grants tell agents where the file does not say: the address, with the host's name in place of "all addresses".

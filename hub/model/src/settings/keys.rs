@@ -161,6 +161,12 @@ pub(super) static TUNNEL: Table = Table {
             "the address",
             "What grants tell agents to dial. Names may have many addresses; all are tried.",
         ),
+        key(
+            "tcp",
+            "true or false",
+            "true",
+            "Serve the same port over TCP (TLS 1.3, same identities) for agents whose network lets no UDP pass; they go back to UDP when it does.",
+        ),
     ],
 };
 
