@@ -100,9 +100,9 @@ In flight:  3
 Picked:     10
 Failed:     1
 Agents:
-  AGENT  WEIGHT  ADVERTISED  READY  TUNNELS  IN FLIGHT  POOLED  OPEN  PICKED  FAILED  WHY NOT
-  vm-1   100     100         yes    2        3          1       1     5       1       -
-  vm-2   100     100         yes    2        0          1       1     5       0       -
+  AGENT  ZONE   WEIGHT  ADVERTISED  READY  TUNNELS  IN FLIGHT  POOLED  OPEN  PICKED  FAILED  WHY NOT
+  vm-1   eu-1a  100     100         yes    2        3          1       1     5       1       -
+  vm-2   -      100     100         yes    2        0          1       1     5       0       -
 ";
     assert_eq!(ran.out, wanted, "{}", ran.err);
 }

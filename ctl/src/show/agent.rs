@@ -29,6 +29,7 @@ pub(crate) fn whole(agent: &Agent) -> String {
     let about = fields([
         ("Name", agent.name.to_string()),
         ("State", state(agent).to_owned()),
+        ("Zone", agent.zone.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("Version", agent.version.clone()),
         ("Processes", list(&agent.instances)),
         ("May advertise", list(&agent.allowed)),

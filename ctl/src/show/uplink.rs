@@ -42,7 +42,7 @@ pub(crate) fn whole(uplink: &Uplink) -> String {
     ]);
     let endpoints = table(
         "none",
-        ["AGENT", "WEIGHT", "ADVERTISED", "READY", "TUNNELS", "IN FLIGHT", "POOLED", "OPEN", "PICKED", "FAILED", "WHY NOT"],
+        ["AGENT", "ZONE", "WEIGHT", "ADVERTISED", "READY", "TUNNELS", "IN FLIGHT", "POOLED", "OPEN", "PICKED", "FAILED", "WHY NOT"],
         uplink.endpoints.iter().map(endpoint),
     );
     let overrides = uplink.endpoints.iter().filter_map(|endpoint| Some((endpoint, endpoint.weight_override.as_ref()?)));
@@ -85,9 +85,10 @@ pub(crate) fn verdict(verdict: &DrainVerdict) -> String {
     format!("{}\n{}", figspan_proto::control::plain(&headline), indent(&proof))
 }
 
-fn endpoint(endpoint: &Endpoint) -> [String; 11] {
+fn endpoint(endpoint: &Endpoint) -> [String; 12] {
     [
         endpoint.agent.to_string(),
+        endpoint.zone.as_ref().map(ToString::to_string).unwrap_or_default(),
         endpoint.weight.to_string(),
         endpoint.advertised_weight.to_string(),
         yes(endpoint.accepts),

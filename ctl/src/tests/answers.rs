@@ -24,6 +24,7 @@ pub(super) fn uplink(in_force: u32, in_flight: u64) -> Value {
         at: AT.to_owned(),
     };
     let endpoint = |agent: &str, in_flight, failed| admin::Endpoint {
+        zone: (agent == "vm-1").then(|| "eu-1a".parse().unwrap()),
         agent: agent.parse().unwrap(),
         weight: Weight::DEFAULT,
         advertised_weight: Weight::DEFAULT,

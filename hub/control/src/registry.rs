@@ -273,6 +273,12 @@ impl Registry {
         &self.uplinks
     }
 
+    /// Where an agent is, as its newest tunnel says.
+    pub(crate) fn zone(&self, agent: &AgentName) -> Option<&Zone> {
+        let newest = self.agents.get(agent)?.tunnels.last()?;
+        self.tunnels.get(newest)?.zone.as_ref()
+    }
+
     /// A tunnel's record.
     pub(crate) fn tunnel(&self, id: TunnelId) -> Option<&TunnelRecord> {
         self.tunnels.get(&id)

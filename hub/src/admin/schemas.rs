@@ -23,7 +23,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("ListenerStatus", TOLD, &[("name", "string"), ("protocol", "string"), ("address", "string")]),
     ("ConfigStatus", TOLD, &[("file", "string"), ("loaded", "time"), ("errors", "[string]"), ("warnings", "[string]")]),
     ("Agent", TOLD, &[
-        ("name", "name"), ("connected", "boolean"), ("draining", "boolean"), ("revoked", "boolean"), ("version", "string"),
+        ("name", "name"), ("zone", "name?"), ("connected", "boolean"), ("draining", "boolean"), ("revoked", "boolean"), ("version", "string"),
         ("instances", "[string]"), ("tunnels", "[AgentTunnel]"), ("allowed", "[name]"), ("uplinks", "[name]"),
         ("refused", "[RefusedUplink]"), ("certificate_ends", "time?"), ("clock_skew_ms", "integer?"), ("last_seen", "time?"),
     ]),
@@ -34,7 +34,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("endpoints", "[Endpoint]"), ("in_flight", "integer"), ("picked", "integer"), ("failed", "integer"),
     ]),
     ("Endpoint", TOLD, &[
-        ("agent", "name"), ("weight", "weight"), ("advertised_weight", "weight"), ("weight_override", "Override?"),
+        ("agent", "name"), ("zone", "name?"), ("weight", "weight"), ("advertised_weight", "weight"), ("weight_override", "Override?"),
         ("accepts", "boolean"), ("reason", "string"), ("tunnels", "integer"), ("in_flight", "integer"), ("pooled", "integer"),
         ("open_connections", "integer"), ("picked", "integer"), ("failed", "integer"),
     ]),
@@ -72,7 +72,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("Bound", TOLD, &[("used", "integer"), ("waiting", "integer"), ("max", "integer")]),
     ("BreakerStatus", TOLD, &[("state", "string"), ("opened", "integer"), ("open_seconds", "number?")]),
     ("BackendEndpoint", TOLD, &[
-        ("name", "string"), ("verdict", "string"), ("reason", "string"), ("breaker", "BreakerStatus?"), ("ejected", "integer"),
+        ("name", "string"), ("zone", "name?"), ("verdict", "string"), ("reason", "string"), ("breaker", "BreakerStatus?"), ("ejected", "integer"),
         ("in_flight", "integer"), ("picked", "integer"), ("failed", "integer"), ("latency_ms", "number?"), ("sessions", "integer"),
         ("sessions_at_least", "boolean"),
     ]),

@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AgentName, NamePattern, UplinkName};
+use crate::name::{AgentName, NamePattern, UplinkName, Zone};
 
 /// `GET /v1/agents`, `GET /v1/agents/{name}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Agent {
     /// Its name.
     pub name: AgentName,
+    /// Where it is, as its newest tunnel says.
+    #[serde(default)]
+    pub zone: Option<Zone>,
     /// Whether at least one tunnel is open.
     pub connected: bool,
     /// Whether it finishes old work only.

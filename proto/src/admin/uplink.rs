@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::Protocol;
-use crate::name::{AgentName, UplinkName};
+use crate::name::{AgentName, UplinkName, Zone};
 use crate::weight::Weight;
 
 /// `GET /v1/uplinks`, `GET /v1/uplinks/{name}`.
@@ -34,6 +34,9 @@ pub struct Uplink {
 pub struct Endpoint {
     /// The agent.
     pub agent: AgentName,
+    /// Where it is, where it says so.
+    #[serde(default)]
+    pub zone: Option<Zone>,
     /// The weight in force.
     pub weight: Weight,
     /// What the agent's own file says.

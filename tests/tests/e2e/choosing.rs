@@ -145,6 +145,8 @@ fn the_hubs_own_zone_goes_first_until_nobody_is_ready_there() {
     };
     let both = ["\"eu-1a\"", "\"eu-1b\""].map(str::to_owned).into();
     assert_eq!((zones(0), zones(1)), (std::collections::BTreeSet::clone(&both), both));
+    let about = bed.hub.json(&["get", "agents"]);
+    assert_eq!((&about[0]["zone"], &about[1]["zone"]), (&"eu-1a".into(), &"eu-1b".into()));
     let metric = |zone: &str| {
         let text = bed.metrics();
         let line =

@@ -99,6 +99,7 @@ impl Core {
     ) -> admin::Endpoint {
         admin::Endpoint {
             agent: agent.clone(),
+            zone: self.registry.zone(agent).cloned(),
             weight,
             advertised_weight,
             weight_override: self.registry.overrides().find(name, Some(agent)).cloned(),
@@ -133,6 +134,7 @@ impl Core {
         refused.dedup_by(|a, b| a.uplink == b.uplink);
         admin::Agent {
             name: name.clone(),
+            zone: self.registry.zone(name).cloned(),
             connected: !tunnels.is_empty(),
             draining: !tunnels.is_empty() && tunnels.iter().all(|(_, tunnel)| tunnel.draining),
             revoked: self.is_revoked(name),
