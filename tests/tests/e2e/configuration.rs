@@ -75,6 +75,26 @@ fn readyz_names_what_it_waits_for() {
 }
 
 #[test]
+fn a_hub_that_starts_again_is_ready_when_the_agents_that_it_knew_are_back() {
+    let shop = Workload::named("shop");
+    let mut bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1);
+    drop(bed.agents.remove("vm-1"));
+    bed.hub.restart();
+    let status = bed.hub.json(&["status"]);
+    let address = status["metrics_address"].as_str().and_then(|text| text.parse().ok()).unwrap();
+    let readyz = || Connection::open(address).get("/readyz");
+    let waiting = readyz();
+    assert_eq!(waiting.status(), 503, "{waiting:?}");
+    assert!(waiting.text().starts_with("waiting for agents vm-1 to come back, for "), "{}", waiting.text());
+    assert!(status["ready"] == false && status["waiting_for"][0].as_str().unwrap().contains("vm-1"), "{status}");
+    assert_eq!(Connection::open(address).get("/livez").status(), 200, "it lives, whoever is away");
+    let back = bed.hub.run_agent("vm-1");
+    bed.agents.insert("vm-1".to_owned(), back);
+    eventually("ready once it is back, well before its time to wait is over", Duration::from_secs(8), || readyz().status() == 200);
+    assert_eq!(bed.get("/").text(), "shop");
+}
+
+#[test]
 fn reloads_under_load_lose_nothing() {
     let shop = Workload::named("shop");
     let config = http(&rule("{ uplink = \"shop\" }"));

@@ -266,3 +266,6 @@ fn spoiled<C: Reusable>(idle: &Idle<C>) -> bool {
     }
     idle.connection.poll_idle(&mut Context::from_waker(&Waker::from(Arc::clone(&idle.wake)))).is_ready()
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,6 +218,30 @@ async fn rapid_resets_close_the_connection() {
 }
 
 #[tokio::test]
+async fn resets_of_requests_that_were_begun_count_too() {
+    local(async {
+        let fake = Fake::new(|_| std::future::pending()).with_routing(|routing| routing.limits.h2_resets = 5);
+        let (address, service) = fake.listen().await;
+        let mut peer = Peer::connect(address).await;
+        // One after the other, each begun before it is reset: h2's own bound, on those that nobody has looked at, sees none.
+        for stream in (1..13).step_by(2) {
+            let before = service.seen.borrow().len();
+            peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &with(&[]))).await;
+            let begun = async {
+                while service.seen.borrow().len() == before {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, begun).await.expect("the request is begun");
+            peer.send(&frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())).await;
+        }
+        assert_eq!(peer.verdict().await, Some((GOAWAY, 0, ENHANCE_YOUR_CALM)));
+        assert_eq!((service.limited.borrow().as_slice(), service.seen.borrow().len()), (&[Limit::H2Resets][..], 6));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn resets_that_are_paid_for_by_answers_cost_nothing() {
     local(async {
         let fake = Fake::new(|inbound: crate::exchange::Inbound| async move {
