@@ -252,8 +252,8 @@ What they do with this request:
   timeouts: 5s to reach the workload
   timeouts: 15s for the request
 Backends:
-  BACKEND          WEIGHT         WANTED  OBSERVED  PICKED  READY
-  uplink monolith  25 (file: 90)  71.4 %  70.0 %    700     2/2
+  BACKEND          TIER                                         WEIGHT         WANTED  OBSERVED  PICKED  READY
+  uplink monolith  0 failing back, 37.0 % for 20.0 s (latency)  25 (file: 90)  71.4 %  70.0 %    700     2/2
 Attempts, if each fails:
   1. uplink monolith on agent vm-1
   2. uplink monolith on agent vm-2

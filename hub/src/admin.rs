@@ -3,7 +3,7 @@
 //! One table ([`operations`]) says which operations there are; the router and the OpenAPI document are both made from it. The
 //! API decides nothing itself: it maps requests to [`Control`], reads the published snapshot, and asks for reloads.
 
-mod backends;
+pub(crate) mod backends;
 mod explain;
 mod extract;
 mod handlers;

@@ -180,7 +180,14 @@ impl Hub {
         };
         let reload = ReloadTask::new(reload, listeners, asks);
         let serve_drain = Drain::new();
-        let seen = Seen { control: control.clone(), face: Arc::clone(&face), shards: shard_metrics, log };
+        let seen = Seen {
+            control: control.clone(),
+            face: Arc::clone(&face),
+            shards: shard_metrics,
+            log,
+            reader: reader.clone(),
+            book: Arc::clone(&book),
+        };
         let checks = Checks::new(reader.clone(), Arc::clone(&book));
         let admin = Admin { control: control.clone(), reader, book, sessions, face: Arc::clone(&face), reloader: reloader.clone() };
         let running = Running {

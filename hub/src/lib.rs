@@ -21,6 +21,7 @@ mod running;
 mod serve;
 mod session_key;
 mod shard;
+mod standing;
 mod threads;
 mod watch;
 

@@ -1,7 +1,9 @@
 //! The metrics endpoint: `/metrics`, `/livez` and `/readyz`. Reads what others count; counts nothing itself.
 
+mod guards;
 mod hub;
 mod process;
+mod rules;
 
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use axum::routing::get;
 use figspan_control::Control;
 use figspan_data::metrics::Metrics;
 use figspan_data::metrics::collector::Shards;
+use figspan_model::snapshot::Reader;
+use figspan_model::state::Book;
 use figspan_telemetry::LogHandle;
 use http::{HeaderName, StatusCode, header};
 use prometheus_client::encoding::text;
@@ -25,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) face: Arc<Face>,
     pub(crate) shards: Vec<Arc<Metrics>>,
     pub(crate) log: Option<LogHandle>,
+    pub(crate) reader: Reader,
+    pub(crate) book: Arc<Book>,
 }
 
 /// OpenMetrics, which Prometheus reads; its older text format differs in the names of counters' headers alone.

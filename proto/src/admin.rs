@@ -23,7 +23,7 @@ pub use event::Event;
 pub use explain::{Decision, ExplainRequest, Explanation};
 pub use grant::{CreateGrant, CreatedGrant, Grant, Revoke, Revoked};
 pub use problem::Problem;
-pub use route::{Route, Rule, RuleBackend};
+pub use route::{Route, Rule, RuleBackend, Tier};
 pub use status::{CheckResult, ConfigStatus, ListenerStatus, Status};
 pub use uplink::{Endpoint, Override, Uplink};
 pub use weight::{ResetWeight, SetWeight, WeightChange};

@@ -183,6 +183,16 @@ impl<'d> Item<'d> {
         matches!(self.value, DeValue::Table(_))
     }
 
+    /// Whether the value is a list; never a finding.
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    /// Whether the value is a text; never a finding.
+    pub fn is_text(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
     fn refuse<T>(&self, why: impl Into<String>, mend: impl Into<String>) -> Option<T> {
         self.wrong(why, mend);
         None

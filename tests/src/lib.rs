@@ -8,6 +8,7 @@ pub mod clock;
 pub mod frames;
 pub mod h2;
 pub mod hosts;
+pub mod mortal;
 pub mod names;
 pub mod process;
 pub mod relay;

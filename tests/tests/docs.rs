@@ -118,10 +118,14 @@ fn quoted(source: &str, before: &str) -> Vec<String> {
 #[test]
 fn every_metric_is_in_the_reference_and_every_entry_there_is_a_metric() {
     let mut code: BTreeSet<String> = BTreeSet::new();
-    for file in ["hub/src/metrics/hub.rs", "hub/src/metrics/process.rs", "hub/data/src/metrics/collector.rs"] {
+    let hub = ["hub.rs", "guards.rs", "process.rs", "rules.rs"].map(|file| format!("hub/src/metrics/{file}"));
+    for file in hub.into_iter().chain(["hub/data/src/metrics/collector.rs".to_owned()]) {
         let names = ["figspan_", "process_", "http_server_"].map(|prefix| {
             let is_name = |name: &String| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            quoted(&read(&root().join(file)), &format!("\"{prefix}")).into_iter().filter(is_name).map(move |name| format!("{prefix}{name}"))
+            quoted(&read(&root().join(&file)), &format!("\"{prefix}"))
+                .into_iter()
+                .filter(is_name)
+                .map(move |name| format!("{prefix}{name}"))
         });
         code.extend(names.into_iter().flatten());
     }

@@ -1,6 +1,6 @@
 //! Routes, and why a request goes where it goes.
 
-use figspan_proto::admin::{Decision, Explanation, Route, RuleBackend};
+use figspan_proto::admin::{Decision, Explanation, Route, RuleBackend, Tier};
 
 use super::mirror;
 use crate::table::{fields, indent, list, table};
@@ -17,6 +17,7 @@ pub(crate) fn many(routes: &[Route]) -> String {
                     list(&route.hostnames),
                     rule.matches.join(" or "),
                     format!("{} {}", backend.kind, backend.name),
+                    tier(&rule.tiers, backend),
                     weight(backend),
                     percent(backend.share_wanted),
                     observed(backend),
@@ -25,7 +26,7 @@ pub(crate) fn many(routes: &[Route]) -> String {
             })
         })
     });
-    table("no route", ["ROUTE", "KIND", "LISTENERS", "HOSTS", "MATCHES", "BACKEND", "WEIGHT", "WANTED", "OBSERVED", "READY"], rows)
+    table("no route", ["ROUTE", "KIND", "LISTENERS", "HOSTS", "MATCHES", "BACKEND", "TIER", "WEIGHT", "WANTED", "OBSERVED", "READY"], rows)
 }
 
 /// Everything about one.
@@ -42,7 +43,7 @@ pub(crate) fn whole(route: &Route) -> String {
         let policies: String = rule.policies.iter().map(|policy| format!("  {}\n", figspan_proto::control::plain(policy))).collect();
         let mirrors = mirror::of_rule(&rule.mirrors);
         let mirrors = if mirrors.is_empty() { mirrors } else { indent(&mirrors) + "\n" };
-        format!("Rule {}: {matches}\n{policies}{mirrors}{}", name(rule), indent(&backends(&rule.backends)))
+        format!("Rule {}: {matches}\n{policies}{mirrors}{}", name(rule), indent(&backends(&rule.tiers, &rule.backends)))
     };
     std::iter::once(about).chain(route.rules.iter().map(rule)).collect::<Vec<_>>().join("\n")
 }
@@ -67,16 +68,17 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
         lines(&explanation.why),
         part("Policies", &explanation.policies),
         part("What they do with this request", &decisions.collect::<Vec<_>>()),
-        indent(&backends(&explanation.backends)),
+        indent(&backends(&explanation.tiers, &explanation.backends)),
         part("Attempts, if each fails", &attempts),
         part("Goes on to the next one when", &explanation.retried),
     )
 }
 
-fn backends(backends: &[RuleBackend]) -> String {
+fn backends(tiers: &[Tier], backends: &[RuleBackend]) -> String {
     let row = |backend: &RuleBackend| {
         [
             format!("{} {}", backend.kind, backend.name),
+            tier(tiers, backend),
             weight(backend),
             percent(backend.share_wanted),
             observed(backend),
@@ -84,7 +86,20 @@ fn backends(backends: &[RuleBackend]) -> String {
             format!("{}/{}", backend.ready_endpoints, backend.endpoints),
         ]
     };
-    table("no backend", ["BACKEND", "WEIGHT", "WANTED", "OBSERVED", "PICKED", "READY"], backends.iter().map(row))
+    table("no backend", ["BACKEND", "TIER", "WEIGHT", "WANTED", "OBSERVED", "PICKED", "READY"], backends.iter().map(row))
+}
+
+/// The tier of a backend, and how that stands where it is not up.
+fn tier(tiers: &[Tier], backend: &RuleBackend) -> String {
+    let number = backend.tier;
+    let Some(tier) = tiers.iter().find(|tier| tier.tier == number) else { return number.to_string() };
+    let cause = tier.cause.as_deref().map(|cause| format!(" ({cause})")).unwrap_or_default();
+    let left = tier.seconds_left.unwrap_or_default();
+    match tier.state.as_str() {
+        "held" => format!("{number} held for {left:.1} s{cause}"),
+        "failing-back" => format!("{number} failing back, {} for {left:.1} s{cause}", percent(tier.share)),
+        _ => number.to_string(),
+    }
 }
 
 /// What a rule is called: by its name, else by its place.

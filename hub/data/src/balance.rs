@@ -1,9 +1,9 @@
 //! Hop: balance. Which backend of a rule, and which endpoint of the backend, gets the next request. Pure and total.
 //!
 //! Two levels, each with a cursor of its own that all shards share: the rule chooses among the backends of the lowest tier
-//! that can accept (`backends`), the uplink or service among its endpoints that can (`endpoints`). [`pick`] gives exact
-//! shares in every window of as many choices as the weights add up to; a hash or the load may decide instead. Taking part
-//! needs: a weight above 0 that is in force, readiness, a tunnel, no drain, open gates, and not having been tried by this
+//! that can accept (`backends`; `tiers`, where the rule asks for failover), the uplink or service among its endpoints that
+//! can (`endpoints`). [`pick`] gives exact shares in every window of as many choices as the weights add up to; a hash or the
+//! load may decide instead. Taking part needs: a weight above 0 that is in force, readiness, a tunnel, no drain, open gates, and not having been tried by this
 //! request before. [`choose`] advances the cursors; [`peek`] does not. Whether a tunnel of the snapshot still lives is not
 //! asked here: the answer is behind a lock that another shard may hold. The dial finds out.
 //!
@@ -19,8 +19,11 @@ mod members;
 mod obstacles;
 mod pick;
 mod rendezvous;
+mod shares;
 mod sums;
+mod tiers;
 mod timer;
+mod weighing;
 mod zone;
 
 use std::net::SocketAddr;
@@ -28,6 +31,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use figspan_model::health::{Failover, Turn};
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, ServiceName};
 use figspan_model::snapshot::{Endpoint, Snapshot, Uplink};
@@ -37,6 +41,7 @@ use tokio::time::Instant;
 
 pub use pick::pick;
 pub use rendezvous::mix;
+pub use shares::shares;
 pub use timer::Timer;
 
 /// One address of a service, as resolved now.
@@ -195,12 +200,27 @@ pub trait Gates {
         FULL
     }
 
-    /// The part of its weight with which an endpoint of a backend takes part. `last_resort` says that no endpoint of the
-    /// backend would take part otherwise.
-    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState, last_resort: bool) -> u32 {
-        let _ = (backend, endpoint, last_resort);
+    /// The part of its weight with which an endpoint of a backend takes part. `resort` says how little is enough.
+    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState, resort: Resort) -> u32 {
+        let _ = (backend, endpoint, resort);
         FULL
     }
+
+    /// Told when a choice has turned a tier of its rule.
+    fn turned(&self, rule: &RuleState, tier: u8, turn: Turn) {
+        let _ = (rule, tier, turn);
+    }
+}
+
+/// How little is enough of an endpoint to take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resort {
+    /// Only what nothing speaks against.
+    No,
+    /// Also what was not checked yet.
+    Unchecked,
+    /// Also what was ejected: no endpoint of the backend would take part otherwise.
+    Last,
 }
 
 /// Where a session belongs, by the identities of backend and endpoint.
@@ -227,6 +247,8 @@ pub struct Question<'c> {
     pub services: &'c dyn ServiceEndpoints,
     /// What holds backends back; `None` where nothing can.
     pub gates: Option<&'c dyn Gates>,
+    /// When the rule leaves a tier of its backends, where it asks for that.
+    pub failover: Option<&'c Failover>,
     /// Hash of what the client brought, where the rule asks for it: decides in place of the cursors.
     pub hash: Option<u64>,
     /// Where the session of the request belongs: goes before everything else.
@@ -244,13 +266,13 @@ impl<'c> Question<'c> {
         tried: &'c Tried,
         services: &'c dyn ServiceEndpoints,
     ) -> Self {
-        Self { snapshot, backends, rule, tried, services, gates: None, hash: None, bound: None, now: Moment::NEVER }
+        Self { snapshot, backends, rule, tried, services, gates: None, failover: None, hash: None, bound: None, now: Moment::NEVER }
     }
 
-    /// The same question, at the present moment where a backend has a policy that may depend on it.
+    /// The same question, at the present moment where something may depend on it: failover, or a policy of a backend.
     #[must_use]
     pub fn now(self) -> Self {
-        let timed = self.backends.iter().any(|backend| backend.policy.is_some());
+        let timed = self.failover.is_some() || self.backends.iter().any(|backend| backend.policy.is_some());
         if timed { Self { now: now(), ..self } } else { self }
     }
 }
@@ -262,31 +284,34 @@ pub fn now() -> Moment {
 
 /// Chooses for the next request and counts it in the cursors.
 pub fn choose(question: Question<'_>) -> Result<Choice, NoChoice> {
-    let tried = question.tried;
-    backends::decide(&Level { question, number: &|state| cursor(state, tried).fetch_add(1, Ordering::Relaxed) })
+    backends::decide(&Level { question, counts: true })
 }
 
 /// What [`choose`] would say to the next request, without counting it.
 pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
-    let tried = question.tried;
-    backends::decide(&Level { question, number: &|state| cursor(state, tried).load(Ordering::Relaxed) })
-}
-
-/// Where a choice takes its number. Tries after the first have numbers of their own: on the common ones, each failure of one
-/// of two endpoints would take the other's turn, and every request would go to the failing one first.
-fn cursor<'s>(state: &'s RuleState, tried: &Tried) -> &'s AtomicU64 {
-    if tried.is_empty() { &state.cursor } else { &state.again }
+    backends::decide(&Level { question, counts: false })
 }
 
 /// What both levels of one choice look at.
 struct Level<'c> {
     question: Question<'c>,
-    /// Draws the next number of a cursor.
-    number: &'c dyn Fn(&RuleState) -> u64,
+    /// Whether this is the choice itself, and no look ahead.
+    counts: bool,
 }
 
-/// Whether endpoints take part that gates let through only where none is better.
-const LAST_RESORT: bool = true;
+impl Level<'_> {
+    /// Whether this is the first try of its request.
+    fn is_first(&self) -> bool {
+        self.question.tried.is_empty()
+    }
+
+    /// The next number of a cursor. Tries after the first have numbers of their own (`again`): on the common ones, each failure
+    /// of one of two endpoints would take the other's turn, and every request would go to the failing one first.
+    fn number(&self, first: &AtomicU64, again: &AtomicU64) -> u64 {
+        let cursor = if self.is_first() { first } else { again };
+        if self.counts { cursor.fetch_add(1, Ordering::Relaxed) } else { cursor.load(Ordering::Relaxed) }
+    }
+}
 
 #[cfg(test)]
 mod tests;

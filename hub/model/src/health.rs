@@ -10,8 +10,10 @@ pub mod breaker;
 pub mod check;
 pub mod ejection;
 pub mod expression;
+pub mod failover;
 pub mod gate;
 pub mod guard;
+pub mod tier;
 pub mod verdict;
 pub mod window;
 
@@ -21,8 +23,10 @@ pub use breaker::Breaker;
 pub use check::Checked;
 pub use ejection::Ejection;
 pub use expression::Condition;
+pub use failover::Failover;
 pub use gate::{Gate, Why};
 pub use guard::{BackendHealth, Changes, EndpointHealth, Guard, Permit};
+pub use tier::{Cause, Standing, TIERS, TierState, Turn, WHOLE};
 pub use verdict::Verdict;
 
 /// How one attempt at an endpoint ended, as far as its health is concerned.

@@ -11,6 +11,7 @@ mod matches;
 mod policy;
 mod routes;
 mod services;
+mod statuses;
 mod values;
 
 use std::net::{Ipv4Addr, SocketAddr};

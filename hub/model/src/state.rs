@@ -13,7 +13,7 @@ mod warmth;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,7 +26,7 @@ pub use share::{MARK_EVERY, ShareState};
 pub use sources::{Entry, InFlightState, RateState};
 pub use warmth::Warmth;
 
-use crate::health::{BackendHealth, EndpointHealth};
+use crate::health::{BackendHealth, EndpointHealth, TIERS, TierState};
 
 /// Index of a shard, 0-based.
 pub type Shard = usize;
@@ -115,6 +115,16 @@ pub struct RuleState {
     pub cursor: CachePadded<AtomicU64>,
     /// The same for choices after a failed try, so that these take nobody's turn.
     pub again: AtomicU64,
+    /// What it is kept under; see [`Book::rule`].
+    pub key: Box<str>,
+    tiers: OnceLock<Box<[TierState; TIERS]>>,
+}
+
+impl RuleState {
+    /// One of its tiers. They take their memory with the first use: most rules have none.
+    pub fn tier(&self, tier: u8) -> &TierState {
+        &self.tiers.get_or_init(Box::default)[usize::from(tier).min(TIERS - 1)]
+    }
 }
 
 /// The long-lived state of an uplink or service as a backend, over all rules and endpoints.
@@ -217,7 +227,8 @@ impl Book {
     /// [`HttpRule::key`]: crate::routing::HttpRule::key
     pub fn rule(&self, key: &str) -> Arc<RuleState> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(rules.entry(key.to_owned()).or_default())
+        let state = || Arc::new(RuleState { key: key.into(), ..RuleState::default() });
+        Arc::clone(rules.entry(key.to_owned()).or_insert_with(state))
     }
 
     /// What a backend of a rule was given: `<key of the rule>/<key of the backend>`.

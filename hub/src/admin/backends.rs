@@ -36,7 +36,7 @@ pub(super) fn one(snapshot: &Snapshot, book: &Book, backend: &Backend) -> admin:
 }
 
 /// All that rules name, by kind and name.
-pub(super) fn all(snapshot: &Snapshot, book: &Book) -> Vec<admin::Backend> {
+pub(crate) fn all(snapshot: &Snapshot, book: &Book) -> Vec<admin::Backend> {
     let now = Now::read();
     let mut found: BTreeMap<String, (&Backend, Vec<String>)> = BTreeMap::new();
     let http = snapshot.routing.http_routes.iter().flat_map(|route| {

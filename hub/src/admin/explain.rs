@@ -23,6 +23,7 @@ use http::{StatusCode, request};
 
 use super::{policies, routes};
 use crate::problem::Refusal;
+use crate::standing::Place;
 use decisions::Decided;
 
 /// What a hub knows when it is asked.
@@ -75,7 +76,8 @@ fn matched(world: &World<'_>, client: &Client, parts: request::Parts) -> Explana
         rule: Some(found.rule_index),
         rule_name: found.rule.name.as_ref().map(|name| name.to_string()),
         policies: policies::of_rule(found.rule),
-        backends: routes::backends(snapshot, &found.rule.backends),
+        backends: routes::backends(snapshot, world.book, Place::from(&**found.rule)),
+        tiers: routes::tiers(Place::from(&**found.rule)),
         decisions,
         ..told
     };
@@ -100,6 +102,7 @@ fn nothing() -> Explanation {
         why: Vec::new(),
         decisions: Vec::new(),
         backends: Vec::new(),
+        tiers: Vec::new(),
         next: None,
         attempts: Vec::new(),
         retried: Vec::new(),

@@ -95,12 +95,12 @@ pub(super) async fn drain(
 }
 
 pub(super) async fn routes(State(admin): State<Admin>) -> Json<Vec<admin::Route>> {
-    Json(routes::all(&admin.reader.load()))
+    Json(routes::all(&admin.reader.load(), &admin.book))
 }
 
 pub(super) async fn route(State(admin): State<Admin>, Named(name): Named<String>) -> Answer<admin::Route> {
     let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("no route `{name}`"), "GET /v1/routes lists those there are");
-    routes::all(&admin.reader.load()).into_iter().find(|route| route.name == name).map(Json).ok_or_else(missing)
+    routes::all(&admin.reader.load(), &admin.book).into_iter().find(|route| route.name == name).map(Json).ok_or_else(missing)
 }
 
 pub(super) async fn backends(State(admin): State<Admin>) -> Json<Vec<admin::Backend>> {

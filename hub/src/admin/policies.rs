@@ -1,8 +1,9 @@
 //! Policies in words: what a rule or a backend asks for beyond matches and weights, a line each. Pure.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use figspan_model::health::{Guard, breaker};
+use figspan_model::health::{Failover, Guard, breaker};
 use figspan_model::routing::policy::{Pin, PinnedBy, RateLimit};
 use figspan_model::routing::{
     BackendPolicy, Filters, GrpcCodes, HashOn, HeaderEdit, HttpRule, Method, Mirror, PathEdit, RetryPolicy, RulePolicy, SessionPersistence,
@@ -19,6 +20,7 @@ pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
         lines.extend(policy.session.as_ref().map(session));
         lines.extend(policy.hash.as_ref().map(hash));
         lines.extend(policy.retry.as_ref().map(retry));
+        lines.extend(policy.failover.as_deref().map(failover));
         lines.extend(policy.mirrors.iter().map(mirror));
     }
     lines.extend(timeouts(&rule.timeouts));
@@ -165,6 +167,22 @@ pub(super) fn hash(hash: &HashOn) -> String {
     }
 }
 
+/// When a tier of backends is left.
+pub(super) fn failover(terms: &Failover) -> String {
+    let statuses: Vec<_> = terms.on_status.iter().map(range).collect();
+    let status = if statuses.is_empty() { String::new() } else { format!(" or {}", statuses.join(", ")) };
+    let late = terms.latency.map(|limit| format!(" or none within {}", time(limit))).unwrap_or_default();
+    let (hold, failback) = (time(terms.hold), time(terms.failback));
+    format!(
+        "failover: {} of {} answers fail (no answer{status}{late}); held for {hold}, back over {failback}",
+        terms.failures, terms.answers
+    )
+}
+
+fn range(range: &RangeInclusive<u16>) -> String {
+    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
+}
+
 fn retry(retry: &RetryPolicy) -> String {
     let mut text = format!("retries: {} more, {} apart", retry.attempts, time(retry.backoff));
     if !retry.codes.is_empty() {
@@ -250,7 +268,7 @@ mod tests {
         ] {
             assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
         }
-        for word in ["sessions by cookie", "hash of", "retries:"] {
+        for word in ["sessions by cookie", "hash of", "retries:", "failover: 5 of 10 answers fail (no answer or 500, 502-504"] {
             assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
         }
         let policies = routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);

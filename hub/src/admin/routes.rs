@@ -1,17 +1,20 @@
-//! Routes as operators see them: rules in words, weights in force, shares wanted. Pure over a snapshot.
+//! Routes as operators see them: rules in words, weights in force, tiers, shares wanted and observed.
+
+use std::sync::Arc;
 
 use figspan_model::routing::{Backend, HeaderMatch, MirrorTarget, PathMatch, RouteMatch, Target, ValueMatch};
 use figspan_model::snapshot::Snapshot;
-use figspan_model::state::{Copies, Example};
+use figspan_model::state::{Book, Copies, Example};
 use figspan_proto::admin;
 use figspan_proto::weight::Weight;
 
 use super::policies;
 use crate::face::time;
+use crate::standing::{Place, Tier};
 
 /// All routes, in the order of the configuration.
-pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
-    let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|name| name.to_string()).collect();
+pub(super) fn all(snapshot: &Snapshot, book: &Arc<Book>) -> Vec<admin::Route> {
+    let texts = |list: &[Arc<str>]| list.iter().map(|name| name.to_string()).collect();
     let http = snapshot.routing.http_routes.iter().map(|route| admin::Route {
         name: route.name.to_string(),
         kind: "HTTP".into(),
@@ -27,7 +30,8 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
                 matches: if rule.matches.is_empty() { vec!["all".into()] } else { rule.matches.iter().map(words).collect() },
                 policies: policies::of_rule(rule),
                 mirrors: rule.mirrors.iter().map(mirror).collect(),
-                backends: backends(snapshot, &rule.backends),
+                tiers: tiers(Place::from(&**rule)),
+                backends: backends(snapshot, book, Place::from(&**rule)),
             })
             .collect(),
     });
@@ -40,15 +44,16 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<admin::Route> {
             index: 0,
             name: None,
             matches: vec!["all".into()],
-            policies: vec![],
+            policies: route.failover.as_deref().map(policies::failover).into_iter().collect(),
             mirrors: vec![],
-            backends: backends(snapshot, &route.backends),
+            tiers: tiers(Place::from(&**route)),
+            backends: backends(snapshot, book, Place::from(&**route)),
         }],
     });
     http.chain(streams).collect()
 }
 
-fn is_tls(snapshot: &Snapshot, listeners: &[std::sync::Arc<str>]) -> bool {
+fn is_tls(snapshot: &Snapshot, listeners: &[Arc<str>]) -> bool {
     let passthrough = |name| {
         let mut all = snapshot.routing.listeners.iter();
         all.any(|l| &l.name == name && matches!(l.protocol, figspan_model::routing::ListenerProtocol::TlsPassthrough))
@@ -57,21 +62,27 @@ fn is_tls(snapshot: &Snapshot, listeners: &[std::sync::Arc<str>]) -> bool {
 }
 
 /// The backends of a rule, with what each would get.
-pub(super) fn backends(snapshot: &Snapshot, backends: &[Backend]) -> Vec<admin::RuleBackend> {
-    let mut shown: Vec<_> = backends.iter().map(|backend| shown(snapshot, backend)).collect();
-    // A tier gets requests only where no tier above it can take them.
-    let can = |b: &admin::RuleBackend| b.ready_endpoints > 0 && !b.effective_weight.is_zero();
-    let tier = backends.iter().zip(&shown).filter(|(_, b)| can(b)).map(|(backend, _)| backend.fallback).min();
-    let wanted: Vec<bool> = backends.iter().zip(&shown).map(|(backend, b)| can(b) && Some(backend.fallback) == tier).collect();
-    let total: u64 = shown.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(b, _)| u64::from(b.effective_weight.get())).sum();
+pub(super) fn backends(snapshot: &Snapshot, book: &Arc<Book>, place: Place<'_>) -> Vec<admin::RuleBackend> {
+    let mut shown: Vec<_> = place.backends.iter().map(|backend| shown(snapshot, backend)).collect();
     let recent: u64 = shown.iter().map(|b| b.picked_last_minute).sum();
-    for (backend, wanted) in shown.iter_mut().zip(wanted) {
+    for (backend, wanted) in shown.iter_mut().zip(place.shares(snapshot, book)) {
         backend.share_observed = (recent > 0).then(|| backend.picked_last_minute as f64 / recent as f64);
-        if wanted {
-            backend.share_wanted = f64::from(backend.effective_weight.get()) / total as f64;
-        }
+        backend.share_wanted = wanted;
     }
     shown
+}
+
+/// The tiers of a rule that may fail over.
+pub(super) fn tiers(place: Place<'_>) -> Vec<admin::Tier> {
+    let shown = |tier: Tier| admin::Tier {
+        tier: tier.number,
+        state: tier.standing.as_str().to_owned(),
+        share: tier.share,
+        cause: tier.cause().map(|cause| cause.as_str().to_owned()),
+        seconds_left: tier.left,
+        failovers: tier.failed.iter().map(|(_, times)| times).sum(),
+    };
+    place.tiers().into_iter().map(shown).collect()
 }
 
 fn shown(snapshot: &Snapshot, backend: &Backend) -> admin::RuleBackend {
@@ -96,6 +107,7 @@ fn shown(snapshot: &Snapshot, backend: &Backend) -> admin::RuleBackend {
         effective_weight,
         ready_endpoints,
         endpoints,
+        tier: backend.fallback,
         share_wanted: 0.0,
         share_observed: None,
         picked: backend.share.sum(),

@@ -52,7 +52,11 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("AgentCount", TOLD, &[("agent", "name"), ("open_connections", "integer?")]),
     ("Route", TOLD, &[("name", "string"), ("kind", "string"), ("listeners", "[string]"), ("hostnames", "[string]"), ("rules", "[Rule]")]),
     ("Rule", TOLD, &[("index", "integer"), ("name", "string?="), ("matches", "[string]"), ("policies", "[string]="), ("mirrors", "[Mirror]="),
-        ("backends", "[RuleBackend]"),
+        ("tiers", "[Tier]="), ("backends", "[RuleBackend]"),
+    ]),
+    ("Tier", TOLD, &[
+        ("tier", "integer"), ("state", "string"), ("share", "number"), ("cause", "string?"), ("seconds_left", "number?"),
+        ("failovers", "integer"),
     ]),
     ("Mirror", TOLD, &[
         ("kind", "string"), ("name", "string"), ("seen", "integer"), ("begun", "integer"), ("answered", "integer"), ("failed", "integer"),
@@ -62,7 +66,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("MirrorExample", TOLD, &[("at", "time"), ("method", "string"), ("path", "string"), ("difference", "string")]),
     ("RuleBackend", TOLD, &[
         ("kind", "string"), ("name", "string"), ("weight", "weight?"), ("effective_weight", "weight"),
-        ("ready_endpoints", "integer"), ("endpoints", "integer"), ("share_wanted", "number"), ("share_observed", "number?="),
+        ("ready_endpoints", "integer"), ("endpoints", "integer"), ("tier", "integer="), ("share_wanted", "number"), ("share_observed", "number?="),
         ("picked", "integer="), ("picked_last_minute", "integer="),
     ]),
     ("Backend", TOLD, &[
@@ -79,7 +83,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]="), ("client", "string?=")]),
     ("Explanation", TOLD, &[
         ("refused", "string?"), ("target", "string"), ("route", "string?"), ("rule", "integer?"), ("rule_name", "string?="),
-        ("policies", "[string]="), ("why", "[string]"), ("decisions", "[Decision]="), ("backends", "[RuleBackend]"), ("next", "string?"),
+        ("policies", "[string]="), ("why", "[string]"), ("decisions", "[Decision]="), ("backends", "[RuleBackend]"), ("tiers", "[Tier]="), ("next", "string?"),
         ("attempts", "[string]="), ("retried", "[string]="), ("status", "integer?"),
     ]),
     ("Decision", TOLD, &[("step", "string"), ("says", "[string]")]),

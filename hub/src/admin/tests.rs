@@ -71,6 +71,7 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::Route>("Route"),
         agrees::<api::Rule>("Rule"),
         agrees::<api::RuleBackend>("RuleBackend"),
+        agrees::<api::Tier>("Tier"),
         agrees::<api::Backend>("Backend"),
         agrees::<api::Bound>("Bound"),
         agrees::<api::Mirror>("Mirror"),

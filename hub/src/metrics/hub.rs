@@ -10,6 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::Seen;
+use super::guards::Guards;
+use super::rules::Rules;
+use crate::admin::backends;
 
 /// Most uplinks of which endpoints are shown, so that a flood of names does not become a flood of series.
 const MAX_UPLINKS: usize = 2000;
@@ -26,6 +29,8 @@ pub(super) struct Scrape {
     moved: [(Transport, u64); 2],
     log_lost: Option<u64>,
     version: String,
+    rules: Rules,
+    guards: Guards,
 }
 
 impl Scrape {
@@ -33,6 +38,7 @@ impl Scrape {
         let mut uplinks = seen.control.uplinks().await.unwrap_or_default();
         uplinks.truncate(MAX_UPLINKS);
         let (config_good, config_loaded) = seen.face.config_metrics();
+        let snapshot = seen.reader.load();
         Self {
             parts: seen.control.status_parts().await.ok(),
             uplinks,
@@ -43,6 +49,8 @@ impl Scrape {
             moved: Transport::ALL.map(|transport| (transport, seen.face.moved(transport))),
             log_lost: seen.log.as_ref().map(figspan_telemetry::LogHandle::dropped),
             version: seen.face.version.clone(),
+            rules: Rules::gather(&snapshot, &seen.book),
+            guards: Guards(backends::all(&snapshot, &seen.book)),
         }
     }
 }
@@ -84,7 +92,9 @@ impl Collector for Scrape {
                 .encode_counter::<NoLabelSet, _, u64>(&lost, None)?;
         }
         self.uplinks(encoder)?;
-        self.endpoints(encoder)
+        self.endpoints(encoder)?;
+        self.rules.encode(encoder)?;
+        self.guards.encode(encoder)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::route::RuleBackend;
+use super::route::{RuleBackend, Tier};
 
 /// `POST /v1/explain`: a request, as a client would send it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Explanation {
     pub decisions: Vec<Decision>,
     /// The rule's backends.
     pub backends: Vec<RuleBackend>,
+    /// Tiers of them that may fail over.
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
     /// What the next request would get, without counting as one.
     pub next: Option<String>,
     /// The endpoints that it would be given to, one after the other, if each failed before it.

@@ -36,6 +36,9 @@ pub struct Rule {
     /// Its mirrors.
     #[serde(default)]
     pub mirrors: Vec<Mirror>,
+    /// Tiers of its backends that may fail over, where it asks for failover; the last tier never does.
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
     /// Its backends.
     pub backends: Vec<RuleBackend>,
 }
@@ -55,7 +58,10 @@ pub struct RuleBackend {
     pub ready_endpoints: usize,
     /// All endpoints.
     pub endpoints: usize,
-    /// Share wanted, 0 to 1, among backends that accept.
+    /// Its tier: its `fallback`.
+    #[serde(default)]
+    pub tier: u8,
+    /// Share wanted, 0 to 1: what it gets of the next requests, by tiers, weights and what can take them.
     pub share_wanted: f64,
     /// Share observed in the last minute, 0 to 1; `None`: the rule was not asked for.
     #[serde(default)]
@@ -66,4 +72,21 @@ pub struct RuleBackend {
     /// Of those, in the last minute.
     #[serde(default)]
     pub picked_last_minute: u64,
+}
+
+/// A tier of a rule's backends under failover.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tier {
+    /// Its number.
+    pub tier: u8,
+    /// `up`, `held` (it has failed, and gets nothing while a later tier can take requests) or `failing-back`.
+    pub state: String,
+    /// What it gets of the requests that come to it, 0 to 1, as far as its backends are able.
+    pub share: f64,
+    /// Why it failed, where it is not up: `unready`, `shut` (breaker, ejection or checks), `no-answer`, `status` or `latency`.
+    pub cause: Option<String>,
+    /// Held: seconds until it may be tried again; failing back: until it gets all.
+    pub seconds_left: Option<f64>,
+    /// How often it failed since the hub started.
+    pub failovers: u64,
 }

@@ -170,3 +170,47 @@ fn the_hubs_own_zone_goes_first_until_nobody_is_ready_there() {
     bed.hub.rewrite_with("zone = \"eu-1a\"\n", &config);
     eventually("the hub has moved", Duration::from_secs(5), || counts(4) == [0, 3, 1, 0]);
 }
+
+/// A workload that answers 503 while it is broken, but for its checks.
+fn breakable(name: &'static str) -> (Workload, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&broken);
+    let workload = Workload::http(move |_| {
+        if state.load(Ordering::SeqCst) { "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned() } else { ok(name) }
+    });
+    (workload, broken)
+}
+
+#[test]
+fn an_address_that_comes_back_from_ejection_or_from_behind_its_breaker_comes_to_its_share_by_and_by() {
+    for (what, guard) in [
+        ("ejected", "outlier_ejection = { base = \"400ms\" }"),
+        ("breaker-open", "circuit_breaker = { min_requests = 3, window = \"1s\", open = \"400ms\", probes = 1 }"),
+    ] {
+        let (steady, (sick, broken)) = (Workload::named("steady"), breakable("sick"));
+        let service = format!("[[service]]\nname = \"shop\"\naddresses = [\"{}\", \"{}\"]\n\n", steady.address, sick.address);
+        let policy = format!("\n[[backend_policy]]\nservice = \"shop\"\nload_balancing = {{ slow_start = \"2s\" }}\n{guard}\n");
+        let bed = Bed::start(&(service + &http(&rule("{ service = \"shop\" }")) + &policy));
+        let mut client = bed.client();
+        let verdict = || {
+            let endpoints = bed.hub.json(&["get", "backends"])[0]["endpoints"].as_array().cloned().unwrap_or_default();
+            let own = endpoints.into_iter().find(|endpoint| endpoint["name"] == sick.address.to_string());
+            own.map(|own| own["verdict"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+        };
+        eventually("both are warm", Duration::from_secs(10), || (0..20).filter(|_| client.get("/").text() == "sick").count() == 10);
+        broken.store(true, Ordering::SeqCst);
+        eventually(what, Duration::from_secs(5), || {
+            client.get("/");
+            verdict() == what
+        });
+        broken.store(false, Ordering::SeqCst);
+        eventually("it is back, and slow", Duration::from_secs(5), || {
+            client.get("/");
+            verdict() == "slow-starting"
+        });
+        let mut of_40 = || (0..40).filter(|_| client.get("/").text() == "sick").count();
+        let cold = of_40();
+        assert!(cold < 14, "{what}: about a tenth of its share at first, and had {cold} of 40");
+        eventually("it has its whole share", Duration::from_secs(10), || of_40() == 20);
+    }
+}

@@ -207,46 +207,137 @@ impl Reloads {
     }
 }
 
+/// Rules with something to keep over a reload, and what they ask of backends.
+const KEPT: &str = r#"
+[[http_route.rules]]
+name = "sick"
+matches = [{ path = { value = "/sick" } }]
+backend_refs = [{ service = "sick" }]
+
+[[http_route.rules]]
+name = "slow"
+matches = [{ path = { value = "/slow" } }]
+in_flight = { per = "client", max = 1 }
+backend_refs = [{ service = "slow" }]
+
+[[http_route.rules]]
+name = "limited"
+matches = [{ path = { value = "/limited" } }]
+rate_limits = [{ per = "client", requests = 2, period = "1h" }]
+backend_refs = [{ service = "shop" }]
+
+[[http_route.rules]]
+name = "sticky"
+matches = [{ path = { value = "/sticky" } }]
+session_persistence = { name = "stay", ttl = "1h" }
+backend_refs = [{ uplink = "left" }, { uplink = "right" }]
+
+[[http_route.rules]]
+name = "tiers"
+matches = [{ path = { value = "/tiers" } }]
+failover = { on_status = [503], hold = "10m" }
+backend_refs = [{ service = "bad" }, { service = "slow", fallback = 1 }]
+
+[[http_route.rules]]
+name = "rest"
+backend_refs = [{ service = "shop" }]
+
+[[backend_policy]]
+service = "shop"
+health_check = { type = "http", path = "/healthz", interval = "200ms" }
+
+[[backend_policy]]
+service = "sick"
+circuit_breaker = { min_requests = 5, open = "5m" }
+
+[[backend_policy]]
+service = "slow"
+limits = { requests = 10 }
+"#;
+
+/// What operators are told of the state that reloads must not change, in order.
+fn kept(bed: &Bed) -> Vec<serde_json::Value> {
+    let backends = bed.hub.json(&["get", "backends"]);
+    let of = |name: &str| backends.as_array().unwrap().iter().find(|backend| backend["name"] == name).unwrap().clone();
+    let tier = bed.hub.json(&["get", "route", "shop"])["rules"][4]["tiers"][0].clone();
+    let breaker = &of("sick")["endpoints"][0]["breaker"];
+    vec![
+        breaker["state"].clone(),
+        breaker["opened"].clone(),
+        of("slow")["requests"]["used"].clone(),
+        of("left")["endpoints"][0]["sessions"].clone(),
+        of("right")["endpoints"][0]["sessions"].clone(),
+        tier["state"].clone(),
+        tier["cause"].clone(),
+        tier["failovers"].clone(),
+    ]
+}
+
 #[test]
-fn a_thousand_reloads_under_load_change_no_breaker_no_ejection_and_nothing_under_way() {
-    let (shop, slow_started) = {
-        let started = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&started);
-        let shop = Workload::http(move |request| {
+fn a_thousand_reloads_under_load_change_no_breaker_limit_session_or_tier_and_nothing_under_way() {
+    let (shop, left, right) = (Workload::named("shop"), Workload::named("left"), Workload::named("right"));
+    let (waiting, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let slow = {
+        let (waiting, over) = (Arc::clone(&waiting), Arc::clone(&over));
+        Workload::http(move |request| {
             if request.target() == "/slow" {
-                count.fetch_add(1, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_secs(4));
+                waiting.fetch_add(1, Ordering::SeqCst);
+                while !over.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
             }
-            ok("shop")
-        });
-        (shop, started)
+            ok("slow")
+        })
     };
     // One member of the service fails its checks from the beginning, one backend of another rule is behind an open breaker.
     let down = Workload::http(|request| if request.target() == "/healthz" { UNAVAILABLE.to_owned() } else { ok("down") });
-    let (sick, broken) = breakable("sick");
-    broken.store(true, Ordering::SeqCst);
-    let policies = "[[backend_policy]]\nservice = \"shop\"\nhealth_check = { type = \"http\", path = \"/healthz\", interval = \"200ms\" }\n\n\
-                    [[backend_policy]]\nservice = \"sick\"\ncircuit_breaker = { min_requests = 5, open = \"5m\" }\n\n";
-    let rules = "[[http_route.rules]]\nmatches = [{ path = { value = \"/sick\" } }]\nbackend_refs = [{ service = \"sick\" }]\n\n"
-        .to_owned()
-        + &rule("{ service = \"shop\" }");
-    let config = service("shop", &[shop.address, down.address]) + &service("sick", &[sick.address]) + policies + &http(&rules);
-    let bed = Bed::start(&config);
+    let ((sick, sick_broken), (bad, bad_broken)) = (breakable("sick"), breakable("bad"));
+    sick_broken.store(true, Ordering::SeqCst);
+    let services = service("shop", &[shop.address, down.address])
+        + &service("sick", &[sick.address])
+        + &service("bad", &[bad.address])
+        + &service("slow", &[slow.address]);
+    let bed = Bed::start(&(services + &http(KEPT)))
+        .agent("vm-1", &(left.uplink("left", "") + &right.uplink("right", "")))
+        .ready("left", 1)
+        .ready("right", 1);
     eventually("the one that is down is known", Duration::from_secs(5), || bed.hub.log("hub").contains("address of a service is down"));
     eventually("the breaker opens", Duration::from_secs(10), || is_breaker(&bed.get("/sick")));
-    let (down_before, sick_before) = (down.seen(), sick.seen());
+    assert_eq!(bed.get("/tiers").text(), "bad", "the tier has worked");
+    bad_broken.store(true, Ordering::SeqCst);
+    eventually("the tier fails", Duration::from_secs(5), || bed.get("/tiers").text() == "slow");
+    let limited: Vec<u16> = (0..3).map(|_| bed.get("/limited").status()).collect();
+    assert_eq!(limited, [200, 200, 429]);
+    let sessions: Vec<(String, String)> = (0..4)
+        .map(|_| {
+            let answer = bed.get("/sticky");
+            (answer.field("set-cookie").split(';').next().unwrap_or_default().to_owned(), answer.text())
+        })
+        .collect();
     let web = bed.web();
-    let slow = std::thread::spawn(move || Connection::open(web).get("/slow").text());
-    eventually("a request is under way", Duration::from_secs(5), || slow_started.load(Ordering::SeqCst) == 1);
+    let under_way = std::thread::spawn(move || Connection::open(web).get("/slow").text());
+    eventually("a request is under way", Duration::from_secs(5), || waiting.load(Ordering::SeqCst) == 1);
+    let (before, seen) = (kept(&bed), [&down, &sick, &bad, &shop].map(Workload::seen));
+    assert_eq!(
+        format!("{before:?}"),
+        "[String(\"open\"), Number(1), Number(1), Number(2), Number(2), String(\"held\"), String(\"status\"), Number(1)]"
+    );
+
     let stop = Arc::new(AtomicBool::new(false));
     let load: Vec<_> = (0..2)
-        .map(|_| {
-            let stop = Arc::clone(&stop);
+        .map(|client| {
+            let (stop, sessions) = (Arc::clone(&stop), sessions.clone());
             std::thread::spawn(move || {
-                let (mut client, mut count) = (Connection::open(web), 0);
+                let (mut client, mut count) = (Connection::open(web), client);
                 while !stop.load(Ordering::SeqCst) {
                     assert_eq!(client.get("/").text(), "shop");
                     assert!(is_breaker(&client.get("/sick")), "the breaker stays open");
+                    assert_eq!(client.get("/limited").status(), 429, "the debt stays");
+                    assert_eq!(client.get("/slow").status(), 429, "one is under way");
+                    assert_eq!(client.get("/tiers").text(), "slow", "the tier stays held");
+                    let (cookie, side) = &sessions[count % sessions.len()];
+                    let answer = client.ask("GET", "/sticky", &format!("cookie: {cookie}\r\n"), b"").unwrap();
+                    assert_eq!((&answer.text(), answer.field("set-cookie")), (side, ""), "a session stays, and is known");
                     count += 1;
                 }
                 count
@@ -258,9 +349,13 @@ fn a_thousand_reloads_under_load_change_no_breaker_no_ejection_and_nothing_under
         reloads.once();
     }
     stop.store(true, Ordering::SeqCst);
-    let served: i32 = load.into_iter().map(|thread| thread.join().unwrap()).sum();
-    assert!(served > 100, "under load: {served}");
-    assert_eq!((down.seen(), sick.seen()), (down_before, sick_before), "no request to the member that is down");
-    assert_eq!(slow.join().unwrap(), "shop", "what was under way was not cut");
-    assert!(bed.metrics().contains("figspan_health_changes_total{change=\"breaker_opened\"} 1"));
+    let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(served > 50, "under load: {served}");
+    assert_eq!([&down, &sick, &bad].map(Workload::seen), seen[..3], "no request to the member that is down, to the cut off, to the held");
+    assert_eq!(shop.seen(), seen[3] + served - 1, "each got one answer");
+    assert_eq!(kept(&bed), before);
+    over.store(true, Ordering::SeqCst);
+    assert_eq!(under_way.join().unwrap(), "slow", "what was under way was not cut");
+    assert_eq!(bed.get("/slow").text(), "slow", "and its place is free again");
+    assert_eq!(kept(&bed)[2], 0);
 }

@@ -1,6 +1,8 @@
 //! The worked examples of docs/09-journey.md, as they stand in the page, through a real hub and agent.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use figspan_tests::architecture::{read, root};
@@ -95,6 +97,32 @@ fn a_session_stays_on_its_side() {
     }
     sides.sort();
     assert_eq!(sides, ["monolith", "orders"], "new clients are still split");
+}
+
+#[test]
+fn a_service_that_fails_is_left_held_away_and_taken_back_while_no_order_is_lost_or_doubled() {
+    let monolith = Workload::named("monolith");
+    let broken = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&broken);
+    let orders = Workload::http(move |_| {
+        let answer = ok("orders");
+        if state.load(Ordering::SeqCst) { answer.replace("200 OK", "500 Internal Server Error") } else { answer }
+    });
+    let bed = bed("failover", &monolith, &orders);
+    let mut client = bed.client();
+    let mut order = || client.post("/", b"an order");
+    assert_eq!(order().text(), "orders");
+    broken.store(true, Ordering::SeqCst);
+    let statuses: Vec<u16> = (0..20).map(|_| order().status()).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 500).count(), 5, "then the monolith has them: {statuses:?}");
+    assert_eq!((orders.seen(), monolith.seen()), (6, 15), "each order once");
+    let state = || bed.hub.json(&["get", "routes"])[0]["rules"][0]["tiers"][0]["state"].as_str().unwrap().to_owned();
+    assert_eq!(state(), "held");
+    broken.store(false, Ordering::SeqCst);
+    eventually("it is taken back", Duration::from_secs(5), || order().text() == "orders");
+    assert_eq!(state(), "failing-back");
+    eventually("step by step, to all", Duration::from_secs(10), || order().text() == "orders" && state() == "up");
+    assert!((0..10).all(|_| order().text() == "orders"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod connections;
 mod decisions;
 mod doctor;
 mod drain;
+mod failover;
 mod failure;
 mod faults;
 mod filters;

@@ -11,7 +11,7 @@ use super::load::Load;
 use super::members::Members;
 use super::pick::pick;
 use super::sums::{FEW, Sums};
-use super::{Chosen, FULL, LAST_RESORT, Level, mix, rendezvous};
+use super::{Chosen, FULL, Level, Resort, mix, rendezvous};
 
 /// Numbers tried among many before all are weighed. With half of them held back (the most that ejection does) one request in
 /// 256 weighs all.
@@ -23,11 +23,11 @@ impl Level<'_> {
         let members = self.members(backend)?;
         let number = match self.question.hash {
             Some(_) => 0,
-            None => self.cursor(backend).map_or(0, |cursor| (self.number)(cursor)),
+            None => self.cursor(backend).map_or(0, |state| self.number(&state.cursor, &state.again)),
         };
-        let free = Search { level: self, backend, members: &members, reach: members.len(), last_resort: !LAST_RESORT };
+        let free = Search { level: self, backend, members: &members, reach: members.len(), resort: Resort::No };
         let found = free.find(number);
-        let resort = || Search { last_resort: LAST_RESORT, ..free }.find(number);
+        let resort = || Search { resort: Resort::Last, ..free }.find(number);
         let at = if self.question.gates.is_some() { found.or_else(resort) } else { found }?;
         Some(members.chosen(at, backend))
     }
@@ -48,7 +48,7 @@ pub(super) struct Search<'s, 'c> {
     pub(super) members: &'s Members<'c>,
     /// How many of them are looked at, from the first on.
     pub(super) reach: usize,
-    pub(super) last_resort: bool,
+    pub(super) resort: Resort,
 }
 
 impl Search<'_, '_> {
@@ -65,7 +65,7 @@ impl Search<'_, '_> {
 
     /// The part of its weight with which one takes part.
     pub(super) fn part(&self, at: usize) -> u32 {
-        self.level.part(self.backend, self.members.state(at), self.last_resort)
+        self.level.part(self.backend, self.members.state(at), self.resort)
     }
 
     /// The one with that number, by weight alone; never `but`.

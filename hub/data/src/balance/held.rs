@@ -9,18 +9,21 @@ use std::sync::atomic::Ordering;
 use figspan_model::routing::{Backend, Target};
 use figspan_model::state::EndpointState;
 
-use super::{Bound, Choice, Chosen, LAST_RESORT, Level};
+use super::{Bound, Choice, Chosen, Level, Resort, tiers};
 
 /// The choice for a session; `None` where its backend cannot keep it.
 pub(super) fn held(level: &Level<'_>, bound: Bound) -> Option<Choice> {
     let backends = level.question.backends;
     let at = backends.iter().position(|backend| backend.state.id == bound.backend)?;
     let backend = &backends[at];
+    if tiers::is_held(level, backend.fallback) {
+        return None;
+    }
     if level.question.gates.is_some_and(|gates| gates.backend(backend) == 0) {
         return None;
     }
     let endpoint = bound_endpoint(level, backend, bound.endpoint).or_else(|| {
-        let (weight, part) = level.standing(backend);
+        let (weight, part) = level.standing(backend, Resort::Last);
         if weight > 0 && part > 0 { level.endpoint(backend) } else { None }
     });
     endpoint.map(|endpoint| Choice::new(backends, at, endpoint))
@@ -50,5 +53,5 @@ fn keeps(level: &Level<'_>, backend: &Backend, state: &EndpointState, drains: bo
     let drains = drains || state.draining.load(Ordering::Acquire);
     (!drains || !state.sessions_over.load(Ordering::Acquire))
         && !level.question.tried.has(state)
-        && level.question.gates.is_none_or(|gates| gates.endpoint(backend, state, !LAST_RESORT) > 0)
+        && level.question.gates.is_none_or(|gates| gates.endpoint(backend, state, Resort::No) > 0)
 }

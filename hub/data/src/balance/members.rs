@@ -8,7 +8,7 @@ use figspan_model::routing::{Backend, Target};
 use figspan_model::snapshot::{Shares, Uplink};
 use figspan_model::state::EndpointState;
 
-use super::{Chosen, FULL, LAST_RESORT, Level, ServiceEndpoint};
+use super::{Chosen, FULL, Level, Resort, ServiceEndpoint};
 
 /// Endpoints with weights, by number from 0.
 pub(super) enum Members<'c> {
@@ -85,11 +85,11 @@ impl<'c> Level<'c> {
     }
 
     /// The part of its weight with which an endpoint takes part now, in 1/[`FULL`]: what no snapshot can say.
-    pub(super) fn part(&self, backend: &Backend, state: &EndpointState, last_resort: bool) -> u32 {
+    pub(super) fn part(&self, backend: &Backend, state: &EndpointState, resort: Resort) -> u32 {
         if state.draining.load(Ordering::Acquire) || self.question.tried.has(state) {
             return 0;
         }
-        let gate = self.question.gates.map_or(FULL, |gates| gates.endpoint(backend, state, last_resort).min(FULL));
+        let gate = self.question.gates.map_or(FULL, |gates| gates.endpoint(backend, state, resort).min(FULL));
         let slow_start = backend.load_balancing().and_then(|asked| asked.slow_start);
         match slow_start {
             Some(over) if gate > 0 => (gate * state.warmth.part(over, self.question.now) / FULL).max(1),
@@ -98,10 +98,10 @@ impl<'c> Level<'c> {
     }
 
     /// Whether any of them takes part now. As a rule the first that is looked at does.
-    pub(super) fn any(&self, backend: &Backend, members: &Members<'_>) -> bool {
+    pub(super) fn any(&self, backend: &Backend, members: &Members<'_>, resort: Resort) -> bool {
         let len = members.len();
         // Those held back may stand side by side; where many are, the look begins somewhere else each time.
         let from = if len > super::sums::FEW { self.question.rule.cursor.load(Ordering::Relaxed) as usize % len } else { 0 };
-        (from..len).chain(0..from).any(|at| self.part(backend, members.state(at), LAST_RESORT) > 0)
+        (from..len).chain(0..from).any(|at| self.part(backend, members.state(at), resort) > 0)
     }
 }

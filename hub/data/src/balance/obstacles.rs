@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use figspan_model::health::Cause;
 use figspan_model::routing::{Backend, Target};
 use figspan_model::state::EndpointState;
 
-use super::{LAST_RESORT, Level, NoChoice};
+use super::{Level, NoChoice, Resort};
 
 /// What stands in the way of a choice.
 #[derive(Debug, Default)]
@@ -27,6 +28,18 @@ pub(super) fn verdict(level: &Level<'_>) -> NoChoice {
         Obstacles { not_ready: true, .. } => NoChoice::NobodyReady,
         Obstacles { unknown: true, .. } | Obstacles { zero: false, .. } => NoChoice::Unknown,
         Obstacles { zero: true, .. } => NoChoice::AllZero,
+    }
+}
+
+/// Why no backend of a tier takes a first choice; `None` where nobody wants it to.
+pub(super) fn of_tier(level: &Level<'_>, tier: u8) -> Option<Cause> {
+    let mut obstacles = Obstacles::default();
+    let backends = level.question.backends.iter().filter(|backend| backend.fallback == tier);
+    backends.for_each(|backend| obstacles.look(level, backend));
+    match obstacles {
+        Obstacles { shut: true, .. } => Some(Cause::Shut),
+        Obstacles { not_ready: true, .. } | Obstacles { unknown: true, .. } => Some(Cause::Unready),
+        _ => None,
     }
 }
 
@@ -71,7 +84,7 @@ impl Obstacles {
         } else if level.question.tried.has(state) {
             self.tried = true;
         } else {
-            self.shut |= level.question.gates.is_some_and(|gates| gates.endpoint(backend, state, LAST_RESORT) == 0);
+            self.shut |= level.question.gates.is_some_and(|gates| gates.endpoint(backend, state, Resort::Unchecked) == 0);
         }
     }
 }

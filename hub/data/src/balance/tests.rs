@@ -1,3 +1,4 @@
+mod failover;
 mod policies;
 
 use std::collections::HashMap;

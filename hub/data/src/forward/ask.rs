@@ -34,7 +34,8 @@ pub(super) async fn ask(
     let _asked = picked.watch.asked(&request.dropped, request.rule.timeouts.request);
     let clock = request.rule.timeouts.backend_request.map(|limit| Clock::new(limit, Instant::now(), upload.meter()));
     let outcome = {
-        let mut trying = pin!(attempt_twice(&of, upload));
+        let short = upload.fits();
+        let mut trying = pin!(picked.watch.timed(short, attempt_twice(&of, upload)));
         let outcome = clock::within(clock.as_ref(), trying.as_mut()).await;
         if outcome.is_none() {
             request.dropped.set(Reason::Cancelled);

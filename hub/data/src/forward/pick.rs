@@ -6,7 +6,7 @@
 use crate::balance::{Choice, Chosen, NoChoice, Question, Tried};
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
-use crate::health::{self, Watch};
+use crate::health::{self, TierOf, Watch};
 use crate::limit::backend::{Bound, Queues};
 use crate::metrics::Limit;
 use crate::reply::Failure;
@@ -29,7 +29,8 @@ pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, F
     let backend = choice.backend;
     choice.near.into_iter().for_each(|near| request.shard.metrics.chosen(near));
     request.rule.backends[backend].share.add(request.shard.shard);
-    let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit);
+    let tier = TierOf::of(request.rule.failover(), &request.rule.state, &request.rule.backends, backend);
+    let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit, tier);
     tried.add(&choice);
     let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
     Ok(Picked { place, in_flight, backend, watch })
@@ -70,7 +71,8 @@ impl Request<'_> {
     fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
         let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
         let question = Question::new(self.snapshot, backends, rule, tried, self.shard.dialer.services());
-        Question { hash: self.affinity.hash, bound: self.affinity.bound(), ..question }.now()
+        let failover = self.rule.failover().map(|terms| &**terms);
+        Question { failover, hash: self.affinity.hash, bound: self.affinity.bound(), ..question }.now()
     }
 
     /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.

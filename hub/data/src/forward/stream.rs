@@ -17,7 +17,7 @@ use crate::dial::inflight::InFlight;
 use crate::dial::io::Io;
 use crate::dial::place::Place;
 use crate::dial::{Call, service, tunnel};
-use crate::health::{self, Watch};
+use crate::health::{self, TierOf, Watch};
 use crate::limit::backend::Bound;
 use crate::metrics::Limit;
 use crate::reply::Failure;
@@ -93,7 +93,8 @@ impl<'c> Connecting<'c> {
             }
             let services = self.shard.dialer.services();
             let (backends, rule) = (&*self.route.backends, &*self.route.state);
-            let question = Question::new(&self.snapshot, backends, rule, &self.tried, services).now();
+            let failover = self.route.failover.as_deref();
+            let question = Question { failover, ..Question::new(&self.snapshot, backends, rule, &self.tried, services) }.now();
             let (choice, permit) = match health::choose(question) {
                 Ok(chosen) => chosen,
                 Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {
@@ -106,7 +107,8 @@ impl<'c> Connecting<'c> {
             self.route.backends[choice.backend].share.add(self.shard.shard);
             choice.near.into_iter().for_each(|near| self.shard.metrics.chosen(near));
             let backend = &self.route.backends[choice.backend];
-            self.watch = Some(Watch::new(self.shard, backend, &choice, permit));
+            let tier = TierOf::of(self.route.failover.as_ref(), &self.route.state, backends, choice.backend);
+            self.watch = Some(Watch::new(self.shard, backend, &choice, permit, tier));
             self.tried.add(&choice);
             if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
                 match self.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {

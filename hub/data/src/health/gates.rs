@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 
-use figspan_model::health::{Gate, Why};
+use figspan_model::health::{Gate, Turn, Why};
 use figspan_model::moment::Moment;
 use figspan_model::routing::Backend;
-use figspan_model::state::EndpointState;
+use figspan_model::state::{EndpointState, RuleState};
 
-use super::guard;
-use crate::balance::{FULL, Gates, NoChoice};
+use super::{guard, tier};
+use crate::balance::{FULL, Gates, NoChoice, Resort};
 
 /// Gates of one choice at one moment.
 pub(super) struct HealthGates<'c> {
@@ -32,10 +32,11 @@ impl<'c> HealthGates<'c> {
         }
     }
 
-    fn part(&self, gate: Gate, last_resort: bool) -> u32 {
+    fn part(&self, gate: Gate, resort: Resort) -> u32 {
         match gate {
             Gate::Open | Gate::Probe => FULL,
-            Gate::LastResort(_) if last_resort => FULL,
+            Gate::LastResort(Why::Unchecked) if resort >= Resort::Unchecked => FULL,
+            Gate::LastResort(_) if resort == Resort::Last => FULL,
             Gate::LastResort(_) => 0,
             Gate::Shut(why) => {
                 self.breaker.set(self.breaker.get() || matches!(why, Why::Breaker { .. }));
@@ -48,11 +49,15 @@ impl<'c> HealthGates<'c> {
 impl Gates for HealthGates<'_> {
     fn backend(&self, backend: &Backend) -> u32 {
         let other = self.others.map_or(FULL, |gates| gates.backend(backend));
-        guard(backend).map_or(other, |guard| other.min(self.part(guard.backend(&backend.state.health, self.now), true)))
+        guard(backend).map_or(other, |guard| other.min(self.part(guard.backend(&backend.state.health, self.now), Resort::Last)))
     }
 
-    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState, last_resort: bool) -> u32 {
-        let other = self.others.map_or(FULL, |gates| gates.endpoint(backend, endpoint, last_resort));
-        guard(backend).map_or(other, |guard| other.min(self.part(guard.endpoint(&endpoint.health, self.now), last_resort)))
+    fn endpoint(&self, backend: &Backend, endpoint: &EndpointState, resort: Resort) -> u32 {
+        let other = self.others.map_or(FULL, |gates| gates.endpoint(backend, endpoint, resort));
+        guard(backend).map_or(other, |guard| other.min(self.part(guard.endpoint(&endpoint.health, self.now), resort)))
+    }
+
+    fn turned(&self, rule: &RuleState, number: u8, turn: Turn) {
+        tier::tell(rule, number, turn);
     }
 }

@@ -3,18 +3,22 @@
 //! A watch that is dropped without a word gives its permit back: the client went away, say, which is nobody's fault.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use figspan_model::health::breaker::Turn;
 use figspan_model::health::{End, Guard, Outcome, Permit};
+use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, BackendPolicy};
 use figspan_model::state::{BackendState, EndpointState};
 use figspan_proto::reset::Reason;
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
+use super::TierOf;
 use crate::balance::{Choice, Chosen, ServiceEndpoints, now};
 use crate::metrics::Turned;
 use crate::reply::Failure;
@@ -25,28 +29,49 @@ pub struct Watch(RefCell<Option<Watched>>);
 
 struct Watched {
     shard: ShardRef,
-    policy: Arc<BackendPolicy>,
-    backend: Arc<BackendState>,
     chosen: Chosen,
-    permit: Permit,
+    /// What the backend's policy watches.
+    guarded: Option<Guarded>,
+    /// The tier, where the rule may leave it.
+    tier: Option<TierOf>,
     began: Instant,
     /// Time to the open way, where what follows takes as long as client and workload like.
     opened: Option<Duration>,
 }
 
+struct Guarded {
+    policy: Arc<BackendPolicy>,
+    backend: Arc<BackendState>,
+    permit: Permit,
+}
+
 impl Watch {
     /// Begins with the choice.
-    pub fn new(shard: &ShardRef, backend: &Backend, choice: &Choice, permit: Permit) -> Self {
-        let guarded = backend.policy.as_ref().filter(|policy| policy.guard.is_some());
-        Self(RefCell::new(guarded.map(|policy| Watched {
-            shard: ShardRef::clone(shard),
-            policy: Arc::clone(policy),
-            backend: Arc::clone(&backend.state),
-            chosen: choice.endpoint.clone(),
-            permit,
-            began: Instant::now(),
-            opened: None,
-        })))
+    pub fn new(shard: &ShardRef, backend: &Backend, choice: &Choice, permit: Permit, tier: Option<TierOf>) -> Self {
+        let policy = backend.policy.as_ref().filter(|policy| policy.guard.is_some());
+        let guarded = policy.map(|policy| Guarded { policy: Arc::clone(policy), backend: Arc::clone(&backend.state), permit });
+        if guarded.is_none() && tier.is_none() {
+            return Self(RefCell::new(None));
+        }
+        let (shard, chosen) = (ShardRef::clone(shard), choice.endpoint.clone());
+        Self(RefCell::new(Some(Watched { shard, chosen, guarded, tier, began: Instant::now(), opened: None })))
+    }
+
+    /// What comes of an attempt. If nothing has in the time that its rule gives it, its tier hears of that at once, and no more.
+    /// Where the request's body is not `short`, its time is the client's.
+    pub async fn timed<F: Future>(&self, short: bool, attempt: F) -> F::Output {
+        let patience = self.0.borrow().as_ref().and_then(|watched| watched.tier.as_ref()).and_then(TierOf::patience);
+        let Some(patience) = patience.filter(|_| short) else { return attempt.await };
+        let mut attempt = pin!(attempt);
+        if let Ok(outcome) = tokio::time::timeout(patience, attempt.as_mut()).await {
+            return outcome;
+        }
+        if let Some(watched) = &mut *self.0.borrow_mut()
+            && let Some(tier) = watched.tier.take()
+        {
+            tier.late(moment(watched.began), now());
+        }
+        attempt.await
     }
 
     /// The endpoint is asked now. If the guard is dropped because the hub gave the attempt up, after most of the whole
@@ -116,23 +141,27 @@ impl Drop for Asked<'_> {
 }
 
 impl Watched {
-    fn guard(&self) -> Option<&Guard> {
-        self.policy.guard.as_ref()
+    fn guarded(&self) -> Option<(&Guarded, &Guard)> {
+        let guarded = self.guarded.as_ref()?;
+        Some((guarded, guarded.policy.guard.as_ref()?))
     }
 
     fn end(self, end: End) {
-        let Some(guard) = self.guard() else { return };
         let outcome = Outcome { end, latency: self.opened.unwrap_or_else(|| self.began.elapsed()) };
-        let (endpoint, now) = (self.state(), now());
-        let changes = guard.record(self.shard.shard, (&self.backend.health, &endpoint.health), self.permit, &outcome, now, |visit| {
-            match &self.chosen {
-                Chosen::Uplink { uplink, .. } => uplink.endpoints.iter().for_each(|sibling| {
-                    visit(&sibling.state.health, sibling.accepts() && !sibling.state.draining.load(Ordering::Acquire));
-                }),
-                Chosen::Service { name, .. } => self.shard.dialer.services().endpoints(name).iter().for_each(|sibling| {
-                    visit(&sibling.state.health, !sibling.state.draining.load(Ordering::Acquire));
-                }),
-            }
+        let now = now();
+        if let Some(tier) = &self.tier {
+            tier.ended(&outcome, moment(self.began), now);
+        }
+        let Some((guarded, guard)) = self.guarded() else { return };
+        let endpoint = self.state();
+        let healths = (&guarded.backend.health, &endpoint.health);
+        let changes = guard.record(self.shard.shard, healths, guarded.permit, &outcome, now, |visit| match &self.chosen {
+            Chosen::Uplink { uplink, .. } => uplink.endpoints.iter().for_each(|sibling| {
+                visit(&sibling.state.health, sibling.accepts() && !sibling.state.draining.load(Ordering::Acquire));
+            }),
+            Chosen::Service { name, .. } => self.shard.dialer.services().endpoints(name).iter().for_each(|sibling| {
+                visit(&sibling.state.health, !sibling.state.draining.load(Ordering::Acquire));
+            }),
         });
         if let Some(turn) = changes.backend {
             self.turned(turn, "");
@@ -165,8 +194,8 @@ impl Watched {
     }
 
     fn forget(self) {
-        if let Some(guard) = self.guard() {
-            guard.forget(&self.backend.health, &self.state().health, self.permit);
+        if let Some((guarded, guard)) = self.guarded() {
+            guard.forget(&guarded.backend.health, &self.state().health, guarded.permit);
         }
     }
 
@@ -190,6 +219,10 @@ impl Watched {
             Chosen::Service { endpoint, .. } => endpoint.address.to_string(),
         }
     }
+}
+
+fn moment(instant: Instant) -> Moment {
+    Moment::of(instant.into_std())
 }
 
 /// Whether a failure speaks against the endpoint. One that leaves in good order is not broken.

@@ -53,6 +53,7 @@ impl Door {
             hostnames: vec![],
             backends,
             timeouts: Timeouts::default(),
+            failover: None,
         };
         let mut draft = RoutingDraft { http_routes: vec![http], stream_routes: vec![stream], ..RoutingDraft::default() };
         change(&mut draft, &mut listener);

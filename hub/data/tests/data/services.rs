@@ -178,6 +178,7 @@ fn a_tcp_connection_gets_a_stream_whose_preamble_left_at_once() {
             hostnames: vec![],
             backends: vec![Backend::plain(Target::Uplink("monolith".parse().unwrap()), None, &hub.book)],
             timeouts: Timeouts::default(),
+            failover: None,
             state: hub.book.rule("rule/db/0"),
         };
         let client = hub.client();

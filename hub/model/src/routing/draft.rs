@@ -15,6 +15,7 @@ use super::{
     Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, RouteMatch, RouteName,
     Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
 };
+use crate::health::Failover;
 use crate::state::Book;
 
 /// See [`Routing`]; the fields mean the same.
@@ -92,6 +93,8 @@ pub struct StreamRouteDraft {
     pub backends: Vec<BackendDraft>,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// When it leaves a tier of its backends.
+    pub failover: Option<Arc<Failover>>,
 }
 
 impl RoutingDraft {
@@ -136,10 +139,10 @@ impl RoutingDraft {
             Arc::new(HttpRoute { name, listeners, hostnames, rules })
         };
         let stream_route = |draft: StreamRouteDraft| {
-            let StreamRouteDraft { name, listeners, hostnames, backends, timeouts } = draft;
+            let StreamRouteDraft { name, listeners, hostnames, backends, timeouts, failover } = draft;
             let key = HttpRule::key(&name, None, 0);
             let (backends, state) = (joined(&key, backends), book.rule(&key));
-            Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, state })
+            Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, failover, state })
         };
         let routing = Routing {
             zone: self.zone,
@@ -186,7 +189,8 @@ fn pinned(
 ) -> Arc<HttpRule> {
     let key = format!("{key}/pin/{}", pin.target.key());
     let backend = Backend { policy: policies.get(&pin.target).cloned(), ..Backend::plain(pin.target.clone(), None, book) };
-    let policy = policy.map(|policy| Arc::new(RulePolicy { session: None, mirrors: Vec::new(), pins: Vec::new(), ..policy.clone() }));
+    let policy = policy
+        .map(|policy| Arc::new(RulePolicy { session: None, mirrors: Vec::new(), pins: Vec::new(), failover: None, ..policy.clone() }));
     Arc::new(HttpRule {
         name: None,
         matches: Vec::new(),

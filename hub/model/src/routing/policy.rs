@@ -27,7 +27,9 @@ pub use pin::{Pin, PinnedBy};
 pub use retry::{GrpcCodes, RetryPolicy};
 pub use session::{SameSite, SessionPersistence};
 
-use crate::health::Guard;
+use std::sync::Arc;
+
+use crate::health::{Failover, Guard};
 
 /// What one rule asks for. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,6 +48,8 @@ pub struct RulePolicy {
     pub in_flight: Option<InFlightLimit>,
     /// A cookie that keeps a client where its first request went.
     pub session: Option<SessionPersistence>,
+    /// When it leaves a tier of its backends, and how it comes back.
+    pub failover: Option<Arc<Failover>>,
     /// Who may choose a backend.
     pub pins: Vec<Pin>,
 }

@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::limits::Timeouts;
 use super::listener::ListenerName;
 use super::policy::{BackendPolicy, Mirror, RulePolicy};
+use crate::health::Failover;
 use crate::state::{Book, InFlightState, MirrorState, RateState, RuleState};
 
 /// Names a route.
@@ -94,6 +95,11 @@ impl Sources {
 }
 
 impl HttpRule {
+    /// When it leaves a tier of its backends, if it asks for that.
+    pub fn failover(&self) -> Option<&Arc<Failover>> {
+        self.policy.as_ref()?.failover.as_ref()
+    }
+
     /// What the state of a rule is kept under: `rule/<route>/<name>`, and `rule/<route>/#<index>` for one without a name.
     pub fn key(route: &str, name: Option<&str>, index: usize) -> String {
         match name {
@@ -158,6 +164,8 @@ pub struct StreamRoute {
     pub backends: Vec<Backend>,
     /// How long things may take (connect and idle apply).
     pub timeouts: Timeouts,
+    /// When it leaves a tier of its backends; statuses are never among the reasons.
+    pub failover: Option<Arc<Failover>>,
     /// Long-lived state, as in [`HttpRule::state`].
     pub state: Arc<RuleState>,
 }

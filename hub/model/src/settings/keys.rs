@@ -16,7 +16,7 @@ pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, HEALTH_CHECK, OUTLIER_E
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
 pub(super) use mirror::{MIRROR_BACKEND, MIRROR_COMPARE};
 pub(super) use policy::BACKEND_POLICY;
-pub(super) use routes::{BACKEND, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
+pub(super) use routes::{BACKEND, FAILOVER, HEADER, HTTP_ROUTE, HTTP_RULE, MATCH, PATH, QUERY, TCP_ROUTE, TIMEOUTS, TLS_ROUTE};
 
 const fn key(name: &'static str, kind: &'static str, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
@@ -58,6 +58,7 @@ pub static TABLES: &[&Table] = &[
     &RETRY,
     &RATE_LIMIT,
     &IN_FLIGHT,
+    &FAILOVER,
     &TCP_ROUTE,
     &TLS_ROUTE,
     &SESSION,

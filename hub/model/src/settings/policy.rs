@@ -5,6 +5,7 @@ mod balance;
 mod compression;
 mod cors;
 mod error_answer;
+mod failover;
 mod filters;
 mod guard;
 mod header_edit;
@@ -21,14 +22,16 @@ use std::sync::Arc;
 use figspan_proto::name::Zone;
 use figspan_settings::Section;
 
+use crate::routing::draft::BackendDraft;
 use crate::routing::policy::Pin;
 use crate::routing::{BackendPolicy, RulePolicy, Target};
 
+pub(super) use failover::failover;
 pub(super) use filters::{Read, read as filters};
 pub(super) use pins::read as pins;
 
 /// The policy of a rule; `None` where it asks for nothing.
-pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>) -> Option<Arc<RulePolicy>> {
+pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>, backends: &[BackendDraft]) -> Option<Arc<RulePolicy>> {
     let policy = RulePolicy {
         filters: filters.filters,
         pins,
@@ -38,6 +41,7 @@ pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>) -> Opti
         retry: retry::retry(section),
         rate_limits: limits::rates(section),
         in_flight: limits::in_flight(section),
+        failover: failover(section, backends, true),
     };
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }

@@ -11,6 +11,7 @@ use figspan_settings::{Item, Place, Section, Source, Table};
 use super::listeners::{self, Kind};
 use super::values::{self, Files, Taken};
 use super::{HubSettings, keys, matches, policy, services};
+use crate::health::TIERS;
 use crate::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
 use crate::routing::{BackendPolicy, ListenerName, RouteMatch, RouteName, ServiceName, Target, Timeouts};
 
@@ -18,7 +19,7 @@ use crate::routing::{BackendPolicy, ListenerName, RouteMatch, RouteName, Service
 const MAX_ENTRIES: usize = 128;
 
 /// Highest tier of a backend: more levels of fallback than anybody can reason about.
-const MAX_TIER: u64 = 8;
+const MAX_TIER: u64 = TIERS as u64 - 1;
 
 pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettings) -> RoutingDraft {
     let proxies = listeners::proxies(top);
@@ -107,7 +108,7 @@ impl Reader<'_> {
             }
         };
         let pins = policy::pins(section, &backends, self.files, &|section| self.target(section, true));
-        let policy = policy::rule(section, filters, pins);
+        let policy = policy::rule(section, filters, pins, &backends);
         HttpRuleDraft { name, matches, backends, timeouts: timeouts(section), policy }
     }
 
@@ -144,8 +145,8 @@ impl Reader<'_> {
             self.claim(item, &listeners, &hostnames);
         }
         let backends = self.backends(section, false);
-        let timeouts = timeouts(section);
-        Some(StreamRouteDraft { name: name?, listeners, hostnames, backends, timeouts })
+        let (timeouts, failover) = (timeouts(section), policy::failover(section, &backends, false));
+        Some(StreamRouteDraft { name: name?, listeners, hostnames, backends, timeouts, failover })
     }
 
     fn name(&mut self, section: &Section<'_>) -> Option<RouteName> {

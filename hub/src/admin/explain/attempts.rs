@@ -1,27 +1,23 @@
 //! Where a request would go, and where it would go on if each endpoint failed before it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
-use std::sync::Arc;
-
-use figspan_data::balance::{Bound, Chosen, NoChoice, Question, ServiceEndpoint, ServiceEndpoints, Tried};
+use figspan_data::balance::{Bound, Chosen, NoChoice, Question, Tried};
 use figspan_data::health;
 use figspan_data::retry::{MAX_ATTEMPTS, idempotent};
-use figspan_model::routing::{HttpRule, ServiceAddress, ServiceName};
-use figspan_model::state::Book;
+use figspan_model::routing::HttpRule;
 use figspan_proto::name::Zone;
 use http::Method;
 
 use super::World;
 use crate::admin::policies;
+use crate::standing::{AsWritten, Place};
 
 /// The endpoints, one after the other; empty where nothing can be chosen, and `why` then says why.
 pub(super) fn of(world: &World<'_>, rule: &HttpRule, hash: Option<u64>, bound: Option<Bound>, why: &mut Vec<String>) -> Vec<String> {
-    let services = AsWritten { world, unresolved: Book::new(world.book.shards()) };
+    let services = AsWritten::new(world.snapshot, world.book);
     let (mut tried, mut attempts) = (Tried::default(), Vec::new());
     while attempts.len() < MAX_ATTEMPTS as usize {
-        let question = Question::new(world.snapshot, &rule.backends, &rule.state, &tried, &services);
-        match health::peek(Question { hash, bound, ..question }.now()) {
+        let question = Place::from(rule).question(world.snapshot, &tried, &services);
+        match health::peek(Question { hash, bound, ..question }) {
             Ok(choice) => {
                 let target = &rule.backends[choice.backend].target;
                 attempts.push(match &choice.endpoint {
@@ -80,44 +76,4 @@ pub(super) fn retried(rule: &HttpRule, method: &Method) -> Vec<String> {
         when.push(format!("a workload may have seen it: never, {method} must not be repeated"));
     }
     when
-}
-
-/// Services by what the configuration says and the shards have resolved. A name that no shard has asked for yet is one
-/// endpoint without an address.
-struct AsWritten<'w> {
-    world: &'w World<'w>,
-    /// States of such endpoints: asking must not leave any in the hub's own book.
-    unresolved: Arc<Book>,
-}
-
-impl ServiceEndpoints for AsWritten<'_> {
-    fn endpoints(&self, service: &ServiceName) -> Rc<[ServiceEndpoint]> {
-        let Some(service) = self.world.snapshot.routing.services.get(service) else { return Rc::new([]) };
-        let key = format!("service/{}/", service.name);
-        let own = self.world.snapshot.routing.zone.as_ref();
-        let mut endpoints: Vec<ServiceEndpoint> = Vec::new();
-        for (at, address) in service.addresses.iter().enumerate() {
-            let before = endpoints.len();
-            match address {
-                ServiceAddress::Socket(address) => {
-                    endpoints.push(ServiceEndpoint::new(*address, self.world.book.endpoint(&format!("{key}{address}"))));
-                }
-                ServiceAddress::Name { port, .. } => {
-                    let resolved = self.world.book.endpoints_of(&key).into_iter();
-                    let resolved = resolved.filter_map(|(address, state)| Some(ServiceEndpoint::new(address.parse().ok()?, state)));
-                    endpoints.extend(resolved.filter(|endpoint| endpoint.address.port() == *port));
-                    if endpoints.len() == before {
-                        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-                        endpoints.push(ServiceEndpoint::new(address, self.unresolved.endpoint(&format!("{key}{address}"))));
-                    }
-                }
-            }
-            let near = own.is_some() && service.zone(at) == own;
-            endpoints[before..].iter_mut().for_each(|endpoint| endpoint.near = near);
-        }
-        // Where two entries stand for one address, it is near if one of them says so.
-        endpoints.sort_by_key(|endpoint| (endpoint.address, !endpoint.near));
-        endpoints.dedup_by_key(|endpoint| endpoint.address);
-        ServiceEndpoint::ordered(endpoints)
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! A policy that the rule does not ask for says nothing. Each function is one step; a new policy is one more of them.
 
+use std::time::Duration;
+
 use figspan_data::affinity::{key, session};
 use figspan_data::balance::Bound;
 use figspan_data::client::Client;
@@ -10,6 +12,7 @@ use figspan_data::forward::mirror;
 use figspan_data::limit;
 use figspan_data::metrics::SessionEvent;
 use figspan_data::pins;
+use figspan_model::health::Standing;
 use figspan_model::routing::{HttpRule, Matched, RulePolicy, Timeouts};
 use figspan_proto::admin::{Backend, BackendEndpoint, Decision};
 use figspan_tunnel::pin::Unbelieved;
@@ -18,6 +21,7 @@ use http::{HeaderMap, request};
 use super::World;
 use crate::admin::backends;
 use crate::admin::policies::{self, time};
+use crate::standing::{Place, Tier};
 
 /// What came of all steps.
 pub(super) struct Decided<'r> {
@@ -57,10 +61,24 @@ pub(super) fn of<'r>(world: &World<'_>, found: &Matched<'r>, client: &Client, mu
         "backends",
         rule.backends.iter().flat_map(|backend| states(&backends::one(world.snapshot, world.book, backend), backend.fallback)).collect(),
     );
+    step("failover", Place::from(rule).tiers().iter().map(tier).collect());
     if filtered.is_none() && refused.is_none() {
         step("timeouts", timeouts(&rule.timeouts));
     }
     Decided { decisions, rule, parts, hash, bound, answer: filtered.or(refused) }
+}
+
+/// What a tier of backends gets, and why.
+fn tier(tier: &Tier) -> String {
+    let (number, share) = (tier.number, tier.share * 100.0);
+    let left = time(Duration::from_millis((tier.left.unwrap_or_default() * 1000.0).round() as u64));
+    match tier.standing {
+        Standing::New | Standing::Up => format!("tier {number} is up"),
+        Standing::Held { cause, .. } => format!("tier {number} is held for {left} more at least: it failed ({})", cause.as_str()),
+        Standing::FailingBack { cause, .. } => {
+            format!("tier {number} is failing back, and gets {share:.0} % now, all in {left}: it had failed ({})", cause.as_str())
+        }
+    }
 }
 
 fn pinned<'r>(rule: &'r HttpRule, client: &Client) -> (&'r HttpRule, Vec<String>) {

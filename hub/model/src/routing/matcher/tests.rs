@@ -131,6 +131,7 @@ fn streams_are_matched_by_listener_and_server_name() {
         hostnames: hostnames.iter().map(ToString::to_string).collect(),
         backends: vec![],
         timeouts: Timeouts::default(),
+        failover: None,
     };
     let routing = RoutingDraft {
         listeners: vec![listener("db", ListenerProtocol::Tcp), listener("tls", ListenerProtocol::TlsPassthrough)],

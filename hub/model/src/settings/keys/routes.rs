@@ -40,6 +40,7 @@ pub(in super::super) static HTTP_RULE: Table = Table {
         ),
         key("rate_limits", "list of tables", "", "How many requests of a source pass in a time; all must agree."),
         key("in_flight", "table", "", "How many requests of a source may be under way."),
+        key("failover", "table", "", "When requests leave a tier of `backend_refs`, and how they come back."),
     ],
 };
 
@@ -126,6 +127,44 @@ pub(in super::super) static TIMEOUTS: Table = Table {
     ],
 };
 
+pub(in super::super) static FAILOVER: Table = Table {
+    path: "http_route.rules.failover",
+    doc: "When a tier of `backend_refs` (see `fallback`) counts as failed, and how it comes back; the same in `tcp_route` and `tls_route`. A tier fails at once when none of its endpoints is ready, when breakers, ejection or checks shut all that are, and when too many of its last answers are failures; no answer always is one. Then requests go to the next tier that can take them; what a workload may have seen goes there only as `retry` says. Without this table a tier is left while it cannot take requests, and used again at once. A weight of 0 is no failure. Kept under the rule over reloads.",
+    keys: &[
+        key(
+            "on_status",
+            "list of 400 to 599, or text such as \"500-599\"",
+            "none",
+            "Statuses that are failures; gRPC's in an answer's head count as 500, 503 or 504. Not for connections.",
+        ),
+        key(
+            "latency",
+            "duration",
+            "off",
+            "An answer that has not begun by then is a failure; for connections: one that is not made by then.",
+        ),
+        key(
+            "failures",
+            "1 to 32",
+            "5",
+            "So many failures among the last `answers` make the tier fail. Those more than a minute apart do not add up.",
+        ),
+        key("answers", "1 to 32", "10", "How many answers count. While a tier comes back, the same part of those since is enough."),
+        key(
+            "hold",
+            "duration",
+            "10s",
+            "How long a failed tier gets nothing: since it failed, or was last seen unable. It is used all the same where no other tier can.",
+        ),
+        key(
+            "failback",
+            "duration, 0s is off",
+            "30s",
+            "How long its share takes to grow from 5 % to all. It falls back at once if it fails again.",
+        ),
+    ],
+};
+
 pub(in super::super) static TCP_ROUTE: Table = Table {
     path: "tcp_route",
     doc: "Where the connections of TCP listeners go. One route per listener.",
@@ -134,6 +173,7 @@ pub(in super::super) static TCP_ROUTE: Table = Table {
         key("listeners", "list of names", "", "TCP listeners. Required."),
         key("backend_refs", "list of tables", "", "Where connections go. Required."),
         key("timeouts", "table", "", "`connect` and `idle`."),
+        key("failover", "table", "", "When connections leave a tier of `backend_refs`: as for requests, but not by status."),
     ],
 };
 
@@ -146,5 +186,6 @@ pub(in super::super) static TLS_ROUTE: Table = Table {
         key("hostnames", "list of hosts", "all", "Server names, exact or wildcard."),
         key("backend_refs", "list of tables", "", "Where connections go. Required."),
         key("timeouts", "table", "", "`connect` and `idle`."),
+        key("failover", "table", "", "When connections leave a tier of `backend_refs`: as for requests, but not by status."),
     ],
 };

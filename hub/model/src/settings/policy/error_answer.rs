@@ -1,22 +1,18 @@
 //! The ErrorAnswer filter.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use figspan_settings::{Item, Section};
 use http::HeaderValue;
 
+use super::super::statuses;
 use super::super::values::{Files, Want};
 use crate::routing::ErrorAnswer;
 
 /// Longest body: it is kept in memory.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Parts of `statuses`.
-const MAX_RANGES: usize = 32;
-
 pub(super) fn read(section: &Section<'_>, files: &Files<'_>) -> Option<ErrorAnswer> {
-    let statuses = section.required("statuses").and_then(|item| statuses(&item));
+    let statuses = section.required("statuses").and_then(|item| statuses::errors(&item));
     let (text, file) = (section.get("body"), section.get("body_file"));
     let mut usual = "text/plain; charset=utf-8";
     let body = match (&text, &file) {
@@ -65,24 +61,4 @@ fn content_type(item: &Item<'_>) -> Option<HeaderValue> {
         item.wrong(format!("`{}` is not a content type", text.escape_debug()), "write one such as \"text/html; charset=utf-8\"");
     }
     value
-}
-
-/// `502-504`, `404, 500-599`
-fn statuses(item: &Item<'_>) -> Option<Vec<RangeInclusive<u16>>> {
-    let text = item.text()?;
-    let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (400..600).contains(status));
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (status(first)?, status(last)?);
-        (first <= last).then_some(first..=last)
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    let ranges = ranges.filter(|ranges| ranges.len() <= MAX_RANGES);
-    if ranges.is_none() {
-        item.wrong(
-            format!("`{}` are no error statuses", text.escape_debug()),
-            "write some of 400 to 599, as in \"502-504\" or \"404, 500-599\"",
-        );
-    }
-    ranges
 }
