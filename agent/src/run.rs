@@ -47,6 +47,11 @@ pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
         Ok(loaded) => loaded,
         Err(findings) => return End::Settings(findings),
     };
+    match Program::find().and_then(|program| program.steps_aside()) {
+        Ok(false) => {}
+        Ok(true) => return End::Done,
+        Err(error) => return End::Failed(error.to_string()),
+    }
     let log = &loaded.settings.log;
     let log = match figspan_telemetry::init(&LogSettings { format: log.format, level: log.level.clone(), access: false }) {
         Ok(log) => log,
@@ -169,7 +174,7 @@ impl Daemon {
                 _ = signals.terminate.recv() => break Ending::Stop,
                 _ = signals.interrupt.recv() => break Ending::Stop,
                 _ = signals.succeed.recv(), if successor.is_none() => successor = self.succeed(),
-                ready = ready(&successor) => match successor.take() {
+                ready = ready(&mut successor) => match successor.take() {
                     Some(new) if ready.is_ok() => {
                         // The manager hears of its new main process before that one says anything.
                         systemd.hand_over(new.id());
@@ -322,7 +327,7 @@ impl Daemon {
 }
 
 /// Waits for the successor, if there is one.
-async fn ready(successor: &Option<Successor>) -> Result<(), String> {
+async fn ready(successor: &mut Option<Successor>) -> Result<(), String> {
     match successor {
         Some(successor) => successor.ready().await,
         None => std::future::pending().await,

@@ -15,6 +15,7 @@ mod names;
 mod namespace;
 mod stale;
 mod table;
+pub mod tomcat;
 mod tree;
 mod workload;
 

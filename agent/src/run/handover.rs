@@ -2,7 +2,10 @@
 //!
 //! The one that serves starts the program anew and goes on serving; the new one brings up its own tunnels and says when hubs
 //! know it; only then it is made the main process, and the old one lets hubs turn away from it and finishes its streams. They
-//! talk over the new one's standard input, one byte each way. A new one that fails changes nothing: the old one stays.
+//! talk over the new one's standard input. A new one that fails changes nothing: the old one stays.
+//!
+//! The new one is no child of the old one but of whoever keeps orphans, the service manager: only of its own children it hears at
+//! once when they die, and the old process may take long to finish.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +19,8 @@ use tokio::time::Instant;
 
 /// Tells a new process that another one serves, and over how many tunnels.
 const VARIABLE: &str = "FIGSPAN_HANDOVER";
+/// Tells a process that is started so to start another one in its place, which thus is nobody's child, and to end.
+const ASIDE: &str = "FIGSPAN_HANDOVER_ASIDE";
 /// How long a new process may take. Hubs answer within seconds, or the old process is the better one.
 const READY_TIME: Duration = Duration::from_secs(30);
 const READY: u8 = b'r';
@@ -32,6 +37,14 @@ impl Program {
         std::env::current_exe().map(Self)
     }
 
+    /// What to do first of all: true when this process has started another one in its place, and is to end.
+    pub(super) fn steps_aside(&self) -> io::Result<bool> {
+        if std::env::var_os(ASIDE).is_none() {
+            return Ok(false);
+        }
+        Command::new(&self.0).args(std::env::args_os().skip(1)).env_remove(ASIDE).spawn().map(|_| true)
+    }
+
     /// Starts it anew, beside this process with its tunnels.
     pub(super) fn succeed(&self, tunnels: usize) -> io::Result<Successor> {
         let (ours, theirs) = net::UnixStream::pair()?;
@@ -40,17 +53,20 @@ impl Program {
         let child = Command::new(&self.0)
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, tunnels.to_string())
+            .env(ASIDE, "1")
             // It names this process; the new one will be the one to feed the watchdog.
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;
-        Ok(Successor { child, channel, deadline: Instant::now() + READY_TIME })
+        Ok(Successor { process: child.id(), child, channel, deadline: Instant::now() + READY_TIME })
     }
 }
 
 /// The new process, as the old one sees it.
 #[derive(Debug)]
 pub(super) struct Successor {
+    /// The one that serves; until it has said who it is, the one that was started.
+    process: u32,
     child: Child,
     channel: UnixStream,
     deadline: Instant,
@@ -59,13 +75,22 @@ pub(super) struct Successor {
 impl Successor {
     /// Its process id.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.process
     }
 
     /// Waits until it can take over; an error says why it cannot. Cancel-safe.
-    pub(super) async fn ready(&self) -> Result<(), String> {
+    pub(super) async fn ready(&mut self) -> Result<(), String> {
         match tokio::time::timeout_at(self.deadline, word(&self.channel)).await {
-            Ok(Some(READY)) => Ok(()),
+            Ok(Some(READY)) => {
+                // Of one that did not step aside nothing follows.
+                let mut id = [0; 4];
+                if self.channel.try_read(&mut id).is_ok_and(|read| read == id.len()) {
+                    self.process = u32::from_be_bytes(id);
+                    // It has ended long since: its place was taken before there were tunnels.
+                    let _ = self.child.try_wait();
+                }
+                Ok(())
+            }
             Ok(_) => Err("it ended; its last lines in the log say why".to_owned()),
             Err(_) => Err(format!("its tunnels were not up within {} s", READY_TIME.as_secs())),
         }
@@ -106,7 +131,8 @@ impl Predecessor {
     /// Says that this process can take over, and waits for it. True when the machine is ours: also when the old process is
     /// gone, for then nobody else serves it.
     pub(super) async fn take_over(&self) -> bool {
-        let _ = self.channel.try_write(&[READY]);
+        let [a, b, c, d] = std::process::id().to_be_bytes();
+        let _ = self.channel.try_write(&[READY, a, b, c, d]);
         word(&self.channel).await != Some(NO)
     }
 

@@ -1,9 +1,10 @@
 //! Which request each number is. Pure: the same number is always the same request but for its id.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use bytes::Bytes;
 
 use crate::chunks::Chunks;
-use crate::join::sum;
 use crate::verb::Verb;
 
 /// Largest body that every hub keeps for another try (its default is 64 KiB; the head does not count).
@@ -19,6 +20,8 @@ pub enum Mix {
     Orders,
     /// Every method; HTTP/1.1 and HTTP/2 in turn; bodies from nothing to 300 KiB, with and without a length; users with cookies.
     Everything,
+    /// Bodies of 1 to 4 MiB by PUT and POST in turn; HTTP/1.1 and HTTP/2.
+    Uploads,
 }
 
 /// One request.
@@ -54,7 +57,7 @@ pub(super) fn ask(mix: Option<Mix>, id: u64, number: u64) -> Ask {
         }
         Some(Mix::Orders) => plain(Verb::Get, Bytes::new()),
         Some(Mix::Everything) => {
-            let dice = sum(&number.to_be_bytes());
+            let dice = dice(number);
             let verb = match dice % 100 {
                 0..40 => Verb::Get,
                 40..45 => Verb::Head,
@@ -70,16 +73,47 @@ pub(super) fn ask(mix: Option<Mix>, id: u64, number: u64) -> Ask {
                 // More than a hub keeps for another try.
                 (true, _) => 100 * 1024 + (dice >> 16) % (200 * 1024),
             };
-            let body = (0..length).map(|at| (id.wrapping_mul(17).wrapping_add(at.wrapping_mul(13)) % 253) as u8).collect();
-            let user = Some((dice >> 48) % USERS);
-            Ask { id, user, verb, h2: (dice >> 40).is_multiple_of(2), body, parts: verb.has_body() && (dice >> 41).is_multiple_of(3) }
+            Ask {
+                id,
+                user: Some((dice >> 48) % USERS),
+                verb,
+                h2: (dice >> 40).is_multiple_of(2),
+                body: body(id, length),
+                parts: verb.has_body() && (dice >> 41).is_multiple_of(3),
+            }
+        }
+        Some(Mix::Uploads) => {
+            let verb = if number.is_multiple_of(2) { Verb::Put } else { Verb::Post };
+            let length = (1 << 20) + dice(number) % (3 << 20);
+            Ask { id, user: None, verb, h2: (number / 2).is_multiple_of(2), body: body(id, length), parts: (number / 4).is_multiple_of(2) }
         }
     }
+}
+
+/// What looks like chance and is the same each time.
+fn dice(number: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&number.to_be_bytes());
+    hasher.finish()
+}
+
+/// Bytes that follow from the id.
+fn body(id: u64, length: u64) -> Bytes {
+    (0..length).map(|at| (id.wrapping_mul(17).wrapping_add(at.wrapping_mul(13)) % 253) as u8).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uploads_are_long_and_go_every_way() {
+        let asks: Vec<Ask> = (0..8).map(|number| ask(Some(Mix::Uploads), number, number)).collect();
+        assert!(asks.iter().all(|ask| (1 << 20..4 << 20).contains(&ask.body.len()) && !ask.replayable()));
+        for verb in [Verb::Put, Verb::Post] {
+            assert!([false, true].iter().all(|h2| asks.iter().any(|ask| ask.verb == verb && ask.h2 == *h2)));
+        }
+    }
 
     #[test]
     fn the_mix_has_everything_in_it_and_never_changes() {

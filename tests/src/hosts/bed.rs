@@ -33,6 +33,11 @@ impl Bed {
     /// Starts a hub with one listener and a route of everything to the uplink `monolith`; grants tell agents to dial `advertise`, and
     /// `hub` has more keys of its `[hub]` section.
     pub fn start_with(advertise: &str, hub: &str) -> Self {
+        Self::start_routed(advertise, hub, "")
+    }
+
+    /// The same with more rules of the route, before the one of everything.
+    pub fn start_routed(advertise: &str, hub: &str, rules: &str) -> Self {
         stale::sweep();
         let name = unique();
         let (bridge, outside) = (Bridge::new(&name), Namespace::new(&format!("{name}-hub")));
@@ -41,7 +46,7 @@ impl Bed {
         let config = format!(
             "[tunnel]\naddress = \"{HUB}:{TUNNEL}\"\nadvertise = [\"{advertise}\"]\n\n\
              [[listener]]\nname = \"web\"\naddress = \"{HUB}:{WEB}\"\nprotocol = \"HTTP\"\n\n\
-             [[http_route]]\nname = \"shop\"\n\n[[http_route.rules]]\nbackend_refs = [{{ uplink = \"monolith\" }}]\n"
+             [[http_route]]\nname = \"shop\"\n\n{rules}[[http_route.rules]]\nbackend_refs = [{{ uplink = \"monolith\" }}]\n"
         );
         let hub = outside.inside(|| HubProcess::start_with(folder.path(), hub, &config));
         Self { hub, outside, bridge, name, _folder: folder }
@@ -92,13 +97,22 @@ impl Bed {
 
     /// Pastes the line of a new grant on a VM.
     pub fn join(&self, host: &Host) {
-        let output = host.paste(&self.grant(host.name())).wait_with_output().expect("a shell");
+        self.join_with(host, "monolith");
+    }
+
+    /// The same with a grant for other uplinks.
+    pub fn join_with(&self, host: &Host, uplinks: &str) {
+        let output = host.paste(&self.grant_for(host.name(), uplinks)).wait_with_output().expect("a shell");
         assert!(output.status.success(), "{}", crate::process::text(&output));
     }
 
     /// The line that the operator of the hub pastes on a VM.
     pub fn grant(&self, name: &str) -> String {
-        let output = self.hub.ctl(&["grant", "create", name, "--uplinks", "monolith"]);
+        self.grant_for(name, "monolith")
+    }
+
+    fn grant_for(&self, name: &str, uplinks: &str) -> String {
+        let output = self.hub.ctl(&["grant", "create", name, "--uplinks", uplinks]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line =
             text.lines().find(|line| line.contains("figspan-agent join")).unwrap_or_else(|| panic!("{}", crate::process::text(&output)));

@@ -146,6 +146,9 @@ fn a_request_that_runs_through_a_handover_is_finished_by_the_old_process() {
     eventually("it runs", SOON, || slow.seen() == 1);
     agent.signal("USR2");
     manager.hears_of_the_new_one();
+    // Nobody's child, so that the manager hears at once if it dies while the old one still has work.
+    let parent = std::fs::read_to_string(format!("/proc/{}/status", manager.main.unwrap())).unwrap();
+    assert!(parent.contains("\nPPid:\t") && !parent.contains(&format!("\nPPid:\t{}\n", agent.id())), "{parent}");
     assert_eq!(bed.client().post("/", b"x").status(), 200);
     let answer = running.join().unwrap();
     assert_eq!((answer.status(), answer.text().as_str(), slow.seen()), (200, "done", 2));

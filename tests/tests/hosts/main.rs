@@ -5,6 +5,7 @@ mod clock;
 mod dropins;
 mod fleet;
 mod lifecycle;
+mod monolith;
 mod network;
 mod path;
 mod power;

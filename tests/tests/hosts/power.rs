@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use figspan_tests::hosts::{Bed, Host, Load, Shop, measured};
+use figspan_tests::hosts::{Bed, Counts, Host, Load, Shop, measured};
+use figspan_tests::process::eventually;
+use figspan_tests::web::Connection;
 
 use super::UNIT;
 
@@ -69,6 +71,27 @@ fn an_agent_killed_by_sigkill_is_restarted_and_serves() {
     let (away, returned) = (start.elapsed(), Instant::now());
     let back = load.served_after(returned, Duration::from_secs(15));
     told("agent kill -9", noticed, away, back, load, &shop);
+}
+
+#[test]
+fn an_agent_that_dies_right_after_a_handover_is_restarted_although_the_old_one_still_has_work() {
+    let (bed, vm, shop) = bed();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| bed.outside.inside(|| Connection::open(bed.web()).ask("GET", "/slow/8000", "", b"")));
+        eventually("the request is with the workload", Duration::from_secs(5), || shop.count("/slow/8000") == 1);
+        let old = vm.main_process(UNIT);
+        vm.run("systemctl kill --kill-whom=main -s USR2 figspan-agent");
+        eventually("the new one is the main process", Duration::from_secs(20), || vm.main_process(UNIT) != old);
+        assert!(vm.output(&format!("kill -0 {old}")).status.success(), "the old one still has work");
+        let killed = Instant::now();
+        vm.run(&format!("kill -KILL {}", vm.main_process(UNIT)));
+        vm.has(UNIT, "NRestarts", "1", Duration::from_secs(4));
+        bed.serves();
+        let (back, counts) = (killed.elapsed(), Counts { sent: 1, ..Counts::default() });
+        measured("new agent kill -9 right after a handover", None, Some(back), counts, "the old one had a request of 8 s");
+        // Cut off with the unit's other processes, or answered: told in either case.
+        assert!(slow.join().is_ok());
+    });
 }
 
 #[test]
