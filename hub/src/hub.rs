@@ -23,6 +23,7 @@ use crate::check;
 use crate::checks::Checks;
 use crate::control_thread::{self, ControlStart, ServeStart};
 use crate::face::Face;
+use crate::jwks::Jwks;
 use crate::listeners::{Listeners, Shards};
 use crate::metrics::{self, Seen};
 use crate::reload::{self, Config, ReloadTask};
@@ -82,6 +83,7 @@ impl Hub {
         let book = Book::new(shards);
         let board = Board::new(shards);
         let routing = loaded.routing.build(&book);
+        let jwks = Jwks::new(&routing.jwt_providers);
         let (publisher, reader) = snapshot::publication();
 
         // What can fail for reasons outside the process comes first, while there is nothing to undo.
@@ -177,6 +179,7 @@ impl Hub {
             book: Arc::clone(&book),
             shards: to_shards,
             log: log.clone(),
+            jwks,
         };
         let reload = ReloadTask::new(reload, listeners, asks);
         let serve_drain = Drain::new();

@@ -12,6 +12,7 @@ mod checks;
 mod control_thread;
 mod face;
 mod hub;
+mod jwks;
 mod listeners;
 mod metrics;
 mod problem;

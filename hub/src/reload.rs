@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::check;
 use crate::face::Face;
+use crate::jwks::{Jwks, Renewed};
 use crate::listeners::{Listeners, Plan, Shards};
 use crate::watch::FileWatch;
 
@@ -123,6 +124,7 @@ pub(crate) struct ReloadTask {
     pub(crate) listeners: Listeners,
     pub(crate) shards: Shards,
     pub(crate) log: Option<LogHandle>,
+    jwks: Jwks,
     /// The file's text when it was last read, so that a touched file changes nothing.
     pub(crate) seen: Option<String>,
     watch: Option<FileWatch>,
@@ -140,6 +142,7 @@ pub(crate) struct Start {
     pub(crate) book: Arc<Book>,
     pub(crate) shards: Shards,
     pub(crate) log: Option<LogHandle>,
+    pub(crate) jwks: Jwks,
 }
 
 pub(crate) fn queue() -> (Reloader, Asks) {
@@ -152,8 +155,8 @@ pub(crate) struct Asks(mpsc::Receiver<Ask>);
 
 impl ReloadTask {
     pub(crate) fn new(start: Start, listeners: Listeners, asks: Asks) -> Self {
-        let Start { config, seen, settings, control, face, book, shards, log } = start;
-        Self { config, started_with: settings, control, face, book, listeners, shards, log, seen, watch: None, asks: asks.0 }
+        let Start { config, seen, settings, control, face, book, shards, log, jwks } = start;
+        Self { config, started_with: settings, control, face, book, listeners, shards, log, jwks, seen, watch: None, asks: asks.0 }
     }
 
     /// Opens the first listeners, and begins to watch the files.
@@ -199,14 +202,15 @@ impl ReloadTask {
         if let (Some(watch), Config::File(path)) = (&mut self.watch, &self.config) {
             let certificates = self.listeners.certificate_files();
             let pairs = certificates.iter().flat_map(|pair| [pair.certificate.as_path(), pair.key.as_path()]);
-            watch.set_files(pairs.chain([path.as_path()]));
+            watch.set_files(pairs.chain(self.jwks.files()).chain([path.as_path()]));
         }
     }
 
     /// Something beside the files has changed: looks whether it was the files.
     async fn look(&mut self) {
         if self.config.text() != self.seen {
-            return self.load(None, "file").await;
+            // A configuration that is refused keeps nothing else from being renewed.
+            self.load(None, "file").await;
         }
         let errors = self.listeners.renew_certificates();
         for error in &errors {
@@ -214,6 +218,18 @@ impl ReloadTask {
         }
         if !errors.is_empty() {
             self.record("certificates", "file", format!("certificates not replaced: {}", errors.join("; ")));
+        }
+        for Renewed { provider, wrong } in self.jwks.renew() {
+            match wrong {
+                None => {
+                    tracing::info!(provider, "keys of tokens replaced");
+                    self.record(&format!("jwt_provider {provider}"), "file", "keys replaced".to_owned());
+                }
+                Some(why) => {
+                    tracing::error!(provider, %why, "keys of tokens not replaced; those in use stay");
+                    self.record(&format!("jwt_provider {provider}"), "file", format!("keys not replaced: {why}"));
+                }
+            }
         }
         self.watch_files();
     }
@@ -259,9 +275,11 @@ impl ReloadTask {
         warnings.extend(needs_restart(&self.started_with, &loaded.settings));
         let routing: Arc<Routing> = loaded.routing.build(&self.book);
         let plan = self.listeners.plan(&routing.listeners, self.shards.len())?;
+        let jwks = Jwks::new(&routing.jwt_providers);
         let generation = self.control.set_routing(routing).await.map_err(|problem| vec![problem.to_string()])?;
         // A new listener serves what its configuration says from its first connection on.
         self.control.wait_effective(generation, SPREAD).await;
+        self.jwks = jwks;
         self.listeners.carry_out(plan, &self.shards).await;
         self.face.set_listeners(self.listeners.status());
         if let Some(log) = &self.log

@@ -13,4 +13,5 @@ pub mod names;
 pub mod process;
 pub mod relay;
 pub mod simulated;
+pub mod tokens;
 pub mod web;

@@ -13,6 +13,7 @@ use http::{HeaderMap, request};
 
 use crate::balance::Bound;
 use crate::client::Client;
+use crate::jwt::Verified;
 use crate::seal::Session;
 use crate::shard::ShardContext;
 
@@ -27,9 +28,9 @@ pub struct Affinity {
 
 impl Affinity {
     /// As the rule asks for.
-    pub fn of(shard: &ShardContext, rule: &HttpRule, request: &request::Parts, client: &Client) -> Self {
+    pub fn of(shard: &ShardContext, rule: &HttpRule, request: &request::Parts, client: &Client, verified: &Verified<'_>) -> Self {
         let Some(policy) = &rule.policy else { return Self::default() };
-        let hash = policy.hash.as_ref().and_then(|on| key::hash(on, request, client));
+        let hash = policy.hash.as_ref().and_then(|on| key::hash(on, request, client, verified));
         let session = policy
             .session
             .as_ref()

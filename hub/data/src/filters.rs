@@ -16,7 +16,7 @@ mod redirect;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use figspan_model::routing::{Coding, ErrorAnswer, Filters, Matched, Rewrite};
+use figspan_model::routing::{Coding, ErrorAnswer, Filters, HttpRule, Matched, Rewrite};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request};
 
@@ -47,12 +47,21 @@ pub enum Verdict<'s> {
     Refuse(Filtered<'s>, Failure),
 }
 
+/// Whether the rule answers the request as a CORS preflight, so that no token is looked for: browsers send none with it.
+pub fn is_preflight(rule: &HttpRule, parts: &request::Parts) -> bool {
+    rule.policy.as_deref().is_some_and(|policy| policy.filters.cors.is_some()) && cors::is_preflight(parts)
+}
+
+/// What is to be done with an answer that the rule gives before [`before`].
+pub fn of<'s>(rule: &'s HttpRule, parts: &request::Parts) -> Option<Filtered<'s>> {
+    let filters = rule.policy.as_deref().map(|policy| &policy.filters).filter(|filters| !filters.is_empty())?;
+    Some(Filtered::of(filters, parts))
+}
+
 /// Edits a request as its rule asks, or answers it.
 pub fn before<'s>(matched: &Matched<'s>, parts: &mut request::Parts) -> Verdict<'s> {
-    let Some(filters) = matched.rule.policy.as_deref().map(|policy| &policy.filters).filter(|filters| !filters.is_empty()) else {
-        return Verdict::Forward(None);
-    };
-    let filtered = Filtered::of(filters, parts);
+    let Some(filtered) = of(matched.rule, parts) else { return Verdict::Forward(None) };
+    let filters = filtered.filters;
     if let Some(mut answer) = filters.cors.as_ref().and_then(|cors| cors::preflight(cors, parts)) {
         filtered.edit(answer.headers_mut());
         return Verdict::Answer(answer);

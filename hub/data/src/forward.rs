@@ -27,8 +27,11 @@ use figspan_model::snapshot::Snapshot;
 use figspan_model::state::EndpointState;
 use figspan_proto::reset::Reason;
 use http::{Response, request};
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
+use crate::admission::fields;
 use crate::affinity::Affinity;
 use crate::affinity::session::unix_now;
 use crate::body::Body;
@@ -36,11 +39,12 @@ use crate::client::Client;
 use crate::dial::upload::Upload;
 use crate::exchange::{Inbound, Outbound, Pause, WebSocket};
 use crate::filters;
+use crate::jwt;
 use crate::limit;
 use crate::pins;
 use crate::reply::Failure;
 use crate::route;
-use crate::shard::ShardRef;
+use crate::shard::{Held, ShardRef};
 use answer::Answer;
 use clock::Clock;
 use mirror::Original;
@@ -78,16 +82,26 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
     record.route(&route.name);
+    let jwt = rule.policy.as_deref().and_then(|policy| policy.jwt.as_ref()).filter(|_| !filters::is_preflight(rule, &parts));
+    let check = |jwt| jwt::check(jwt, &parts.headers, unix_now().into(), &shard.tokens, &shard.metrics);
+    let verified = match jwt.map(check).transpose() {
+        Ok(verified) => verified.unwrap_or_default(),
+        Err(refused) => {
+            let mut response = record.refuse(refused.failure());
+            refused.tell(&mut response);
+            return filters::refusal(filters::of(rule, &parts).as_ref(), response);
+        }
+    };
     let own = rule;
     let rule = pins::rule(own, &client, || unix_now().into(), &shard.metrics);
-    let affinity = Affinity::of(shard, rule, &parts, &client);
+    let affinity = Affinity::of(shard, rule, &parts, &client, &verified);
     let filtered = match filters::before(&matched, &mut parts) {
         filters::Verdict::Forward(filtered) => filtered,
         filters::Verdict::Answer(answer) => return record.answer(answer),
         filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
     };
     if let Some(policy) = &own.policy {
-        match limit::source::admit(own, policy, &client, &parts.headers, &shard.metrics) {
+        match limit::source::admit(own, policy, &client, &parts.headers, &verified, &shard.metrics) {
             Ok(counted) => record.counted(counted),
             Err(refused) => {
                 let mut response = record.refuse(refused.failure);
@@ -96,6 +110,8 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
             }
         }
     }
+    // After the filters, so that none of them can write a claim.
+    verified.write(&mut parts.headers);
     let (dropped, due) = (Cell::new(Reason::ClientGone), Cell::new(None));
     let (timeouts, informational) = (&rule.timeouts, &*informational);
     let request = Request {
@@ -111,7 +127,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         due,
         answered_by: RefCell::default(),
     };
-    let mut upload = Upload::new(body, snapshot.routing.limits.replay_bytes);
+    let mut upload = Upload::new(guarded(body, &snapshot), snapshot.routing.limits.replay_bytes);
     record.upload(&upload);
     if let Some(policy) = rule.policy.as_deref().filter(|policy| !policy.mirrors.is_empty() && websocket.is_none()) {
         let original = Original { shard, snapshot: &snapshot, route: &route.name, rule: matched.rule, parts: &parts, client: &client };
@@ -185,6 +201,21 @@ fn deliver(
             head.map(|()| Body::stream(body))
         }
     }
+}
+
+/// A request's body whose trailers hold nothing that is kept for claims.
+fn guarded(body: Body, snapshot: &Rc<Held>) -> Body {
+    if snapshot.routing.reserved.is_empty() || body.is_end_stream() {
+        return body;
+    }
+    let snapshot = Rc::clone(snapshot);
+    Body::stream(body.map_frame(move |frame| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            fields::filter_reserved_trailers(&mut trailers, &snapshot.routing.reserved);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }))
 }
 
 /// The name of a route or backend, kept for the record.

@@ -18,6 +18,7 @@ pub mod filters;
 pub mod forward;
 pub mod health;
 pub mod inbound;
+pub mod jwt;
 pub mod limit;
 pub mod listen;
 pub mod metrics;

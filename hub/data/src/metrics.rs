@@ -135,6 +135,38 @@ words! {
 }
 
 words! {
+    /// What came of a request's token, where its rule asks for one.
+    TokenEvent {
+        /// It counts; its signature was checked.
+        Verified = "verified",
+        /// It counts; its signature was checked before.
+        Remembered = "remembered",
+        /// There is none, and there need not be one.
+        Absent = "absent",
+        /// There is none.
+        Missing = "missing",
+        /// It is no signed token.
+        Malformed = "malformed",
+        /// It is too long.
+        TooLarge = "too-large",
+        /// It is signed in another way than the provider's are.
+        Algorithm = "algorithm",
+        /// The provider has no such key.
+        UnknownKey = "unknown-key",
+        /// It is not signed by that key.
+        Signature = "signature",
+        /// Somebody else issued it.
+        Issuer = "issuer",
+        /// It was made for somebody else.
+        Audience = "audience",
+        /// Its time has passed.
+        Expired = "expired",
+        /// Its time has not come.
+        NotYet = "not-yet",
+    }
+}
+
+words! {
     /// Why a request was tried again.
     Retry {
         /// Nothing of it had reached the workload.
@@ -215,6 +247,8 @@ pub struct Metrics {
     pub stale_names: Cell,
     /// Choices of backends that prefer the hub's own zone, by [`Zone`].
     zones: [Cell; Zone::ALL.len()],
+    /// Tokens of requests, by [`TokenEvent`].
+    tokens: [Cell; TokenEvent::ALL.len()],
     /// Wishes of clients, by [`PinEvent`].
     pins: [Cell; PinEvent::ALL.len()],
     /// Answers that are being compressed.
@@ -325,6 +359,16 @@ impl Metrics {
     /// How many choices led there.
     pub fn zone(&self, zone: Zone) -> u64 {
         self.zones[zone as usize].value()
+    }
+
+    /// Counts what came of a request's token.
+    pub fn token(&self, event: TokenEvent) {
+        self.tokens[event as usize].add(1);
+    }
+
+    /// How often that came of a token.
+    pub fn tokens(&self, event: TokenEvent) -> u64 {
+        self.tokens[event as usize].value()
     }
 
     /// Counts a client's wish for a backend.

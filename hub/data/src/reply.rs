@@ -68,6 +68,10 @@ failures! {
     ClientBody: Client, 400, "http_request_error", "client-body", "the request's body ended early or was malformed";
     /// The client sent no byte of its body for the idle time.
     ClientIdle: Client, 408, "http_request_error", "client-idle", "the request's body did not arrive in time";
+    /// The route wants a token, and there is none.
+    NoToken: Client, 401, "http_request_denied", "no-token", "this route wants a token";
+    /// The request's token does not count.
+    BadToken: Client, 401, "http_request_denied", "bad-token", "the token does not count here";
     /// The source of the request has sent too many.
     RateLimited: Client, 429, "http_request_denied", "rate-limited", "too many requests; come back later";
     /// The source of the request has too many under way.

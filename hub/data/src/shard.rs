@@ -13,6 +13,7 @@ use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 
 use crate::dial::Dialer;
+use crate::jwt::remembered::Remembered;
 use crate::limit::copies::Room;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
@@ -46,6 +47,8 @@ pub struct ShardContext {
     pub budget: Budget,
     /// Seals and opens session cookies.
     pub sessions: Arc<Sealer>,
+    /// Tokens that were verified lately.
+    pub tokens: Remembered,
     /// Copies of requests under way.
     pub copies: Room,
     /// Counters of this shard.
@@ -66,7 +69,20 @@ impl ShardContext {
         let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
         let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
         let sessions = Arc::new(Sealer::new(&[]));
-        Self { shard, reader, cache, current, board, dialer, budget: Budget::default(), copies: Room::default(), sessions, metrics, drain }
+        Self {
+            shard,
+            reader,
+            cache,
+            current,
+            board,
+            dialer,
+            budget: Budget::default(),
+            tokens: Remembered::default(),
+            copies: Room::default(),
+            sessions,
+            metrics,
+            drain,
+        }
     }
 
     /// The same with keys for session cookies; without any there are no sessions.

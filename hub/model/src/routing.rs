@@ -7,6 +7,7 @@ pub mod limits;
 pub mod listener;
 pub mod matcher;
 pub mod policy;
+pub mod reserved;
 pub mod route;
 pub mod target;
 
@@ -21,6 +22,7 @@ pub use policy::{
     BackendPolicy, Coding, Compression, Cors, ErrorAnswer, Filters, GrpcCodes, HashOn, HeaderEdit, LoadBalancing, MediaPattern, Method,
     Mirror, Origin, PathEdit, Redirect, RetryPolicy, Rewrite, RulePolicy, SameSite, SessionPersistence,
 };
+pub use reserved::Reserved;
 pub use route::{
     HeaderMatch, HttpRoute, HttpRule, MirrorTarget, PathMatch, RouteMatch, RouteName, RuleName, Sources, StreamRoute, ValueMatch,
 };
@@ -28,6 +30,7 @@ pub use target::{ServiceName, Target};
 
 use figspan_proto::name::{UplinkName, Zone};
 
+use crate::jwt::JwtProvider;
 use crate::state::RuleState;
 
 /// Everything that one configuration says about traffic. Replaced as a whole by each reload; never changed in place.
@@ -47,6 +50,10 @@ pub struct Routing {
     pub health_checks: HashMap<ServiceName, policy::HealthCheck>,
     /// How the hub speaks TLS to uplinks' workloads, where it does (Gateway API: BackendTLSPolicy).
     pub uplink_tls: HashMap<UplinkName, Arc<BackendTls>>,
+    /// Who signs tokens.
+    pub jwt_providers: Vec<Arc<JwtProvider>>,
+    /// Fields of claims, which no client may send.
+    pub reserved: Reserved,
     /// Bounds on what clients and workloads may send.
     pub limits: Limits,
     /// Whose forwarded headers are believed, and which are written.

@@ -5,6 +5,7 @@
 //! expressions compile, files can be read. Which keys exist, and their defaults, is written down in [`TABLES`]. No tasks.
 
 mod hub;
+mod jwt;
 mod keys;
 mod listeners;
 mod matches;

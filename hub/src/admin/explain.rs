@@ -49,7 +49,7 @@ pub(super) fn explain(world: &World<'_>, asked: &ExplainRequest) -> Result<Expla
     };
     let marks = Marks::of(&request.headers);
     let question = Asked { method: &request.method, target: &request.target, authority: None, headers: &mut request.headers, marks };
-    let (uri, client) = match admit(question, &client, &world.snapshot.routing.proxies) {
+    let (uri, client) = match admit(question, &client, &world.snapshot.routing.proxies, &world.snapshot.routing.reserved) {
         Ok(Admitted::Forward { uri, client }) => (uri, client),
         Ok(Admitted::Ping) => return Ok(refused(None, "*", StatusCode::NO_CONTENT, "`OPTIONS *` asks the hub itself".to_owned())),
         Err(reject) => return refuse(reject.reason(), reject.status()),

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use figspan_model::health::{Failover, Guard, breaker};
-use figspan_model::routing::policy::{Pin, PinnedBy, RateLimit};
+use figspan_model::routing::policy::{Pin, PinnedBy, RateLimit, RuleJwt};
 use figspan_model::routing::{
     BackendPolicy, Filters, GrpcCodes, HashOn, HeaderEdit, HttpRule, Method, Mirror, PathEdit, RetryPolicy, RulePolicy, SessionPersistence,
     Timeouts,
@@ -14,6 +14,7 @@ use figspan_model::routing::{
 pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(policy) = &rule.policy {
+        lines.extend(policy.jwt.as_ref().map(token));
         lines.extend(policy.pins.iter().map(pin));
         filters(&policy.filters, &mut lines);
         lines.extend(in_flight(policy).chain(rates(policy)));
@@ -25,6 +26,16 @@ pub(super) fn of_rule(rule: &HttpRule) -> Vec<String> {
     }
     lines.extend(timeouts(&rule.timeouts));
     lines
+}
+
+/// Whose token it wants, and what becomes of its claims.
+pub(super) fn token(jwt: &RuleJwt) -> String {
+    let provider = &jwt.provider;
+    let wanted = if jwt.required { "is required" } else { "may be shown, and is verified" };
+    let claims: Vec<_> = jwt.headers.iter().map(|(claim, field)| format!("claim {} as {field}", jwt.names()[*claim])).collect();
+    let told = if claims.is_empty() { String::new() } else { format!("; workloads get {}", claims.join(", ")) };
+    let kept = if provider.terms.forward { "" } else { "; the token goes no further" };
+    format!("jwt: a token of {} {wanted}{told}{kept}", provider.name)
 }
 
 /// Its rate limits, in their order.
@@ -246,11 +257,17 @@ mod tests {
         assert_eq!(times, ["0s", "50ms", "1s", "1500ms", "90s", "2m", "1h"]);
     }
 
+    /// What is in any file that the sample names; keys of tokens are RFC 7517's own, appendix A.1.
+    fn content(path: &std::path::Path, _: figspan_model::settings::Want) -> Result<Vec<u8>, String> {
+        let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1"}]}"#;
+        Ok(if path.extension().is_some_and(|kind| kind == "json") { jwks.into() } else { vec![b'x'; 64] })
+    }
+
     #[test]
     fn every_policy_of_the_full_sample_is_told() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/samples/hub/full.toml");
         let text = std::fs::read_to_string(file).unwrap();
-        let loaded = figspan_model::settings::parse_with(&text, "full.toml", &|_, _| Ok(vec![b'x'; 64])).unwrap();
+        let loaded = figspan_model::settings::parse_with(&text, "full.toml", &content).unwrap();
         let routing = loaded.routing.build(&figspan_model::state::Book::new(1));
         let told: Vec<String> = routing.http_routes.iter().flat_map(|route| &route.rules).flat_map(|rule| of_rule(rule)).collect();
         for word in [
@@ -266,6 +283,9 @@ mod tests {
             "Compression: zstd",
             "ErrorAnswer",
         ] {
+            assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
+        }
+        for word in ["a token of office is required", "claim sub as x-claim-sub"] {
             assert!(told.iter().any(|line| line.contains(word)), "{word} is not in {told:#?}");
         }
         for word in ["sessions by cookie", "hash of", "retries:", "failover: 5 of 10 answers fail (no answer or 500, 502-504"] {

@@ -39,5 +39,6 @@ mod shards;
 mod signals;
 mod sources;
 mod streams;
+mod tokens;
 mod traffic;
 mod weights;

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::{is_token, list};
+use figspan_model::routing::Reserved;
 use figspan_model::routing::fields::{is_alias, is_figspans, is_hubs, same, starts};
 
 /// Most names that Connection may list: more than any client sends, few enough to look each one up.
@@ -95,6 +96,25 @@ pub fn remove_trusted(headers: &mut HeaderMap, marks: Marks, peer_is_trusted: bo
     let names: Vec<_> = headers.keys().filter(|name| doomed(name)).cloned().collect();
     for name in names {
         headers.remove(name);
+    }
+}
+
+/// Takes away what is kept for claims, from whomever it comes: a proxy in front may have passed its client's on.
+pub fn remove_reserved(headers: &mut HeaderMap, reserved: &Reserved) {
+    if reserved.is_empty() {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(|name| reserved.in_head(name.as_str().as_bytes())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Takes away what is kept for claims, or is a token's, from a request's trailers.
+pub fn filter_reserved_trailers(trailers: &mut HeaderMap, reserved: &Reserved) {
+    let names: Vec<_> = trailers.keys().filter(|name| reserved.in_trailers(name.as_str().as_bytes())).cloned().collect();
+    for name in names {
+        trailers.remove(name);
     }
 }
 

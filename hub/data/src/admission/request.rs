@@ -14,8 +14,8 @@ use super::syntax::list;
 use super::target::{self, Target};
 use super::{fields, forwarded};
 use crate::client::Client;
-use figspan_model::routing::Proxies;
 use figspan_model::routing::fields::PIN;
+use figspan_model::routing::{Proxies, Reserved};
 
 /// A request's head as its protocol brought it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub enum Admitted {
 
 /// Admits a request or says why not. Afterwards the headers hold no Host (the URI's authority is the one), nothing
 /// connection-specific, and the hub's own word about the client.
-pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies) -> Result<Admitted, Reject> {
+pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies, reserved: &Reserved) -> Result<Admitted, Reject> {
     let Asked { method, target, authority, headers, marks } = asked;
     let host = target::host(headers)?;
     let own = match (authority.map(|authority| Authority::parse(authority.as_bytes())).transpose()?, host) {
@@ -69,6 +69,7 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies) -> Result
     let trusted = forwarded::is_trusted(peer, proxies);
     let pin = if marks.has(Marks::TRUSTED) { headers.remove(PIN) } else { None };
     fields::remove_trusted(headers, marks, trusted);
+    fields::remove_reserved(headers, reserved);
     let told = if trusted && marks.has(Marks::TRUSTED) { forwarded::take(headers, proxies) } else { Told::default() };
     let scheme = told.proto.unwrap_or(client.scheme);
     let host = headers.remove(header::HOST);

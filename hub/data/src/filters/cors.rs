@@ -14,13 +14,19 @@ use crate::body::Body;
 
 const STAR: HeaderValue = HeaderValue::from_static("*");
 
+/// Whether a request is a preflight, which its rule's CORS answers whatever else the rule asks.
+pub(super) fn is_preflight(parts: &request::Parts) -> bool {
+    let asked = |name| parts.headers.contains_key(name);
+    parts.method == Method::OPTIONS && asked(ORIGIN) && asked(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 /// The answer to a preflight; `None` where the request is none.
 pub(super) fn preflight(cors: &Cors, parts: &request::Parts) -> Option<Response<Body>> {
-    let asked = |name| parts.headers.get(name);
-    let (Some(origin), Some(method)) = (asked(ORIGIN), asked(ACCESS_CONTROL_REQUEST_METHOD)) else { return None };
-    if parts.method != Method::OPTIONS {
+    if !is_preflight(parts) {
         return None;
     }
+    let asked = |name| parts.headers.get(name);
+    let (origin, method) = (asked(ORIGIN)?, asked(ACCESS_CONTROL_REQUEST_METHOD)?);
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     let head = response.headers_mut();

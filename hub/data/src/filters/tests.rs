@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use super::*;
 use figspan_model::routing::draft::{HttpRouteDraft, HttpRuleDraft, RoutingDraft};
-use figspan_model::routing::{HeaderEdit, Listener, ListenerProtocol, PathEdit, PathMatch, Redirect, RouteMatch, RulePolicy};
+use figspan_model::routing::{Cors, HeaderEdit, Listener, ListenerProtocol, PathEdit, PathMatch, Redirect, RouteMatch, RulePolicy};
 use figspan_model::state::Book;
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 
 fn lines(lines: &[(&'static str, &'static str)]) -> Vec<(HeaderName, HeaderValue)> {
     lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -24,11 +24,14 @@ fn through(filters: Filters, request: Request<()>) -> (request::Parts, Option<Re
     let routing = draft.build(&Book::new(1));
     let (mut parts, ()) = request.into_parts();
     let matched = routing.matcher().http("web", "a.example", &parts.method, parts.uri.path(), parts.uri.query(), &parts.headers).unwrap();
+    let preflight = is_preflight(matched.rule, &parts);
     let answer = match before(&matched, &mut parts) {
         Verdict::Forward(_) => None,
         Verdict::Answer(answer) => Some(answer),
         Verdict::Refuse(filtered, failure) => Some(refusal(Some(&filtered), failure.reply())),
     };
+    assert!(!preflight || answer.is_some(), "whatever goes without a token is answered here");
+    assert_eq!(preflight, answer.as_ref().is_some_and(|answer| answer.status() == StatusCode::NO_CONTENT));
     (parts, answer)
 }
 
@@ -66,4 +69,22 @@ fn a_redirect_is_answered_with_the_rules_own_fields() {
     let answer = answer.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["figspan-reason"]), (500, &HeaderValue::from_static("redirect-loop")));
     assert_eq!(answer.headers()["x-from"], "hub");
+}
+
+#[test]
+fn only_what_cors_answers_by_itself_is_a_preflight() {
+    let (methods, headers, expose) = ("PUT".to_owned(), String::new(), String::new());
+    let cors = Cors { origins: Vec::new(), any_origin: true, methods, headers, expose, credentials: false, max_age: 5 };
+    let with = Filters { cors: Some(cors), ..Filters::default() };
+    let asked = |filters: &Filters, method: Method, fields: &[&str]| {
+        let request = Request::builder().method(method).uri("http://a.example/shop");
+        let request = fields.iter().fold(request, |request, field| request.header(*field, "PUT"));
+        through(filters.clone(), request.body(()).unwrap()).1.is_some()
+    };
+    let whole = ["origin", "access-control-request-method"];
+    assert!(asked(&with, Method::OPTIONS, &whole));
+    assert!(!asked(&Filters::default(), Method::OPTIONS, &whole), "without CORS it is the workload's");
+    assert!(
+        !asked(&with, Method::GET, &whole) && !asked(&with, Method::OPTIONS, &whole[..1]) && !asked(&with, Method::OPTIONS, &whole[1..])
+    );
 }

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use super::rate;
 use crate::body::Body;
 use crate::client::Client;
+use crate::jwt::Verified;
 use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
 
@@ -70,10 +71,11 @@ pub fn admit<'p>(
     policy: &'p RulePolicy,
     client: &Client,
     headers: &HeaderMap,
+    verified: &Verified<'_>,
     metrics: &Metrics,
 ) -> Result<Option<Counted>, Refused<'p>> {
     let counted = match (&policy.in_flight, &rule.sources.in_flight) {
-        (Some(limit), Some(state)) => match state.enter(source(&limit.per, client, headers), limit.max.get()) {
+        (Some(limit), Some(state)) => match state.enter(source(&limit.per, client, headers, verified), limit.max.get()) {
             Entry::Counted(place) => Some(Counted { state: Arc::clone(state), place }),
             Entry::Refused => {
                 metrics.limit_hit(Limit::InFlight);
@@ -87,7 +89,7 @@ pub fn admit<'p>(
         _ => None,
     };
     for (limit, debts) in policy.rate_limits.iter().zip(&rule.sources.rates) {
-        if let Err(wait) = rate::pass(limit, debts, source(&limit.per, client, headers)) {
+        if let Err(wait) = rate::pass(limit, debts, source(&limit.per, client, headers, verified)) {
             metrics.limit_hit(Limit::Rate);
             return Err(Refused { failure: Failure::RateLimited, rate: Some((limit, wait)) });
         }
@@ -97,14 +99,20 @@ pub fn admit<'p>(
 
 /// What the limits of a rule would say of a request now: the wait of each rate limit that is used up, and how many of its
 /// source are under way. Counts nothing.
-pub fn look(rule: &HttpRule, policy: &RulePolicy, client: &Client, headers: &HeaderMap) -> (Vec<Option<Duration>>, Option<u32>) {
+pub fn look(
+    rule: &HttpRule,
+    policy: &RulePolicy,
+    client: &Client,
+    headers: &HeaderMap,
+    verified: &Verified<'_>,
+) -> (Vec<Option<Duration>>, Option<u32>) {
     let rates = policy.rate_limits.iter().zip(&rule.sources.rates);
-    let waits = rates.map(|(limit, debts)| rate::would_pass(limit, debts, source(&limit.per, client, headers)).err()).collect();
+    let waits = rates.map(|(limit, debts)| rate::would_pass(limit, debts, source(&limit.per, client, headers, verified)).err()).collect();
     let counted = policy.in_flight.as_ref().zip(rule.sources.in_flight.as_ref());
-    (waits, counted.map(|(limit, state)| state.under_way(source(&limit.per, client, headers))))
+    (waits, counted.map(|(limit, state)| state.under_way(source(&limit.per, client, headers, verified))))
 }
 
-fn source(per: &Per, client: &Client, headers: &HeaderMap) -> u64 {
+fn source(per: &Per, client: &Client, headers: &HeaderMap, verified: &Verified<'_>) -> u64 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     let mut hasher = KEY.get_or_init(RandomState::new).build_hasher();
     match per {
@@ -114,6 +122,7 @@ fn source(per: &Per, client: &Client, headers: &HeaderMap) -> u64 {
             IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
         },
         Per::Header(name) => headers.get_all(name).iter().for_each(|value| value.as_bytes().hash(&mut hasher)),
+        Per::Claim(name) => verified.claim(name).map(HeaderValue::as_bytes).hash(&mut hasher),
     }
     hasher.finish()
 }
@@ -128,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_client_is_an_ipv4_address_or_64_bits_of_an_ipv6_one() {
-        let of = |address: &str| source(&Per::Client, &client(address), &HeaderMap::new());
+        let of = |address: &str| source(&Per::Client, &client(address), &HeaderMap::new(), &Verified::default());
         assert_eq!(of("10.0.0.1"), of("[::ffff:10.0.0.1]"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("[2001:db8::1]"), of("[2001:db8::ffff:1:2:3]"));
@@ -143,7 +152,7 @@ mod tests {
             for value in values {
                 headers.append("x-api-key", HeaderValue::from_static(value));
             }
-            source(&per, &client("10.0.0.1"), &headers)
+            source(&per, &client("10.0.0.1"), &headers, &Verified::default())
         };
         assert_eq!((of(&["a"]), of(&[])), (of(&["a"]), of(&[])));
         assert!(of(&["a"]) != of(&["b"]) && of(&["a", "b"]) != of(&["ab"]) && of(&[]) != of(&[""]));

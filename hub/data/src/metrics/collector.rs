@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, Turned, Zone};
+use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -104,6 +104,12 @@ impl Collector for Shards {
         for zone in Zone::ALL {
             let count = self.sum(|metrics| metrics.zone(*zone));
             zones.encode_family(&[("zone", zone.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut tokens =
+            encoder.encode_descriptor("figspan_tokens", "Tokens of requests whose rule asks for one.", None, MetricType::Counter)?;
+        for event in TokenEvent::ALL {
+            let count = self.sum(|metrics| metrics.tokens(*event));
+            tokens.encode_family(&[("outcome", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         let mut pins = encoder.encode_descriptor("figspan_pins", "Wishes of clients for a backend.", None, MetricType::Counter)?;
         for event in PinEvent::ALL {

@@ -12,10 +12,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::policy::{Mirror, Pin};
 use super::{
-    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, RouteMatch, RouteName,
-    Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
+    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, Reserved, RouteMatch,
+    RouteName, Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
 };
 use crate::health::Failover;
+use crate::jwt::JwtProvider;
 use crate::state::Book;
 
 /// See [`Routing`]; the fields mean the same.
@@ -35,6 +36,8 @@ pub struct RoutingDraft {
     pub backend_policies: HashMap<Target, Arc<BackendPolicy>>,
     /// TLS to uplinks' workloads.
     pub uplink_tls: HashMap<UplinkName, BackendTls>,
+    /// Who signs tokens.
+    pub jwt_providers: Vec<Arc<JwtProvider>>,
     /// Bounds.
     pub limits: Limits,
     /// Forwarded headers.
@@ -144,8 +147,12 @@ impl RoutingDraft {
             let (backends, state) = (joined(&key, backends), book.rule(&key));
             Arc::new(StreamRoute { name, listeners, hostnames, backends, timeouts, failover, state })
         };
+        let rules = self.http_routes.iter().flat_map(|route| &route.rules);
+        let reserved = Reserved::of(rules.filter_map(|rule| rule.policy.as_deref()?.jwt.as_ref()));
         let routing = Routing {
             zone: self.zone,
+            jwt_providers: self.jwt_providers,
+            reserved,
             listeners: self.listeners.into_iter().map(Arc::new).collect(),
             http_routes: self.http_routes.into_iter().map(http_route).collect(),
             stream_routes: self.stream_routes.into_iter().map(stream_route).collect(),

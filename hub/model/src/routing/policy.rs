@@ -9,6 +9,7 @@ mod filters;
 mod hash;
 mod health_check;
 mod json_path;
+mod jwt;
 mod limits;
 mod load_balancing;
 mod mirror;
@@ -20,6 +21,7 @@ pub use filters::{Coding, Compression, Cors, ErrorAnswer, Filters, HeaderEdit, M
 pub use hash::HashOn;
 pub use health_check::{HealthCheck, Probe};
 pub use json_path::{BadPath, JsonPath, Step};
+pub use jwt::RuleJwt;
 pub use limits::{BackendLimits, InFlightLimit, Per, RateLimit};
 pub use load_balancing::{LoadBalancing, Method};
 pub use mirror::{Compare, CompareBody, Mirror};
@@ -34,6 +36,8 @@ use crate::health::{Failover, Guard};
 /// What one rule asks for. One field for each policy, each in a file of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RulePolicy {
+    /// Whose tokens its requests show; asked before anything else.
+    pub jwt: Option<RuleJwt>,
     /// What is changed of requests and answers.
     pub filters: Filters,
     /// Choice by a hash of what the client brings.

@@ -5,6 +5,7 @@ use figspan_settings::{Key, Table};
 mod balance;
 mod filters;
 mod guard;
+mod jwt;
 mod limits;
 mod mirror;
 mod policy;
@@ -13,6 +14,7 @@ mod routes;
 pub(super) use balance::{HASH, LOAD_BALANCING, SESSION};
 pub(super) use filters::{EDITED, FILTER, FILTER_KINDS, PATH_EDIT, PIN, PIN_BACKEND};
 pub(super) use guard::{BREAKER_LATENCY, CIRCUIT_BREAKER, HEALTH_CHECK, OUTLIER_EJECTION};
+pub(super) use jwt::{CLAIM_HEADER, JWT_PROVIDER, RULE_JWT};
 pub(super) use limits::{BACKEND_LIMITS, IN_FLIGHT, RATE_LIMIT, RETRY};
 pub(super) use mirror::{MIRROR_BACKEND, MIRROR_COMPARE};
 pub(super) use policy::BACKEND_POLICY;
@@ -40,12 +42,15 @@ pub static TABLES: &[&Table] = &[
     &SERVICE_ADDRESS,
     &SERVICE_TLS,
     &UPLINK_TLS,
+    &JWT_PROVIDER,
     &HTTP_ROUTE,
     &HTTP_RULE,
     &MATCH,
     &PATH,
     &HEADER,
     &QUERY,
+    &RULE_JWT,
+    &CLAIM_HEADER,
     &FILTER,
     &EDITED,
     &PATH_EDIT,
@@ -92,6 +97,7 @@ pub(super) static TOP: Table = Table {
             "",
             "TLS from the hub, through the tunnel, to an uplink's workloads (Gateway API: BackendTLSPolicy).",
         ),
+        key("jwt_provider", "list of tables", "", "Who signs the tokens that rules ask for."),
         key("http_route", "list of tables", "", "Rules for HTTP requests (Gateway API: HTTPRoute)."),
         key("tcp_route", "list of tables", "", "Rules for TCP connections (Gateway API: TCPRoute)."),
         key(

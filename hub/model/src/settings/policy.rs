@@ -10,6 +10,7 @@ mod filters;
 mod guard;
 mod header_edit;
 mod health_check;
+mod jwt;
 mod limits;
 mod mirror;
 mod path_edit;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use figspan_proto::name::Zone;
 use figspan_settings::Section;
 
+use super::jwt::Providers;
 use crate::routing::draft::BackendDraft;
 use crate::routing::policy::Pin;
 use crate::routing::{BackendPolicy, RulePolicy, Target};
@@ -31,8 +33,15 @@ pub(super) use filters::{Read, read as filters};
 pub(super) use pins::read as pins;
 
 /// The policy of a rule; `None` where it asks for nothing.
-pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>, backends: &[BackendDraft]) -> Option<Arc<RulePolicy>> {
-    let policy = RulePolicy {
+pub(super) fn rule(
+    section: &Section<'_>,
+    filters: Read,
+    pins: Vec<Pin>,
+    backends: &[BackendDraft],
+    providers: &Providers,
+) -> Option<Arc<RulePolicy>> {
+    let mut policy = RulePolicy {
+        jwt: None,
         filters: filters.filters,
         pins,
         mirrors: filters.mirrors,
@@ -43,6 +52,7 @@ pub(super) fn rule(section: &Section<'_>, filters: Read, pins: Vec<Pin>, backend
         in_flight: limits::in_flight(section),
         failover: failover(section, backends, true),
     };
+    policy.jwt = jwt::jwt(section, providers, &policy);
     (policy != RulePolicy::default()).then(|| Arc::new(policy))
 }
 

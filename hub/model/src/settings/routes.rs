@@ -10,7 +10,7 @@ use figspan_settings::{Item, Place, Section, Source, Table};
 
 use super::listeners::{self, Kind};
 use super::values::{self, Files, Taken};
-use super::{HubSettings, keys, matches, policy, services};
+use super::{HubSettings, jwt, keys, matches, policy, services};
 use crate::health::TIERS;
 use crate::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft, StreamRouteDraft};
 use crate::routing::{BackendPolicy, ListenerName, RouteMatch, RouteName, ServiceName, Target, Timeouts};
@@ -25,8 +25,10 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let proxies = listeners::proxies(top);
     let (listeners, known_listeners) = listeners::listeners(top, files, settings, &proxies);
     let (services, known_services) = services::services(top, files);
+    let providers = jwt::providers(top, files);
     let mut reader = Reader {
         files,
+        providers,
         listeners: known_listeners,
         services: known_services,
         names: Taken::default(),
@@ -43,6 +45,7 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
     let (uplink_tls, limits) = (services::uplink_tls(top, files), listeners::limits(top));
     RoutingDraft {
         zone: settings.hub.zone.clone(),
+        jwt_providers: reader.providers.into_all(),
         listeners,
         http_routes,
         stream_routes,
@@ -56,6 +59,7 @@ pub(super) fn routing(top: &Section<'_>, files: &Files<'_>, settings: &HubSettin
 
 struct Reader<'f> {
     files: &'f Files<'f>,
+    providers: jwt::Providers,
     listeners: Vec<listeners::Known>,
     services: HashMap<ServiceName, services::Known>,
     /// Of all routes: their state is keyed by name.
@@ -108,7 +112,7 @@ impl Reader<'_> {
             }
         };
         let pins = policy::pins(section, &backends, self.files, &|section| self.target(section, true));
-        let policy = policy::rule(section, filters, pins, &backends);
+        let policy = policy::rule(section, filters, pins, &backends, &self.providers);
         HttpRuleDraft { name, matches, backends, timeouts: timeouts(section), policy }
     }
 
@@ -280,6 +284,7 @@ impl Reader<'_> {
             |place, what: &str, name: &str| source.warning(place, what, format!("{name} is used by no route"), "add a route, or remove it");
         self.listeners.iter().filter(|known| !known.used.get()).for_each(|known| warn(known.place, "listener", &known.name));
         self.services.iter().filter(|(_, known)| !known.used.get()).for_each(|(name, known)| warn(known.place, "service", name));
+        self.providers.unused().for_each(|(name, place)| warn(place, "jwt_provider", name));
     }
 }
 

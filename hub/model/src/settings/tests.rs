@@ -20,8 +20,16 @@ fn sample(name: &str) -> String {
     std::fs::read_to_string(repository().join("packaging/samples/hub").join(name)).expect("a sample that ships")
 }
 
+/// A public key of a P-256 pair (RFC 7517, appendix A.1).
+pub(super) const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
+
+/// What is in any file that a settings file names.
+fn content(path: &Path, _: Want) -> Result<Vec<u8>, String> {
+    Ok(if path.extension().is_some_and(|kind| kind == "json") { JWKS.into() } else { vec![b'x'; 64] })
+}
+
 fn read(text: &str) -> Result<Loaded, Vec<Finding>> {
-    parse_with(text, "/etc/figspan-hub/hub.toml", &|_, _| Ok(vec![b'x'; 64]))
+    parse_with(text, "/etc/figspan-hub/hub.toml", &content)
 }
 
 fn errors(text: &str) -> Vec<String> {
@@ -101,7 +109,7 @@ fn every_sample_that_ships_is_read_without_a_warning() {
     found.sort();
     assert_eq!(found, SAMPLES);
     for name in SAMPLES {
-        let loaded = parse_with(&sample(name), name, &|_, _| Ok(vec![b'x'; 64])).unwrap_or_else(|errors| panic!("{name}: {errors:#?}"));
+        let loaded = parse_with(&sample(name), name, &content).unwrap_or_else(|errors| panic!("{name}: {errors:#?}"));
         assert_eq!(loaded.warnings, [], "{name}");
         assert!(!loaded.routing.listeners.is_empty(), "{name}");
     }

@@ -9,6 +9,7 @@ use figspan_data::balance::Bound;
 use figspan_data::client::Client;
 use figspan_data::filters::{self, Verdict};
 use figspan_data::forward::mirror;
+use figspan_data::jwt::{self, Verified};
 use figspan_data::limit;
 use figspan_data::metrics::SessionEvent;
 use figspan_data::pins;
@@ -47,13 +48,16 @@ pub(super) fn of<'r>(world: &World<'_>, found: &Matched<'r>, client: &Client, mu
         }
     };
     let policy = own.policy.as_deref();
+    let (verified, unverified, said) = tokens(own, &parts);
+    step("jwt", said);
     let (rule, said) = pinned(own, client);
     step("pins", said);
     // As on the data path: what ties a request to a place is read before filters edit it.
-    let (hash, bound, tied) = affinity(world, rule, client, &parts);
+    let (hash, bound, tied) = affinity(world, rule, client, &parts, &verified);
     let (filtered, said) = filtered(found, &mut parts);
     step("filters", said);
-    let (refused, said) = policy.map_or((None, Vec::new()), |policy| limits(own, policy, client, &parts.headers));
+    let (refused, said) = policy.map_or((None, Vec::new()), |policy| limits(own, policy, client, &parts.headers, &verified));
+    verified.write(&mut parts.headers);
     step("limits", said);
     step("mirrors", rule.policy.as_deref().map(|policy| mirrors(policy, &parts)).unwrap_or_default());
     step("affinity", tied);
@@ -62,10 +66,32 @@ pub(super) fn of<'r>(world: &World<'_>, found: &Matched<'r>, client: &Client, mu
         rule.backends.iter().flat_map(|backend| states(&backends::one(world.snapshot, world.book, backend), backend.fallback)).collect(),
     );
     step("failover", Place::from(rule).tiers().iter().map(tier).collect());
-    if filtered.is_none() && refused.is_none() {
+    if unverified.is_none() && filtered.is_none() && refused.is_none() {
         step("timeouts", timeouts(&rule.timeouts));
     }
-    Decided { decisions, rule, parts, hash, bound, answer: filtered.or(refused) }
+    Decided { decisions, rule, parts, hash, bound, answer: unverified.or(filtered).or(refused) }
+}
+
+/// What its token claims, or why the request goes no further. Claims themselves are left out: they may be secrets.
+fn tokens<'r>(rule: &'r HttpRule, parts: &request::Parts) -> (Verified<'r>, Option<(u16, String)>, Vec<String>) {
+    let Some(jwt) = rule.policy.as_deref().and_then(|policy| policy.jwt.as_ref()) else { return Default::default() };
+    let line = policies::token(jwt);
+    if filters::is_preflight(rule, parts) {
+        return (Verified::default(), None, vec![format!("{line}: not of a CORS preflight")]);
+    }
+    match jwt::look(jwt, &parts.headers, session::unix_now().into()) {
+        Err(refused) => {
+            (Verified::default(), Some((refused.failure().status(), refused.why().to_owned())), vec![format!("{line}: refused")])
+        }
+        Ok(verified) => {
+            let claim = |name: &String| match verified.claim(name) {
+                Some(_) => format!("the token has the claim {name}"),
+                None => format!("the claim {name} is not there, or no text that a field can carry"),
+            };
+            let claims: Vec<String> = jwt.names().iter().map(claim).collect();
+            (verified, None, std::iter::once(format!("{line}: passes")).chain(claims).collect())
+        }
+    }
 }
 
 /// What a tier of backends gets, and why.
@@ -152,8 +178,14 @@ fn edited(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
     says
 }
 
-fn limits(rule: &HttpRule, policy: &RulePolicy, client: &Client, headers: &HeaderMap) -> (Option<(u16, String)>, Vec<String>) {
-    let (waits, under_way) = limit::source::look(rule, policy, client, headers);
+fn limits(
+    rule: &HttpRule,
+    policy: &RulePolicy,
+    client: &Client,
+    headers: &HeaderMap,
+    verified: &Verified<'_>,
+) -> (Option<(u16, String)>, Vec<String>) {
+    let (waits, under_way) = limit::source::look(rule, policy, client, headers, verified);
     let mut refused = None;
     let mut says = Vec::new();
     for (line, (limit, under_way)) in policies::in_flight(policy).zip(policy.in_flight.as_ref().zip(under_way)) {
@@ -182,7 +214,13 @@ fn mirrors(policy: &RulePolicy, parts: &request::Parts) -> Vec<String> {
     policy.mirrors.iter().map(line).collect()
 }
 
-fn affinity(world: &World<'_>, rule: &HttpRule, client: &Client, parts: &request::Parts) -> (Option<u64>, Option<Bound>, Vec<String>) {
+fn affinity(
+    world: &World<'_>,
+    rule: &HttpRule,
+    client: &Client,
+    parts: &request::Parts,
+    verified: &Verified<'_>,
+) -> (Option<u64>, Option<Bound>, Vec<String>) {
     let Some(policy) = rule.policy.as_deref() else { return (None, None, Vec::new()) };
     let mut says = Vec::new();
     let mut bound = None;
@@ -202,7 +240,7 @@ fn affinity(world: &World<'_>, rule: &HttpRule, client: &Client, parts: &request
         };
         says.push(format!("{}: {outcome}", policies::session(asked)));
     }
-    let hash = policy.hash.as_ref().and_then(|on| key::hash(on, parts, client));
+    let hash = policy.hash.as_ref().and_then(|on| key::hash(on, parts, client, verified));
     if let Some(on) = &policy.hash {
         let outcome = if hash.is_some() { "decides, not the cursor" } else { "the request has none: the cursor decides" };
         says.push(format!("{}: {outcome}", policies::hash(on)));

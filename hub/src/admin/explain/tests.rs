@@ -156,7 +156,8 @@ fn a_used_up_rate_is_told_and_explaining_uses_nothing_up() {
     let client = Client::connected("web".into(), peer, peer, None);
     let metrics = figspan_data::metrics::Metrics::new();
     let policy = rule.policy.as_deref().unwrap();
-    let _under_way = figspan_data::limit::source::admit(&rule, policy, &client, &Default::default(), &metrics).unwrap();
+    let _under_way =
+        figspan_data::limit::source::admit(&rule, policy, &client, &Default::default(), &Default::default(), &metrics).unwrap();
     assert_eq!(rates()[0], "at most 2 under way per client: 1 now");
     let told = hub.asked("GET", "/orders", &[], None);
     assert_eq!((told.status, told.why.last().unwrap().as_str()), (Some(429), "its source has used up a rate limit"));

@@ -49,7 +49,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
         let keeps = keeps_alive(head.version, &head.headers, marks);
         let waits = expects_continue(&head.headers, marks)? && head.version == Version::HTTP_11;
         let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks };
-        let admitted = admit(asked, client, &routing.proxies)?;
+        let admitted = admit(asked, client, &routing.proxies, &routing.reserved)?;
         let number = {
             let mut wire = wire.borrow_mut();
             wire.exchange += 1;

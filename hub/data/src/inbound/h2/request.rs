@@ -97,7 +97,7 @@ fn open<S: Serve>(
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
     let asked =
         Asked { method: &head.method, target: target.as_bytes(), authority: authority.as_deref(), headers: &mut head.headers, marks };
-    let Admitted::Forward { uri, client } = admit(asked, client, &routing.proxies)? else { return Ok(None) };
+    let Admitted::Forward { uri, client } = admit(asked, client, &routing.proxies, &routing.reserved)? else { return Ok(None) };
     let interim = Rc::clone(answer);
     let informational = Rc::new(move |response: Response<()>| send_interim(&interim, response));
     let mut body = Body::Empty;

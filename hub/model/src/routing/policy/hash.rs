@@ -13,6 +13,6 @@ pub enum HashOn {
     Cookie(String),
     /// A query parameter, decoded; the first of its name.
     Query(String),
-    /// A claim of the bearer token. The token is read without being verified, which is enough to place a request.
+    /// A claim of the verified token; the rule then has a [`super::RuleJwt`].
     Claim(String),
 }

@@ -31,6 +31,8 @@ pub enum Per {
     Client,
     /// The value of a header. Requests without it are one source.
     Header(HeaderName),
+    /// A claim of the verified token; the rule then has a [`super::RuleJwt`]. Requests without it are one source.
+    Claim(String),
 }
 
 impl std::fmt::Display for Per {
@@ -38,6 +40,7 @@ impl std::fmt::Display for Per {
         match self {
             Self::Client => f.write_str("client"),
             Self::Header(name) => write!(f, "header:{name}"),
+            Self::Claim(name) => write!(f, "claim:{name}"),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(in super::super) static HASH: Table = Table {
         "on",
         "client_ip, header:NAME, cookie:NAME, query:NAME or claim:NAME",
         "",
-        "What is hashed. `client_ip` is the address that trusted proxies tell. `claim:NAME` reads the bearer token without verifying it: good enough to place a request, never to let it in. Required.",
+        "What is hashed. `client_ip` is the address that trusted proxies tell. `claim:NAME` is a claim of the verified token, so the rule needs `jwt`; names as in `jwt.claims_to_headers`. Required.",
     )],
 };
 

@@ -48,9 +48,9 @@ pub(in super::super) static RATE_LIMIT: Table = Table {
     keys: &[
         key(
             "per",
-            "client or header:NAME",
+            "client, header:NAME or claim:NAME",
             "",
-            "What a source is: the client's address as `proxies.trusted` tell it (IPv6: its first 64 bits), or a header's value; requests without the header are one source. Required.",
+            "What a source is: the client's address as `proxies.trusted` tell it (IPv6: its first 64 bits), a header's value, or a claim of the verified token, so that the rule needs `jwt`; requests without the header or claim are one source. Required.",
         ),
         key("requests", "1 to 10000000", "", "So many requests. Required."),
         key("period", "duration", "", "In this time, evenly. Required."),
@@ -62,7 +62,7 @@ pub(in super::super) static IN_FLIGHT: Table = Table {
     path: "http_route.rules.in_flight",
     doc: "How many requests of a source may be under way, over all shards of the hub; more get 429. 65536 sources are told apart; beyond that, what finds no place passes uncounted and shows as `figspan_limit_hits_total{limit=\"sources\"}`.",
     keys: &[
-        key("per", "client or header:NAME", "", "What a source is, as in `rate_limits`. Required."),
+        key("per", "client, header:NAME or claim:NAME", "", "What a source is, as in `rate_limits`. Required."),
         key("max", "1 to 1000000", "", "So many; a WebSocket counts until it ends. Required."),
     ],
 };

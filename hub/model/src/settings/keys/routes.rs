@@ -26,6 +26,7 @@ pub(in super::super) static HTTP_RULE: Table = Table {
             "Its name, unique in the route. What the hub knows of the rule (cursors, shares, breakers, sessions) is kept under it, else under its place in the route: a rule with a name may be moved, and others put before it, without a change for it.",
         ),
         key("matches", "list of tables", "all requests", "Any of these."),
+        key("jwt", "table", "", "Whose tokens its requests show, and which claims workloads get."),
         key("filters", "list of tables", "", "What is changed of requests and answers. Their order does not matter."),
         key("pins", "list of tables", "", "Clients who may choose a backend."),
         key("backend_refs", "list of tables", "", "Where matching requests go. Required, but not beside a `RequestRedirect`."),

@@ -4,13 +4,14 @@ use figspan_proto::name::Zone;
 use figspan_settings::Section;
 
 use super::super::{ZONE_VARIABLE, keys};
+use super::jwt;
 use crate::routing::{HashOn, LoadBalancing, Method};
 
 const METHODS: &[(&str, Method)] = &[("RoundRobin", Method::RoundRobin), ("LeastLoad", Method::LeastLoad)];
 const ZONE: &[(&str, bool)] = &[("any", false), ("prefer", true)];
 const ON: &str = "use client_ip, header:NAME, cookie:NAME, query:NAME or claim:NAME";
 
-/// Longest name of a cookie, query parameter or claim.
+/// Longest name of a cookie or query parameter.
 const MAX_NAME: usize = 128;
 
 pub(super) fn load_balancing(section: &Section<'_>, own: Option<&Zone>) -> Option<LoadBalancing> {
@@ -27,8 +28,8 @@ pub(super) fn load_balancing(section: &Section<'_>, own: Option<&Zone>) -> Optio
     (asked != LoadBalancing::default()).then_some(asked)
 }
 
-pub(super) fn hash(section: &Section<'_>) -> Option<HashOn> {
-    let item = section.section("hash", &keys::HASH)?.required("on")?;
+pub(super) fn hash(rule: &Section<'_>) -> Option<HashOn> {
+    let item = rule.section("hash", &keys::HASH)?.required("on")?;
     let text = item.text()?;
     let (kind, name) = text.split_once(':').unwrap_or((text, ""));
     let plain = |name: &str| {
@@ -40,7 +41,7 @@ pub(super) fn hash(section: &Section<'_>) -> Option<HashOn> {
         "header" => name.parse().ok().map(HashOn::Header),
         "cookie" => plain(name).filter(|name| !name.contains(['=', ';', ',', '"'])).map(HashOn::Cookie),
         "query" => plain(name).map(HashOn::Query),
-        "claim" => plain(name).map(HashOn::Claim),
+        "claim" => return jwt::claim(&item, name, rule).map(HashOn::Claim),
         _ => None,
     };
     if on.is_none() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use figspan_settings::{Item, Section};
 use http::HeaderName;
 
+use super::jwt;
 use crate::routing::policy::{BackendLimits, InFlightLimit, Per, RateLimit};
 use crate::settings::keys;
 
@@ -44,7 +45,7 @@ pub(super) fn rates(rule: &Section<'_>) -> Vec<RateLimit> {
     }
     let mut rates: Vec<RateLimit> = Vec::new();
     for section in &sections {
-        let Some(rate) = rate(section) else { continue };
+        let Some(rate) = rate(section, rule) else { continue };
         if rates.iter().any(|other| other.key() == rate.key()) {
             section.wrong(format!("is a second limit per {} with that period", rate.per), "remove one, or give it another period");
         }
@@ -53,8 +54,8 @@ pub(super) fn rates(rule: &Section<'_>) -> Vec<RateLimit> {
     rates
 }
 
-fn rate(section: &Section<'_>) -> Option<RateLimit> {
-    let per = section.required("per").and_then(|item| per(&item));
+fn rate(section: &Section<'_>, rule: &Section<'_>) -> Option<RateLimit> {
+    let per = section.required("per").and_then(|item| per(&item, rule));
     let requests = section.required("requests").and_then(|item| count(&item));
     let period = section.required("period").and_then(|item| item.duration());
     let burst = section.get("burst").map(|item| count(&item));
@@ -71,7 +72,7 @@ fn rate(section: &Section<'_>) -> Option<RateLimit> {
 
 pub(super) fn in_flight(rule: &Section<'_>) -> Option<InFlightLimit> {
     let section = rule.section("in_flight", &keys::IN_FLIGHT)?;
-    let per = section.required("per").and_then(|item| per(&item));
+    let per = section.required("per").and_then(|item| per(&item, rule));
     let max = section.required("max").and_then(|item| count(&item));
     let limit = InFlightLimit { per: per?, max: max? };
     if limit.max.get() > InFlightLimit::MOST {
@@ -84,7 +85,7 @@ fn count(item: &Item<'_>) -> Option<NonZeroU32> {
     item.number(1..=MOST).and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new)
 }
 
-fn per(item: &Item<'_>) -> Option<Per> {
+fn per(item: &Item<'_>, rule: &Section<'_>) -> Option<Per> {
     let text = item.text()?;
     match text.split_once(':') {
         None if text == "client" => Some(Per::Client),
@@ -98,12 +99,9 @@ fn per(item: &Item<'_>) -> Option<Per> {
                 None
             }
         },
-        Some(("claim", _)) => {
-            item.wrong("needs the claims of a verified token, and nothing here verifies tokens", "use \"client\" or \"header:NAME\"");
-            None
-        }
+        Some(("claim", name)) => jwt::claim(item, name, rule).map(Per::Claim),
         _ => {
-            item.wrong(format!("`{}` is unknown", text.escape_debug()), "use \"client\" or \"header:NAME\"");
+            item.wrong(format!("`{}` is unknown", text.escape_debug()), "use \"client\", \"header:NAME\" or \"claim:NAME\"");
             None
         }
     }
