@@ -1,8 +1,9 @@
 //! The network between an agent and a hub: a UDP relay that gives each agent's socket a port of its own, as a NAT does, and
-//! that forgets its mappings or goes dark when told to. Threads only, so that it does not share a runtime with what it carries.
+//! that forgets its mappings or goes dark when told to; where asked for, TCP passes beside it, and stays when UDP goes dark.
+//! Threads only, so that it does not share a runtime with what it carries.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +33,25 @@ struct State {
 impl Relay {
     /// Starts a relay to a hub's tunnel address.
     pub fn start(hub: SocketAddr) -> Self {
-        let inside = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        Self::on(hub, UdpSocket::bind("127.0.0.1:0").expect("loopback"))
+    }
+
+    /// The same with TCP beside it, on the same port.
+    pub fn start_with_tcp(hub: SocketAddr) -> Self {
+        let (inside, listener) = loop {
+            let inside = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+            if let Ok(listener) = TcpListener::bind(inside.local_addr().expect("bound")) {
+                break (inside, listener);
+            }
+        };
+        let relay = Self::on(hub, inside);
+        listener.set_nonblocking(true).expect("a socket option");
+        let state = Arc::clone(&relay.state);
+        std::thread::spawn(move || state.connections(&listener));
+        relay
+    }
+
+    fn on(hub: SocketAddr, inside: UdpSocket) -> Self {
         inside.set_read_timeout(Some(LOOK)).expect("a socket option");
         let address = inside.local_addr().expect("bound");
         let state = Arc::new(State {
@@ -56,7 +75,7 @@ impl Relay {
         self.state.mappings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Drops everything both ways, or no longer.
+    /// Drops everything over UDP both ways, or no longer.
     pub fn dark(&self, dark: bool) {
         self.state.dark.store(dark, Ordering::SeqCst);
     }
@@ -95,6 +114,20 @@ impl State {
         !self.dark.load(Ordering::SeqCst) && length <= self.largest.load(Ordering::SeqCst)
     }
 
+    fn connections(self: Arc<Self>, listener: &TcpListener) {
+        while !self.ended.load(Ordering::SeqCst) {
+            let Ok((near, _)) = listener.accept() else {
+                std::thread::sleep(LOOK / 10);
+                continue;
+            };
+            let Ok(far) = TcpStream::connect(self.hub) else { continue };
+            let ends = |end: &TcpStream| end.set_nonblocking(false).and_then(|()| end.try_clone()).expect("a socket can be shared");
+            let (near_too, far_too) = (ends(&near), ends(&far));
+            std::thread::spawn(move || pump(near, far));
+            std::thread::spawn(move || pump(far_too, near_too));
+        }
+    }
+
     fn mapping(self: &Arc<Self>, agent: SocketAddr) -> Arc<UdpSocket> {
         let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(socket) = mappings.get(&agent) {
@@ -119,4 +152,12 @@ impl State {
             }
         }
     }
+}
+
+/// Copies one way until it ends, and ends the other way with it.
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let _ = from.set_nodelay(true).and_then(|()| to.set_nodelay(true));
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }

@@ -20,7 +20,7 @@ use crate::carrier::{Preference, Why, probe};
 use crate::hub::towards;
 use crate::identity::Identity;
 use crate::tls;
-use crate::transport::{self, TCP_AFTER};
+use crate::transport::{self, INITIAL_RTT, TCP_AFTER};
 use crate::tunnel::TunnelError;
 
 /// Where probes over UDP are answered and the handshake still does not end, TCP may win from this time of the dial on: perhaps
@@ -76,7 +76,7 @@ impl Call<'_> {
                 () = failed.notified() => {}
             }
             let dead = async {
-                if probe::answers(self.address, probe::UNANSWERED).await {
+                if probe::answers(self.address, probe::UNANSWERED, INITIAL_RTT).await {
                     tokio::time::sleep_until(start + TCP_ANYHOW_AFTER).await;
                 }
                 Ok(())

@@ -16,14 +16,15 @@ use crate::carrier::socket::Route;
 use crate::carrier::{Moves, Preference, Transport, Why, probe};
 use crate::identity::Credentials;
 use crate::tls;
+use crate::transport::INITIAL_RTT;
 use crate::tunnel::WeakTunnel;
 
 /// How often the tunnel is looked at.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// Looks in a row at which the tunnel must be suspect before anything is done. With [`crate::transport::SUSPECT_AFTER`] before,
-/// and the knocks after, a blocked tunnel moves 2 to 2.5 s after its last datagram, and dies after 5 s.
-const SUSPECT_LOOKS: u32 = 2;
+///
+/// A tunnel is suspect after [`crate::transport::SUSPECT_AFTER`]; then it is knocked at, twice in vain, while a TCP connection is
+/// opened. So a blocked tunnel moves about 1.7 s after its last datagram; for a second or less of this the hub gives it no new
+/// work, and after 5 s it would die.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Pause after an attempt that led nowhere.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -111,7 +112,7 @@ impl Mover {
     async fn leave_udp(&self, patience: &mut Patience) -> Result<Arc<Link>, Gone> {
         loop {
             self.suspect().await?;
-            let dead = async { if probe::answers(self.hub, probe::UNANSWERED).await { Err(()) } else { Ok(()) } };
+            let dead = async { if self.answers(probe::UNANSWERED).await { Err(()) } else { Ok(()) } };
             let found = tokio::select! {
                 recovered = self.recovered() => { recovered?; continue }
                 found = futures_util::future::try_join(dead, self.link()) => found,
@@ -159,7 +160,7 @@ impl Mover {
     async fn relink(&self, old: &Arc<Link>, patience: &mut Patience) -> Result<Option<Arc<Link>>, Gone> {
         loop {
             let udp = async {
-                if self.preference == Preference::Tcp || !probe::answers(self.hub, probe::UNANSWERED).await {
+                if self.preference == Preference::Tcp || !self.answers(probe::UNANSWERED).await {
                     std::future::pending::<()>().await;
                 }
             };
@@ -195,14 +196,20 @@ impl Mover {
     async fn udp_is_back(&self, wait: Duration) {
         loop {
             tokio::time::sleep(wait).await;
-            if !probe::answers(self.hub, 1).await {
+            if !self.answers(1).await {
                 continue;
             }
             tokio::time::sleep(TWICE).await;
-            if probe::answers(self.hub, 1).await {
+            if self.answers(1).await {
                 return;
             }
         }
+    }
+
+    /// Whether UDP is answered.
+    async fn answers(&self, knocks: u32) -> bool {
+        let rtt = self.tunnel.alive().map_or(INITIAL_RTT, |tunnel| tunnel.rtt());
+        probe::answers(self.hub, knocks, rtt).await
     }
 
     /// A link to the hub at the other end of the tunnel, and no other.
@@ -224,19 +231,20 @@ impl Mover {
         }
     }
 
-    /// Waits until the tunnel has been suspect for some time.
+    /// Waits until the tunnel is suspect.
     async fn suspect(&self) -> Result<(), Gone> {
-        let (mut suspect, mut before) = (0, Instant::now());
-        while suspect < SUSPECT_LOOKS {
+        let mut before = Instant::now();
+        loop {
             tokio::time::sleep(LOOK).await;
             // After a stall of this thread it is we who were silent.
             let stalled = before.elapsed() > 3 * LOOK;
             before = Instant::now();
             let tunnel = self.tunnel.alive().ok_or(Gone)?;
             tunnel.silent_for();
-            suspect = if tunnel.suspect() && !stalled { suspect + 1 } else { 0 };
+            if tunnel.suspect() && !stalled {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Waits until the tunnel speaks again.
