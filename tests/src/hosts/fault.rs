@@ -19,12 +19,12 @@ impl<'a> Fault<'a> {
 
     /// What the host sends arrives, and nothing comes back.
     pub fn deaf(namespace: &'a Namespace) -> Self {
-        Self::rules(namespace, "deaf", &[("in", "iifname eth0 meta l4proto udp drop")])
+        Self::rules(namespace, "deaf", &[("in", "iifname eth0 drop")])
     }
 
     /// What is sent to the host arrives, and nothing that it sends does.
     pub fn mute(namespace: &'a Namespace) -> Self {
-        Self::rules(namespace, "mute", &[("out", "oifname eth0 meta l4proto udp drop")])
+        Self::rules(namespace, "mute", &[("out", "oifname eth0 drop")])
     }
 
     /// No UDP leaves and none arrives, as behind a firewall that knows only the web.

@@ -15,6 +15,7 @@ mod doctor;
 mod drain;
 mod failover;
 mod failure;
+mod fallback;
 mod faults;
 mod filters;
 mod handover;

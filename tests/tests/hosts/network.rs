@@ -139,25 +139,68 @@ fn a_vm_that_is_not_heard_is_noticed_and_comes_back() {
     cut_off("one-way cut, VM is not heard", |vm| Fault::mute(&vm.namespace), Duration::from_secs(8));
 }
 
-#[test]
-fn blocked_udp_is_noticed_and_tunnels_come_back_when_it_passes() {
-    cut_off("UDP blocked mid-flight for 12 s", |vm| Fault::no_udp(&vm.namespace), Duration::from_secs(12));
+/// How soon tunnels must be on TCP where UDP does not pass, and back on UDP where it does.
+const ON_TCP: Duration = Duration::from_secs(5);
+const ON_UDP: Duration = Duration::from_secs(60);
+
+/// Waits until all of the agent's tunnels are on a transport; how long that took.
+fn all_over(vm: &Host, transport: &str, within: Duration) -> Duration {
+    let start = Instant::now();
+    eventually(&format!("all tunnels are on {transport}"), within, || {
+        let status: serde_json::Value = serde_json::from_str(&vm.run("figspan-agent status -o json")).unwrap_or_default();
+        status["tunnels"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(|tunnel| tunnel["transport"] == transport))
+    });
+    start.elapsed()
 }
 
 #[test]
-fn an_agent_starts_although_udp_is_blocked_and_serves_when_it_passes() {
-    let (bed, vm, _shop) = joined();
+fn where_udp_is_blocked_in_the_middle_tunnels_go_over_to_tcp_and_come_back() {
+    let (bed, vm, shop) = joined();
+    let made = tunnels_made(&vm);
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let fault = Fault::no_udp(&vm.namespace);
+    let over = all_over(&vm, "tcp", ON_TCP);
+    let served = load.served_after(Instant::now(), ON_TCP);
+    let report = load.stop(&[&shop]);
+    // The only agent of its uplink: what comes while its tunnels are silent is told to come again.
+    measured("UDP blocked mid-flight", None, Some(over + served), &report, format!("on TCP after {:.2} s", over.as_secs_f64()));
+    report.assert_honest();
+    assert!(over + served <= ON_TCP, "{over:?} and {served:?}");
+
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    drop(fault);
+    let back = all_over(&vm, "quic", ON_UDP);
+    load.run_for(Duration::from_secs(1));
+    let report = load.stop(&[&shop]);
+    measured("UDP unblocked", None, None, &report, format!("back on UDP after {:.2} s", back.as_secs_f64()));
+    report.assert_unharmed();
+    assert_eq!(tunnels_made(&vm), made, "the same tunnels all along: {}", vm.journal(UNIT));
+    assert_eq!(vm.property(UNIT, "NRestarts"), "0");
+}
+
+#[test]
+fn where_udp_is_blocked_at_the_start_an_agent_serves_over_tcp_within_five_seconds() {
+    let (bed, vm, shop) = joined();
     let fault = Fault::no_udp(&vm.namespace);
     vm.run("systemctl restart figspan-agent");
-    eventually("the status tells", Duration::from_secs(10), || {
-        vm.property(UNIT, "StatusText").starts_with("0/1 replicas · 1 uplink ready")
-    });
-    assert_eq!(vm.run("systemctl is-system-running").trim(), "running");
-    drop(fault);
     let start = Instant::now();
     bed.serves();
-    measured("UDP blocked at the start of the agent", None, Some(start.elapsed()), Counts::default(), "");
-    assert!(start.elapsed() <= AGAIN);
+    let served = start.elapsed();
+    all_over(&vm, "tcp", ON_TCP);
+    assert!(vm.property(UNIT, "StatusText").contains("over TCP"), "{}", vm.property(UNIT, "StatusText"));
+    assert_eq!(vm.run("systemctl is-system-running").trim(), "running");
+    measured("UDP blocked at the start of the agent", None, Some(served), Counts::default(), "over TCP");
+    assert!(served <= ON_TCP, "{served:?}");
+
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    drop(fault);
+    let back = all_over(&vm, "quic", ON_UDP);
+    let report = load.stop(&[&shop]);
+    measured("UDP unblocked after a start without", None, None, &report, format!("back on UDP after {:.2} s", back.as_secs_f64()));
+    report.assert_unharmed();
 }
 
 #[test]
