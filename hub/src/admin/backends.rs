@@ -10,7 +10,7 @@ use figspan_model::health::{Guard, Verdict};
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, ServiceAddress, Target};
 use figspan_model::snapshot::Snapshot;
-use figspan_model::state::{Book, EndpointState, Gate, Warmth};
+use figspan_model::state::{Book, EndpointState, Gate, Left, Warmth};
 use figspan_proto::admin::{self, BackendEndpoint, Bound, BreakerStatus};
 use figspan_proto::name::Zone;
 
@@ -132,7 +132,9 @@ fn endpoint(backend: &Backend, known: Known, state: &EndpointState, now: Now) ->
     let part = slow_start.map_or(Warmth::FULL, |over| state.warmth.part(over, now.moment));
     let growing = (part < Warmth::FULL).then(|| part * 100 / Warmth::FULL);
     let verdict = Verdict::of(guard, &state.health, draining, unready, growing, now.moment);
-    let left = state.sessions.left(now.unix);
+    // Past the deadline of a drain nobody is led there any more, whatever cookies are still about.
+    let over = draining && state.sessions_over.load(Ordering::Acquire);
+    let left = if over { Left::default() } else { state.sessions.left(now.unix) };
     BackendEndpoint {
         name,
         zone,

@@ -60,10 +60,13 @@ fn a_drain_counts_the_sessions_left_and_its_deadline_ends_them() {
     let old = firsts.iter().find(|answer| answer.text() == "one").map(cookie).expect("some went there");
     let early = bed.hub.ctl(&["drain", "uplink", "old", "--reason", "test", "--wait", "--timeout", "1s"]);
     assert!(early.status.code() == Some(3) && text(&early).contains("5 sessions"), "{}", text(&early));
+    let left = || bed.hub.json(&["get", "backends"])[1]["endpoints"][0]["sessions"].as_u64();
+    assert_eq!(left(), Some(5), "and `get` says so too");
     assert_eq!(with(&bed, &old).text(), "one", "its session stays");
     assert_eq!(bed.get("/").text(), "two", "new ones go elsewhere");
     let drained = bed.hub.ctl(&["drain", "uplink", "old", "--sessions-until", "0s", "--reason", "enough", "--wait", "--timeout", "15s"]);
     assert!(drained.status.success(), "{}", text(&drained));
+    assert_eq!(left(), Some(0), "its deadline ended them");
     let moved = with(&bed, &old);
     assert!(moved.text() == "two" && moved.field("set-cookie").starts_with("stay="), "{moved:?}");
     let seen = one.seen();

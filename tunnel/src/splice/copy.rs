@@ -20,7 +20,8 @@ use crate::stream::{RecvHalf, SendHalf, StreamError};
 const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 /// Most chunks of a stream given to one write: a chunk is a packet's worth, so this fills about 44 KiB.
 const CHUNKS: usize = 32;
-/// A direction without a byte for this long counts as idle: before writing on, see whether the workload has closed.
+/// A direction without a byte for this long counts as idle: before writing on, see whether the workload has closed, though it
+/// was not the one that spoke last.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// How a direction ended.
@@ -70,7 +71,7 @@ impl Progress {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn moved(&self, from_tcp: bool, count: usize) {
+    pub(super) fn moved(&self, from_tcp: bool, count: usize) {
         let now = self.now();
         self.last.store(now, Ordering::Relaxed);
         let counter = if from_tcp {
@@ -96,6 +97,13 @@ impl Progress {
 
     fn since(&self, at: &AtomicU64) -> Duration {
         Duration::from_micros(self.now().saturating_sub(at.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the next byte to TCP begins something new there: a request on a kept connection, as a rule. The last byte came
+    /// from TCP, or nothing has moved for a while.
+    fn begins(&self) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        last == self.last_from_tcp.load(Ordering::Relaxed) || self.since(&self.last) > QUIET
     }
 
     /// How long ago the last byte came from TCP; for ever, if none did.
@@ -181,8 +189,10 @@ pub(super) async fn tcp_to_stream(tcp: ReadHalf<'_>, send: &mut SendHalf, finish
     }
 }
 
-/// Stream to TCP. At the end of the stream, TCP's sending side is shut down. With `look`, a workload that has closed while
-/// nothing moved gets no more bytes: this direction then waits for ever, and the other one reports the end.
+/// Stream to TCP. At the end of the stream, TCP's sending side is shut down. With `look`, a workload that has closed after its
+/// last word gets no more bytes: this direction then waits for ever, and the other one reports the end. Between this look and
+/// the write lie microseconds, in which alone bytes can still meet a workload that has just shut down its side and whose
+/// kernel acknowledges them.
 pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, look: bool, progress: &Progress) -> Flow {
     let copy = async {
         let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
@@ -193,7 +203,7 @@ pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, l
             };
             let total: usize = chunks[..count].iter().map(Bytes::len).sum();
             progress.taken.fetch_add(total as u64, Ordering::Relaxed);
-            if look && progress.since(&progress.last) > QUIET && ended(tcp.as_ref()) {
+            if look && progress.begins() && ended(tcp.as_ref()) {
                 std::future::pending::<()>().await;
             }
             let mut done = 0;

@@ -111,6 +111,32 @@ async fn a_close_between_two_requests_counts_exactly_the_first() {
 }
 
 #[tokio::test]
+async fn a_workload_that_shut_its_side_down_after_an_answer_gets_no_next_request() {
+    let Bed { _tunnels, mut hub, agent, mut dialled, mut workload } = bed().await;
+    // It answered this moment and goes: what comes now, its kernel would acknowledge and nobody would read.
+    let progress = Progress::new();
+    progress.moved(true, 200);
+    workload.shutdown().await.unwrap();
+    hub.write_chunk(Bytes::from_static(b"POST /two HTTP/1.1\r\n\r\n")).await.unwrap();
+    let (mut recv, _send) = agent.split();
+    let (_read, write) = dialled.split();
+    let mut writing = pin!(copy::stream_to_tcp(&mut recv, write, true, &progress));
+    let taken = async {
+        while progress.taken() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(async {
+        tokio::select! {
+            flow = &mut writing => panic!("the other direction reports the end, and not this one: {flow:?}"),
+            () = taken => {}
+        }
+    })
+    .await;
+    assert_eq!((progress.taken(), progress.out_count()), (22, 0));
+}
+
+#[tokio::test]
 async fn a_workload_that_read_the_request_and_crashed_may_have_seen_it() {
     let Bed { _tunnels, mut hub, agent, dialled, mut workload } = bed().await;
     let probe = hub.probe();
