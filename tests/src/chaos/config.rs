@@ -57,12 +57,7 @@ impl Config {
                 format!("[[http_route.rules]]\n{matches}\nbackend_refs = [{{ uplink = \"shop\" }}]\n\n")
             })
             .collect();
-        let main = format!(
-            "[[http_route.rules]]\nname = \"main\"\nbackend_refs = [{}]\n{}{}\n",
-            backends(random),
-            filters(random),
-            some(random, 0.4, RULE)
-        );
+        let main = format!("[[http_route.rules]]\nname = \"main\"\n{}{}{}\n", backends(random), filters(random), some(random, 0.4, RULE));
         let rules = if random.random() { others + &main } else { main + &others };
         let policies = policy(random, "uplink = \"shop\"", "") + &policy(random, "service = \"orders\"", CHECK);
         let hub = one_of(random, &["", "zone = \"eu-1a\"\n", "zone = \"eu-1b\"\n"]).to_owned();
@@ -70,15 +65,24 @@ impl Config {
     }
 }
 
-/// The backends of the rule that gets the load. `orders` has no override, and so always takes something or is the fallback.
+/// The backends of the rule that gets the load, and how it leaves a tier of them. `orders` has no override, and so always takes
+/// something or is the fallback.
 fn backends(random: &mut StdRng) -> String {
     let shop = one_of(random, &["", ", weight = 0", ", weight = 1", ", weight = 50", ", weight = 100"]);
     let order = random.random_range(1..100);
-    match random.random_range(0..4) {
-        0 => format!("{{ uplink = \"shop\"{shop} }}, {{ service = \"orders\", weight = {order}, fallback = 1 }}"),
-        1 => format!("{{ service = \"orders\", weight = {order} }}, {{ uplink = \"shop\"{shop}, fallback = 2 }}"),
-        _ => format!("{{ uplink = \"shop\"{shop} }}, {{ service = \"orders\", weight = {order} }}"),
-    }
+    let (backends, tiers) = match random.random_range(0..4) {
+        0 => (format!("{{ uplink = \"shop\"{shop} }}, {{ service = \"orders\", weight = {order}, fallback = 1 }}"), true),
+        1 => (format!("{{ service = \"orders\", weight = {order} }}, {{ uplink = \"shop\"{shop}, fallback = 2 }}"), true),
+        _ => (format!("{{ uplink = \"shop\"{shop} }}, {{ service = \"orders\", weight = {order} }}"), false),
+    };
+    let failover = if tiers && random.random() {
+        let (failures, failback) = (one_of(random, &["1", "5"]), one_of(random, &["0s", "500ms", "3s"]));
+        let when = "on_status = [\"500-599\"], latency = \"1s\"";
+        format!("failover = {{ {when}, failures = {failures}, hold = \"300ms\", failback = \"{failback}\" }}\n")
+    } else {
+        String::new()
+    };
+    format!("backend_refs = [{backends}]\n{failover}")
 }
 
 /// Filters, each with a chance of its own. None changes what the ledger compares.
@@ -170,7 +174,9 @@ mod tests {
             assert!(read.is_ok(), "{text}\n{:#?}", read.err());
             seen += &text;
         }
-        for word in ["fallback", "RequestMirror", "URLRewrite", "hedge", "hash", "session_persistence", "rate_limits", "in_flight"] {
+        for word in
+            ["fallback", "failover", "RequestMirror", "URLRewrite", "hedge", "hash", "session_persistence", "rate_limits", "in_flight"]
+        {
             assert!(seen.contains(word), "{word}");
         }
         for word in [

@@ -2,7 +2,8 @@
 //!
 //! A few endpoints are weighed anew for each request, which keeps shares exact whoever is held back. Of many, the sums of
 //! the snapshot bring one up; where that one is held back, another number does, a bounded number of times before all are
-//! weighed. Where the hub's own zone goes first, `zone` narrows the search to it. So a choice among a thousand costs what one among ten does; a hash alone looks at each.
+//! weighed. Where the hub's own zone goes first, `zone` narrows the search to it. So a choice among a thousand costs what one
+//! among ten does; a hash alone looks at each.
 
 use figspan_model::routing::{Backend, Method, Target};
 use figspan_model::state::RuleState;
