@@ -61,6 +61,7 @@ repository uri="https://apt.figspan.invalid": deb
 # Tier 2: the packages on real systemd hosts, and faults around them. Installs what it needs (root).
 e2e-hosts: deb
     tests/hosts/install
+    tests/hosts/previous
     rm -f target/hosts/faults.tsv target/hosts/figures.tsv
     FIGSPAN_PROGRAMS=target/release cargo test --locked --workspace --features figspan-tests/hosts --test hosts -- --nocapture --test-threads=2
     for table in faults figures; do echo; column -t -s "$(printf '\t')" "target/hosts/$table.tsv"; done

@@ -93,7 +93,12 @@ impl Drop for Process {
 }
 
 /// Where a program lies: in the folder that `FIGSPAN_PROGRAMS` names, else beside this one, of the same build.
+///
+/// A path is taken as it is: for programs of another version.
 pub fn binary(name: &str) -> PathBuf {
+    if Path::new(name).is_absolute() {
+        return name.into();
+    }
     if let Some(folder) = std::env::var_os("FIGSPAN_PROGRAMS") {
         return crate::architecture::root().join(folder).join(name);
     }
@@ -123,6 +128,8 @@ pub struct HubProcess {
     address: Option<Ipv4Addr>,
     /// What its `[hub]` section says beside the usual.
     hub: String,
+    /// Where the programs of its version are, if it is another than ours.
+    version: Option<PathBuf>,
 }
 
 impl HubProcess {
@@ -133,18 +140,33 @@ impl HubProcess {
 
     /// The same with more keys of its `[hub]` section.
     pub fn start_with(folder: &Path, hub: &str, config: &str) -> Self {
-        Self::launch(folder, None, hub, config)
+        Self::launch(folder, None, hub, config, None)
+    }
+
+    /// The same of another version, whose `figspan-hub` and `figspanctl` are in that folder.
+    pub fn start_of(version: &Path, folder: &Path, hub: &str, config: &str) -> Self {
+        Self::launch(folder, None, hub, config, Some(version.to_owned()))
+    }
+
+    /// Makes it another version from its next start on; `None`: ours.
+    pub fn becomes(&mut self, version: Option<&Path>) {
+        self.version = version.map(Path::to_owned);
+    }
+
+    fn program(version: Option<&PathBuf>, name: &str) -> String {
+        version.map_or_else(|| name.to_owned(), |folder| folder.join(name).display().to_string())
     }
 
     /// The same with its own sockets at fixed ports of an address of the loopback: tunnel 7443, metrics 9464.
     pub fn start_at(folder: &Path, address: Ipv4Addr, hub: &str, config: &str) -> Self {
-        Self::launch(folder, Some(address), hub, config)
+        Self::launch(folder, Some(address), hub, config, None)
     }
 
-    fn launch(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str) -> Self {
+    fn launch(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str, version: Option<PathBuf>) -> Self {
         Self::write(folder, address, hub, config);
-        let process = Process::start("figspan-hub", folder, "hub", &["run", "--config", "hub.toml"]);
-        let hub = Self { folder: folder.to_owned(), process, address, hub: hub.to_owned() };
+        let program = Self::program(version.as_ref(), "figspan-hub");
+        let process = Process::start(&program, folder, "hub", &["run", "--config", "hub.toml"]);
+        let hub = Self { folder: folder.to_owned(), process, address, hub: hub.to_owned(), version };
         eventually("the hub answers on its admin socket", Duration::from_secs(20), || hub.ctl(&["status"]).status.success());
         hub
     }
@@ -182,7 +204,8 @@ impl HubProcess {
 
     /// Starts it anew when it has ended, whatever made it end; its addresses must be written in its file.
     pub fn start_again(&mut self) {
-        self.process = Process::start("figspan-hub", &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
+        let program = Self::program(self.version.as_ref(), "figspan-hub");
+        self.process = Process::start(&program, &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
         eventually("the hub answers again", Duration::from_secs(20), || self.ctl(&["status"]).status.success());
     }
 
@@ -199,7 +222,8 @@ impl HubProcess {
     /// Runs figspanctl against it.
     pub fn ctl(&self, arguments: &[&str]) -> Output {
         let hub = format!("unix:{}/admin.sock", self.folder.display());
-        command("figspanctl", &self.folder).args(["--hub", &hub]).args(arguments).output().expect("figspanctl runs")
+        let program = Self::program(self.version.as_ref(), "figspanctl");
+        command(&program, &self.folder).args(["--hub", &hub]).args(arguments).output().expect("figspanctl runs")
     }
 
     /// The same with `-o json`, read.

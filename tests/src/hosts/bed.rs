@@ -1,7 +1,7 @@
 //! A hub in a network of its own, and VMs on the same bridge: what a test of this tier stands on.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::bridge::Router;
@@ -38,6 +38,15 @@ impl Bed {
 
     /// The same with more rules of the route, before the one of everything.
     pub fn start_routed(advertise: &str, hub: &str, rules: &str) -> Self {
+        Self::set_out(advertise, rules, |folder, config| HubProcess::start_with(folder, hub, config))
+    }
+
+    /// The same where the hub is of another version, whose programs are in that folder.
+    pub fn start_of(version: &Path, hub: &str) -> Self {
+        Self::set_out(&format!("{HUB}:{TUNNEL}"), "", |folder, config| HubProcess::start_of(version, folder, hub, config))
+    }
+
+    fn set_out(advertise: &str, rules: &str, start: impl FnOnce(&Path, &str) -> HubProcess + Send) -> Self {
         stale::sweep();
         let name = unique();
         let (bridge, outside) = (Bridge::new(&name), Namespace::new(&format!("{name}-hub")));
@@ -48,7 +57,7 @@ impl Bed {
              [[listener]]\nname = \"web\"\naddress = \"{HUB}:{WEB}\"\nprotocol = \"HTTP\"\n\n\
              [[http_route]]\nname = \"shop\"\n\n{rules}[[http_route.rules]]\nbackend_refs = [{{ uplink = \"monolith\" }}]\n"
         );
-        let hub = outside.inside(|| HubProcess::start_with(folder.path(), hub, &config));
+        let hub = outside.inside(|| start(folder.path(), &config));
         Self { hub, outside, bridge, name, _folder: folder }
     }
 

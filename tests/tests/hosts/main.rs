@@ -12,6 +12,7 @@ mod power;
 mod repository;
 mod resources;
 mod secrets;
+mod skew;
 mod trust;
 mod unit;
 mod workloads;

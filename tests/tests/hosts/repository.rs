@@ -12,19 +12,19 @@ use figspan_tests::web::Connection;
 use super::UNIT;
 
 /// Makes or renews the repository of the packages in a folder.
-fn publish(packages: &Path, out: &Path, archive: &Archive) {
+pub fn publish(packages: &Path, out: &Path, archive: &Archive) {
     let program = root().join("packaging/apt-repository").display().to_string();
     run(&program, &[&packages.display().to_string(), &out.display().to_string(), &format!("http://{}", archive.address())]);
 }
 
-/// The same package with another version.
-fn next_version(from: &Path, to: &Path) {
+/// The same package with another version, changed in its unpacked tree by a shell command.
+pub fn next_version(from: &Path, to: &Path, change: &str) {
     let script = "dpkg-deb -R \"$1\" \"$2.tree\"; sed -i 's/^Version: .*/Version: 0.1.1-1/' \"$2.tree/DEBIAN/control\"; \
-                  dpkg-deb -Zgzip --root-owner-group -b \"$2.tree\" \"$2\"; rm -r \"$2.tree\"";
-    run("bash", &["-ec", script, "next", &from.display().to_string(), &to.display().to_string()]);
+                  (cd \"$2.tree\" && eval \"$3\"); dpkg-deb -Zgzip --root-owner-group -b \"$2.tree\" \"$2\"; rm -r \"$2.tree\"";
+    run("bash", &["-ec", script, "next", &from.display().to_string(), &to.display().to_string(), change]);
 }
 
-fn version(vm: &Host) -> String {
+pub fn version(vm: &Host) -> String {
     vm.run("dpkg-query -W -f '${Version}' figspan-agent")
 }
 
@@ -59,7 +59,7 @@ fn agents_are_installed_and_upgraded_from_the_signed_repository() {
 
     // A new version, while requests come in: first with a second agent that serves the same uplink.
     std::fs::create_dir(folder.path().join("new")).unwrap();
-    next_version(&package("figspan-agent"), &folder.path().join("new/figspan-agent_0.1.1-1_amd64.deb"));
+    next_version(&package("figspan-agent"), &folder.path().join("new/figspan-agent_0.1.1-1_amd64.deb"), ":");
     publish(&folder.path().join("new"), &out, &archive);
     bed.serve_also(&mut other, &second, 2);
     let load = bed.load(50);
@@ -95,7 +95,7 @@ fn the_only_agent_is_upgraded_without_a_lost_request() {
     bed.serve(&mut vm, &shop);
     let folder = tempfile::tempdir().unwrap();
     let next = folder.path().join("next.deb");
-    next_version(&package("figspan-agent"), &next);
+    next_version(&package("figspan-agent"), &next, ":");
     vm.copy(&next, "/root/next.deb");
     let load = bed.load(50);
     load.run_for(Duration::from_millis(500));

@@ -192,6 +192,11 @@ fn reinstalling_under_load_hands_over_and_is_not_noticed() {
     let report = load.stop(&[&shop]);
     measured("package reinstalled, one agent", None, None, &report, "");
     report.assert_unharmed();
+    // The new program is a main process like any other: stopping it lets it finish, and its end is noticed.
+    assert!(!vm.journal(UNIT).contains("not our child"), "{}", vm.journal(UNIT));
+    vm.run("systemctl restart figspan-agent");
+    assert!(!vm.journal(UNIT).contains("SIGKILL"), "{}", vm.journal(UNIT));
+    bed.serves();
     // What an operator wrote beside the package's files is read by the unit that it came with.
     install(&vm);
     vm.write("/etc/figspan-agent/agent.toml.d/monolith.toml", &uplink(&shop));
