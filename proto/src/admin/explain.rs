@@ -65,7 +65,7 @@ pub struct Explanation {
 /// What one policy does with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Which: `pins`, `filters`, `limits`, `mirrors`, `affinity`, `backends`, `timeouts`.
+    /// Which: `jwt`, `pins`, `filters`, `limits`, `mirrors`, `affinity`, `backends`, `failover`, `timeouts`.
     pub step: String,
     /// What, a line each.
     pub says: Vec<String>,

@@ -123,7 +123,7 @@ fn a_request_waits_no_longer_than_it_may_and_a_tier_below_takes_it_where_there_i
 #[test]
 fn connections_are_bounded_exactly_and_an_idle_one_serves_who_waits() {
     let held = Held::start();
-    let bed = bed(&held, "connections = 1, pending = 8, wait = \"400ms\"");
+    let bed = bed(&held, "connections = 1, pending = 8, wait = \"1s\"");
     let first = later(&bed);
     eventually("one is open", Duration::from_secs(5), || bound(&bed, "connections").0 == 1 && held.workload.seen() == 1);
     let refused = bed.get("/");

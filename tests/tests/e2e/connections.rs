@@ -99,14 +99,14 @@ fn an_agent_whose_workload_refuses_connections_is_ejected_and_asked_no_more() {
 #[test]
 fn connections_beyond_a_backends_bound_wait_then_are_refused_or_go_to_the_tier_below() {
     let (main, spare) = (named("one"), named("two"));
-    let limits = "\n[[backend_policy]]\nuplink = \"db\"\nlimits = { connections = 1, wait = \"400ms\" }\n";
+    let limits = "\n[[backend_policy]]\nuplink = \"db\"\nlimits = { connections = 1, wait = \"1500ms\" }\n";
     let bed = Bed::start(&(tcp("{ uplink = \"db\" }") + limits)).agent("vm-1", &main.uplink("db", NO_CHECK)).ready("db", 1);
     let db = bed.web();
     let mut first = open(db, b"who?");
     assert_eq!(heard(&mut first, 3).unwrap(), "one");
     let begun = Instant::now();
     assert!(who(db).is_err(), "refused visibly");
-    assert!(begun.elapsed() >= Duration::from_millis(400), "not before its time to wait: {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "not before its time to wait: {:?}", begun.elapsed());
     assert_eq!(metric(&bed, "figspan_limit_hits_total{limit=\"backend_connections\"}"), 1);
     // Who waits gets the room that ends in time.
     let waiting = std::thread::spawn(move || who(db));
@@ -143,7 +143,7 @@ fn tls_that_passes_through_is_split_drained_bounded_and_fails_over_like_tcp() {
         "[[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TLS\"\n\n[[tls_route]]\nname = \"vault\"\nlisteners = [\"tls\"]\n\
          hostnames = [\"*.example\"]\nbackend_refs = [{{ uplink = \"one\" }}, {{ uplink = \"two\" }}, {{ service = \"spare\", fallback = 1 }}]\n\n\
          [[service]]\nname = \"spare\"\nprotocol = \"tcp\"\naddresses = [\"{}\"]\n\n\
-         [[backend_policy]]\nuplink = \"two\"\nlimits = {{ requests = 1, wait = \"500ms\" }}\noutlier_ejection = {{ base = \"60s\" }}\n",
+         [[backend_policy]]\nuplink = \"two\"\nlimits = {{ requests = 1, wait = \"1s\" }}\noutlier_ejection = {{ base = \"60s\" }}\n",
         spare.address
     );
     let bed = Bed::start(&config)

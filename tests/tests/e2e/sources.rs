@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use figspan_tests::bed::{Bed, http};
 use figspan_tests::process::eventually;
-use figspan_tests::web::{Connection, Message, Workload, ok};
+use figspan_tests::web::{Connection, Message, Workload, accept_websocket, ok};
 
 const NO_CHECK: &str = "health = { type = \"none\" }";
 
@@ -43,13 +43,14 @@ fn a_client_beyond_its_rate_is_told_when_to_come_back_and_then_passes_again() {
     assert_eq!(refused.field("ratelimit"), format!("\"client-4s\";r=0;t={wait}"));
     assert_eq!((shop.seen(), hits(&bed, "rate")), (2, 1), "what is refused reaches no workload, and is counted");
     assert_eq!(from("10.0.0.2").status(), 200, "another client has a rate of its own");
-    // What a client owes outlives a reload, and comes back by time alone.
+    // What a source owes outlives a reload, and comes back by time alone.
+    let key = || ask(&bed, "/keys", "x-api-key: one\r\n").status();
+    assert_eq!([key(), key(), key(), key()], [200, 200, 200, 429]);
     bed.hub.rewrite(&rates("timeouts = { connect = \"4s\" }\n"));
     eventually("the file is in force", Duration::from_secs(5), || {
         bed.hub.json(&["get", "route", "shop"]).to_string().contains("connect 4s")
     });
-    assert_eq!(from("10.0.0.2").status(), 200);
-    assert_eq!(from("10.0.0.2").status(), 429, "the reload gave nobody a new start");
+    assert_eq!(key(), 429, "the reload gave nobody a new start");
     eventually("the first client passes again", Duration::from_secs(5), || from("10.0.0.1").status() == 200);
 }
 
@@ -98,4 +99,29 @@ fn a_source_with_as_much_under_way_as_it_may_is_refused_until_something_ends() {
     drop(gone);
     eventually("the place is free", Duration::from_secs(5), || ask(&bed, "/", "x-forwarded-for: 10.0.0.1\r\n").status() == 200);
     drop(end);
+}
+
+#[test]
+fn a_websocket_counts_for_its_source_until_it_ends() {
+    let shop = Workload::raw(|mut connection| {
+        while let Ok(Some(request)) = connection.message() {
+            let upgrade = request.field("upgrade") == "websocket";
+            connection.send(&if upgrade { accept_websocket(&request) } else { ok("shop") });
+            if upgrade {
+                while connection.some(1024).is_ok_and(|bytes| !bytes.is_empty()) {}
+                return;
+            }
+        }
+    });
+    let rules = figspan_tests::bed::rule("{ uplink = \"shop\" }") + "in_flight = { per = \"header:x-api-key\", max = 1 }\n";
+    let bed = Bed::start(&http(&rules)).agent("vm-1", &shop.uplink("shop", NO_CHECK)).ready("shop", 1);
+    let mut chat = bed.client();
+    chat.send(
+        "GET /chat HTTP/1.1\r\nhost: shop.example\r\nx-api-key: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(chat.head().unwrap().unwrap().status(), 101);
+    let status = |key: &str| ask(&bed, "/", &format!("x-api-key: {key}\r\n")).status();
+    assert_eq!((status("a"), status("b")), (429, 200));
+    drop(chat);
+    eventually("its place is free", Duration::from_secs(5), || status("a") == 200);
 }
