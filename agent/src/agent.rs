@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::{Holder, renew};
 use crate::probe;
 use crate::receive::Receiver;
+use crate::service::Services;
 use crate::settings::{Settings, Uplink};
 use crate::status::serve::Bind;
 use crate::status::{self, Status};
@@ -69,6 +71,7 @@ struct Inner {
     uplinks: Arc<Uplinks>,
     tunnels: Arc<Tunnels>,
     receiver: Arc<Receiver>,
+    services: Arc<Services>,
     resolver: Resolver,
     workers: Arc<Workers>,
     work: Drain,
@@ -104,13 +107,16 @@ impl Agent {
         let (work, life) = (Drain::new(), Drain::new());
         let uplinks = Arc::new(Uplinks::default());
         let receiver = Receiver::new(Arc::clone(&uplinks), resolver.clone(), work.clone(), settings.max_streams);
+        let tunnels = Arc::<Tunnels>::default();
+        let services = Services::new(Arc::clone(&tunnels), work.clone(), life.clone());
         let running = Running(Arc::new(Inner {
             started: SystemTime::now(),
             instance: format!("{:016x}", rand::random::<u64>()).into(),
             identity: Arc::new(identity),
             uplinks,
-            tunnels: Arc::default(),
+            tunnels,
             receiver: Arc::new(receiver),
+            services: Arc::new(services),
             resolver,
             workers: Arc::new(workers),
             work,
@@ -142,6 +148,7 @@ impl Running {
             uplinks: &inner.uplinks,
             tunnels: &inner.tunnels,
             receiver: &inner.receiver,
+            services: &inner.services,
             draining: inner.work.is_leaving(),
             hubs,
             reload,
@@ -154,6 +161,7 @@ impl Running {
         let old = std::mem::replace(&mut *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner), new.clone());
         let changes = self.apply(&new);
         self.0.receiver.set_limit(new.max_streams);
+        self.0.services.apply(&new.services);
         self.0.wanted.send_if_modified(|now| {
             let wanted = wanted(&new);
             let changed = *now != wanted;
@@ -221,9 +229,21 @@ impl Running {
             && settings.uplinks.iter().all(told)
     }
 
-    /// Takes the places where the agent is asked how it is from another process that still answers there.
-    pub async fn take_over(&self) -> Result<(), StartError> {
+    /// Takes the places where the agent is asked how it is from another process that still answers there, and the listeners of
+    /// services that it handed over.
+    pub async fn take_over(&self, services: Vec<(String, OwnedFd)>) -> Result<(), StartError> {
+        self.0.services.take_over(services);
         self.listen(Bind::Instead).await
+    }
+
+    /// The listeners of services, for another process.
+    pub fn listeners(&self) -> Vec<(String, OwnedFd)> {
+        self.0.services.listeners()
+    }
+
+    /// Another process has these listeners now.
+    pub fn handed_over(&self) {
+        self.0.services.hand_over();
     }
 
     /// Ends the agent: hubs are told and turn away, and what they send before they have heard is served all the same; then new
@@ -240,7 +260,7 @@ impl Running {
         );
         // A request whose body is longer than the hub keeps could go nowhere else if it were refused now.
         inner.work.leave();
-        self.quiet().await;
+        tokio::join!(self.quiet(), inner.services.leave());
         let clean = inner.work.run(deadline).await;
         if !clean {
             tracing::warn!(streams = inner.receiver.open(), "the drain deadline has passed; what still ran was cut");
@@ -339,6 +359,7 @@ impl Running {
 
     async fn listen(&self, how: Bind) -> Result<(), StartError> {
         let settings = self.0.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.0.services.apply(&settings.services);
         let running = Arc::downgrade(&self.0);
         let source = status::serve::Source::new(move || running.upgrade().map(|inner| Self(inner).status()));
         if let Some(path) = &settings.status_socket {

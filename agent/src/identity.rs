@@ -203,7 +203,13 @@ mod tests {
         let obstacle = files.chain().with_extension("pem.new");
         std::fs::create_dir(&obstacle).unwrap();
         holder
-            .renewed(Issued { chain: issue(), roots: authority.ca.roots().to_der(), uplinks: Vec::new(), spiffe_id: id.clone() })
+            .renewed(Issued {
+                services: Vec::new(),
+                chain: issue(),
+                roots: authority.ca.roots().to_der(),
+                uplinks: Vec::new(),
+                spiffe_id: id.clone(),
+            })
             .unwrap();
         let new = holder.credentials.identity().chain_pem();
         assert!(new != old && holder.save().is_err());

@@ -178,7 +178,8 @@ impl Daemon {
                     Some(new) if ready.is_ok() => {
                         // The manager hears of its new main process before that one says anything.
                         systemd.hand_over(new.id());
-                        if new.hand_over() {
+                        if new.hand_over(&self.running.listeners()) {
+                            self.running.handed_over();
                             break Ending::HandedOver;
                         }
                         systemd.hand_over(std::process::id());
@@ -247,17 +248,17 @@ impl Daemon {
 
     /// Takes over from the process that started this one; false when it shall not.
     async fn take_over(&self, predecessor: &Predecessor, signals: &mut Signals) -> bool {
-        let wanted = tokio::select! {
+        let taken = tokio::select! {
             () = self.running.stands(predecessor.tunnels) => predecessor.take_over().await,
-            gone = predecessor.gone() => gone,
-            () = signals.end() => false,
+            gone = predecessor.gone() => gone.then(Vec::new),
+            () = signals.end() => None,
         };
-        if !wanted {
+        let Some(services) = taken else {
             tracing::info!("not wanted any more; ending");
             self.running.drain(self.loaded.settings.drain_timeout).await;
             return false;
-        }
-        if let Err(error) = self.running.take_over().await {
+        };
+        if let Err(error) = self.running.take_over(services).await {
             tracing::error!(%error, "{error}; this process serves, but nobody can ask how it is");
         }
         tracing::info!("took over from the process that served before");

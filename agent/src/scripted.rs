@@ -67,11 +67,24 @@ impl Hub {
         self.authority.ca.issue(&id, csr, std::time::SystemTime::now(), life).unwrap()
     }
 
+    /// Takes the next tunnel to a shard and says hello as hubs did before there were calls.
+    pub(crate) async fn watch_old(&self, shard: usize) -> Watching {
+        let mut old = hello(shard, self.shards.len(), "hub-0", 1..=1);
+        if let FromHub::Hello(hello) = &mut old {
+            hello.calls = false;
+        }
+        self.greet(shard, old).await
+    }
+
     /// Takes the next tunnel to a shard and says hello.
     pub(crate) async fn watch(&self, shard: usize) -> Watching {
+        self.greet(shard, hello(shard, self.shards.len(), "hub-0", 1..=1)).await
+    }
+
+    async fn greet(&self, shard: usize, hello: FromHub) -> Watching {
         let tunnel = tokio::time::timeout(SOON, accept(&self.shards[shard])).await.expect("a tunnel comes");
         let (say, messages) = mpsc::channel(16);
-        say.send(hello(shard, self.shards.len(), "hub-0", 1..=1).into()).await.unwrap();
+        say.send(hello.into()).await.unwrap();
         let stream = tunnel.open().await.unwrap();
         let hear = grpc::watch(stream, ReceiverStream::new(messages).boxed()).await.unwrap();
         Watching { tunnel, say, hear }
@@ -87,6 +100,7 @@ pub(crate) fn hello(shard: usize, shards: usize, replica: &str, versions: std::o
         shards: shards as u8,
         software: "scripted".to_owned(),
         time_ms: crate::advertise::unix_ms(std::time::SystemTime::now()),
+        calls: true,
     })
 }
 

@@ -6,6 +6,7 @@
 pub mod keys;
 pub mod load;
 pub mod read;
+pub mod service;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use figspan_proto::name::{AgentName, TrustDomain, UplinkName, Zone};
 use figspan_proto::weight::Weight;
 use figspan_telemetry::Format;
 use figspan_tunnel::Preference;
+
+pub use service::{Listen, Service};
 
 /// Where the operator's file is unless an argument says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/figspan-agent/agent.toml";
@@ -62,6 +65,8 @@ pub struct Settings {
     pub log: Log,
     /// The workloads to offer.
     pub uplinks: Vec<Uplink>,
+    /// The services that processes on this VM call.
+    pub services: Vec<Service>,
 }
 
 impl Default for Settings {
@@ -82,6 +87,7 @@ impl Default for Settings {
             metrics: None,
             log: Log::default(),
             uplinks: Vec::new(),
+            services: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod metrics;
 pub mod serve;
+pub mod service;
 pub mod show;
 
 use std::sync::atomic::Ordering;
@@ -12,10 +13,12 @@ use figspan_proto::control::{Health, Protocol};
 use figspan_proto::weight::Weight;
 use figspan_tunnel::Why;
 use serde::{Deserialize, Serialize};
+pub use service::Service;
 
 use crate::advertise::{SOFTWARE, unix_ms};
 use crate::identity::Holder;
 use crate::receive::Receiver;
+use crate::service::Services;
 use crate::tunnels::Tunnels;
 use crate::uplinks::{Uplink as Offered, Uplinks};
 
@@ -52,6 +55,9 @@ pub struct Status {
     pub unreachable: Vec<Unreachable>,
     /// Uplinks.
     pub uplinks: Vec<Uplink>,
+    /// Services that processes of this VM call.
+    #[serde(default)]
+    pub services: Vec<Service>,
     /// Reloads.
     pub reload: Reload,
 }
@@ -195,6 +201,8 @@ pub struct Seen<'a> {
     pub tunnels: &'a Tunnels,
     /// Its streams.
     pub receiver: &'a Receiver,
+    /// Its services.
+    pub services: &'a Services,
     /// Whether it drains.
     pub draining: bool,
     /// Its hubs.
@@ -237,6 +245,7 @@ impl Seen<'_> {
                 .map(|(address, error)| Unreachable { address: address.to_string(), error })
                 .collect(),
             uplinks: self.uplinks.all().iter().map(uplink).collect(),
+            services: self.services.doors().iter().map(|door| service::of(door)).collect(),
             reload: self.reload.clone(),
         }
     }

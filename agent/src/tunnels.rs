@@ -57,6 +57,8 @@ pub struct Live {
     pub since: SystemTime,
     /// Whether the replica said that it ends.
     pub leaving: AtomicBool,
+    /// Whether it takes calls of services.
+    pub calls: bool,
 }
 
 /// What is known about one hub name.
@@ -323,6 +325,7 @@ impl Running {
                         skew_ms,
                         since: SystemTime::now(),
                         leaving: AtomicBool::new(false),
+                        calls: hello.calls,
                     });
                     self.up(live);
                 } else {

@@ -130,6 +130,9 @@ pub(crate) struct CreateGrant {
     /// Uplinks that the agent may advertise: names, or beginnings with a star
     #[arg(long, required = true, value_delimiter = ',', value_name = "a,b-*")]
     pub(crate) uplinks: Vec<NamePattern>,
+    /// Services that processes on the VM may call through the agent: names, or beginnings with a star [default: none]
+    #[arg(long, value_delimiter = ',', value_name = "c,d-*")]
+    pub(crate) services: Vec<NamePattern>,
     /// How long the grant can be redeemed
     #[arg(long, default_value = "15m", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(crate) ttl: Duration,
@@ -172,6 +175,9 @@ pub(crate) enum Listed {
     /// Mirrors of rules: copies, drops, and how their answers compare
     #[value(aliases = ["mirror"])]
     Mirrors,
+    /// Services that agents may call: where they lead, who may call them, and what is open
+    #[value(aliases = ["service"])]
+    Services,
     /// Backends of rules: breakers, ejections, bounds, sessions left
     #[value(aliases = ["backend"])]
     Backends,

@@ -7,4 +7,5 @@ pub(crate) mod grant;
 pub(crate) mod hub;
 pub(crate) mod mirror;
 pub(crate) mod route;
+pub(crate) mod service;
 pub(crate) mod uplink;

@@ -5,6 +5,7 @@
 //! knows both. [`Hub::start`] runs a whole hub inside any program.
 
 mod admin;
+mod agent_streams;
 pub mod args;
 mod certificates;
 pub mod check;

@@ -136,7 +136,7 @@ impl Running {
         self.face.leave();
         let mut drains = self.reloader.leave().await;
         if !lame_duck.is_zero() && !drains.is_empty() {
-            drains.iter().for_each(Drain::leave);
+            drains.iter().chain(&self.shard_drains).for_each(Drain::leave);
             let _ = tokio::join!(self.control.say_leaving(lame_duck + deadline), tokio::time::sleep(lame_duck));
         }
         drains.extend(self.shard_drains.iter().cloned());

@@ -19,13 +19,14 @@ use figspan_model::state::{Board, Book};
 use figspan_proto::reset::Close;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::hub::tcp::TcpShare;
-use figspan_tunnel::hub::{HubConfig, HubEndpoint, Incoming};
+use figspan_tunnel::hub::{Established, HubConfig, HubEndpoint, Incoming};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_streams;
 use crate::face::Face;
 use crate::listeners::Opened;
 
@@ -95,12 +96,14 @@ async fn serve(start: ShardStart) {
             return end.cancelled().await;
         }
     };
+    // Ends with the thread: tunnels end when their agents go, or when the endpoint closes.
+    let streams = Drain::new();
     let context: ShardRef = Rc::new(ShardContext::new(shard, reader, board, book, metrics, drain).with_sessions(sessions));
     face.shard_is_up(endpoint.moved());
     let _ = started.send(Ok(()));
     tokio::select! {
         () = end.cancelled() => {}
-        () = accept(&endpoint, shard, &control) => {}
+        () = accept(&endpoint, &context, &control, &streams) => {}
         () = listen(&context, sockets) => {}
         () = context.follow() => {}
         () = beat(&face, shard) => {}
@@ -110,12 +113,12 @@ async fn serve(start: ShardStart) {
 }
 
 /// Accepts tunnels and joining VMs, and hands them to control. Never ends by itself.
-async fn accept(endpoint: &HubEndpoint, shard: usize, control: &Control) {
+async fn accept(endpoint: &HubEndpoint, context: &ShardRef, control: &Control, streams: &Drain) {
     let mut handshakes = FuturesUnordered::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept(), if handshakes.len() < HANDSHAKES => match incoming {
-                Some(incoming) => handshakes.push(establish(incoming, shard, control)),
+                Some(incoming) => handshakes.push(establish(incoming, context, control, streams)),
                 None => return std::future::pending().await,
             },
             Some(()) = handshakes.next() => {}
@@ -123,10 +126,15 @@ async fn accept(endpoint: &HubEndpoint, shard: usize, control: &Control) {
     }
 }
 
-async fn establish(incoming: Incoming, shard: usize, control: &Control) {
-    let remote = incoming.remote_address();
+async fn establish(incoming: Incoming, context: &ShardRef, control: &Control, streams: &Drain) {
+    let (remote, shard) = (incoming.remote_address(), context.shard);
     match incoming.establish().await {
-        Ok(established) => control.adopt(shard, established).await,
+        Ok(established) => {
+            if let Established::Tunnel(tunnel) = &established {
+                streams.spawn_local(agent_streams::serve(Rc::clone(context), control.clone(), tunnel.clone(), streams.clone()));
+            }
+            control.adopt(shard, established).await;
+        }
         Err(error) => tracing::warn!(%remote, shard, %error, "handshake failed"),
     }
 }

@@ -5,6 +5,8 @@
 mod agent;
 #[path = "hub/binary.rs"]
 mod binary;
+#[path = "hub/calls.rs"]
+mod calls;
 #[path = "hub/client.rs"]
 mod client;
 #[path = "hub/drain.rs"]

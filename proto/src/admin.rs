@@ -15,7 +15,7 @@ mod status;
 mod uplink;
 mod weight;
 
-pub use agent::{Agent, AgentTunnel, RefusedUplink};
+pub use agent::{Agent, AgentTunnel, RefusedCall, RefusedUplink};
 pub use backend::{Backend, BackendEndpoint, Bound, BreakerStatus, Mirror, MirrorExample};
 pub use ca::{BeginCaChange, Ca, CaChange, CaRoot, FinishCaChange};
 pub use drain::{AgentCount, DrainVerdict};

@@ -185,6 +185,8 @@ pub struct HubHello {
     pub software: String,
     /// The hub's clock, Unix milliseconds.
     pub time_ms: u64,
+    /// Whether it takes calls of services.
+    pub calls: bool,
 }
 
 /// One replica, as the directory lists it.
@@ -403,6 +405,7 @@ impl FromHub {
                     shards: count,
                     software: plain(&hello.software),
                     time_ms: hello.time_ms,
+                    calls: hello.calls,
                 })
             }
             Some(Body::Directory(directory)) => {
@@ -460,6 +463,7 @@ impl From<FromHub> for pb::HubMessage {
                 shards: hello.shards.into(),
                 software: hello.software,
                 time_ms: hello.time_ms,
+                calls: hello.calls,
             }),
             FromHub::Directory(replicas) => Body::Directory(pb::Directory {
                 replicas: replicas

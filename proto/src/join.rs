@@ -157,6 +157,8 @@ pub struct Issued {
     pub spiffe_id: SpiffeId,
     /// Names that the agent may advertise.
     pub uplinks: Vec<NamePattern>,
+    /// Services that it may call.
+    pub services: Vec<NamePattern>,
 }
 
 /// Why the hub gave nothing.
@@ -242,12 +244,15 @@ pub fn check_reply(reply: pb::IdentityReply) -> Result<Result<Issued, Refused>, 
             if issued.roots.is_empty() || issued.roots.len() > MAX_ROOTS {
                 return Err(JoinError::Shape("roots"));
             }
-            let uplinks = issued.uplinks.iter().take(crate::control::MAX_UPLINKS).map(|text| text.parse());
+            let patterns = |texts: &[String]| texts.iter().take(crate::control::MAX_UPLINKS).map(|text| text.parse()).collect();
+            let uplinks: Result<_, NameError> = patterns(&issued.uplinks);
+            let services: Result<_, NameError> = patterns(&issued.services);
             Ok(Ok(Issued {
                 chain: issued.chain,
                 roots: issued.roots,
                 spiffe_id: issued.spiffe_id.parse()?,
-                uplinks: uplinks.collect::<Result<_, _>>()?,
+                uplinks: uplinks?,
+                services: services?,
             }))
         }
         Body::Refused(refused) => {
@@ -292,6 +297,7 @@ pub fn reply(answer: Result<Issued, Refused>) -> pb::IdentityReply {
             roots: issued.roots,
             spiffe_id: issued.spiffe_id.to_string(),
             uplinks: issued.uplinks.iter().map(ToString::to_string).collect(),
+            services: issued.services.iter().map(ToString::to_string).collect(),
         }),
         Err(refused) => {
             use pb::refused::Reason;
@@ -347,6 +353,7 @@ mod tests {
             roots: vec![vec![2]],
             spiffe_id: "spiffe://d/agent/a".parse().unwrap(),
             uplinks: vec!["a-*".parse().unwrap()],
+            services: vec!["b".parse().unwrap()],
         };
         assert_eq!(check_reply(reply(Ok(issued.clone()))).unwrap(), Ok(issued));
         let refused = Refused { reason: RefusedReason::Used, message: "m".into(), hub_time_ms: 4 };

@@ -130,6 +130,10 @@ name!(
     UplinkName, "uplink name", check
 );
 name!(
+    /// Names a service in the cluster, as an agent calls it.
+    ServiceName, "service name", check
+);
+name!(
     /// Names an agent: one VM.
     AgentName, "agent name", check
 );
@@ -231,8 +235,8 @@ impl FromStr for NamePattern {
     fn from_str(text: &str) -> Result<Self, NameError> {
         // With a letter in place of the star, a pattern is checked like the names that it stands for.
         match text.strip_suffix('*') {
-            Some(prefix) => check("uplink pattern", &format!("{prefix}x"), MAX_NAME)?,
-            None => check("uplink pattern", text, MAX_NAME)?,
+            Some(prefix) => check("name pattern", &format!("{prefix}x"), MAX_NAME)?,
+            None => check("name pattern", text, MAX_NAME)?,
         }
         Ok(Self(text.to_owned()))
     }

@@ -26,6 +26,8 @@ pub struct Permit {
     pub joined: u64,
     /// Names that the agent may advertise; 1 to [`MAX_PATTERNS`].
     pub uplinks: Vec<NamePattern>,
+    /// Services that it may call; at most [`MAX_PATTERNS`], mostly none. They have a text of their own: see [`Permit::calls`].
+    pub services: Vec<NamePattern>,
 }
 
 /// Why a text is no permit.
@@ -42,14 +44,43 @@ pub enum PermitError {
     Name(#[from] NameError),
 }
 
+impl Permit {
+    /// The text of the services, `None` where there are none: beside the permit, so that hubs which know nothing of calls read
+    /// the permit as ever.
+    pub fn calls(&self) -> Option<String> {
+        (!self.services.is_empty()).then(|| format!("{LAYOUT} {}", listed(&self.services)))
+    }
+
+    /// The same permit with the services of that text.
+    pub fn with_calls(self, text: &str) -> Result<Self, PermitError> {
+        if text.len() > MAX_PERMIT {
+            return Err(PermitError::Long(text.len()));
+        }
+        let list = text.strip_prefix(LAYOUT).and_then(|rest| rest.strip_prefix(' ')).ok_or(PermitError::Shape)?;
+        Ok(Self { services: patterns(list)?, ..self })
+    }
+}
+
 impl fmt::Display for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{LAYOUT} {} {} ", self.granted, self.joined)?;
-        for (index, pattern) in self.uplinks.iter().enumerate() {
-            write!(f, "{}{pattern}", if index == 0 { "" } else { "," })?;
-        }
-        Ok(())
+        write!(f, "{LAYOUT} {} {} {}", self.granted, self.joined, listed(&self.uplinks))
     }
+}
+
+fn listed(patterns: &[NamePattern]) -> String {
+    let mut list = String::new();
+    for pattern in patterns {
+        let separator = if list.is_empty() { "" } else { "," };
+        list.push_str(&format!("{separator}{pattern}"));
+    }
+    list
+}
+
+fn patterns(list: &str) -> Result<Vec<NamePattern>, PermitError> {
+    if list.split(',').count() > MAX_PATTERNS {
+        return Err(PermitError::Shape);
+    }
+    Ok(list.split(',').map(str::parse).collect::<Result<_, NameError>>()?)
 }
 
 impl FromStr for Permit {
@@ -66,11 +97,7 @@ impl FromStr for Permit {
             return Err(PermitError::Shape);
         };
         let time = |text: &str| text.parse().ok().filter(|time| *time <= MAX_TIME).ok_or(PermitError::Shape);
-        if uplinks.split(',').count() > MAX_PATTERNS {
-            return Err(PermitError::Shape);
-        }
-        let uplinks = uplinks.split(',').map(str::parse).collect::<Result<_, NameError>>()?;
-        let permit = Self { granted: time(granted)?, joined: time(joined)?, uplinks };
+        let permit = Self { granted: time(granted)?, joined: time(joined)?, uplinks: patterns(uplinks)?, services: Vec::new() };
         // Numbers have other spellings: signs, zeros in front.
         if permit.to_string() == text { Ok(permit) } else { Err(PermitError::Shape) }
     }
@@ -83,15 +110,37 @@ mod tests {
 
     #[test]
     fn a_permit_reads_back_as_written() {
-        let permit = Permit { granted: 1, joined: 2_000_000, uplinks: vec!["shop".parse().unwrap(), "orders-*".parse().unwrap()] };
+        let permit =
+            Permit { granted: 1, joined: 2_000_000, uplinks: vec!["shop".parse().unwrap(), "orders-*".parse().unwrap()], services: vec![] };
         assert_eq!(permit.to_string(), "1 1 2000000 shop,orders-*");
-        assert_eq!(permit.to_string().parse(), Ok(permit));
+        assert_eq!((permit.to_string().parse(), permit.calls()), (Ok(permit.clone()), None));
+        let calling = Permit { services: vec!["billing".parse().unwrap(), "mail-*".parse().unwrap()], ..permit.clone() };
+        assert_eq!((calling.to_string(), calling.calls().unwrap().as_str()), (permit.to_string(), "1 billing,mail-*"));
+        assert_eq!(permit.with_calls("1 billing,mail-*"), Ok(calling));
+    }
+
+    #[test]
+    fn services_that_are_none_are_refused() {
+        let permit: Permit = "1 1 2 a".parse().unwrap();
+        let many = format!("1 {}", vec!["a"; MAX_PATTERNS + 1].join(","));
+        for bad in ["", "1", "1 ", "2 a", "1 a,", "1  a", "1 a b", "1 A", &many, &"x".repeat(MAX_PERMIT + 1)] {
+            assert!(permit.clone().with_calls(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
     fn the_largest_permit_fits_and_one_more_pattern_does_not() {
         let pattern: NamePattern = format!("{}*", "a".repeat(62)).parse().unwrap();
-        let permit = Permit { granted: MAX_TIME, joined: MAX_TIME, uplinks: vec![pattern.clone(); MAX_PATTERNS] };
+        let permit = Permit {
+            granted: MAX_TIME,
+            joined: MAX_TIME,
+            uplinks: vec![pattern.clone(); MAX_PATTERNS],
+            services: vec![pattern; MAX_PATTERNS],
+        };
+        let calls = permit.calls().unwrap();
+        assert!(calls.len() <= MAX_PERMIT);
+        assert_eq!(Permit { services: vec![], ..permit.clone() }.with_calls(&calls), Ok(permit.clone()));
+        let permit = Permit { services: vec![], ..permit };
         assert!(permit.to_string().len() <= MAX_PERMIT);
         assert_eq!(permit.to_string().parse(), Ok(permit.clone()));
         let more = Permit { uplinks: vec!["a".parse().unwrap(); MAX_PATTERNS + 1], ..permit };

@@ -12,6 +12,10 @@
 //! server  the same                                       if flagged
 //! trace   16 bytes trace id, 8 bytes span id, u8 flags   if flagged (W3C Trace Context, section 3.2)
 //! ```
+//!
+//! Streams that agents open have headers of their own: [`call`].
+
+pub mod call;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -81,6 +85,9 @@ pub enum PreambleError {
     /// The uplink's name is not a name.
     #[error("preamble names no valid uplink")]
     Uplink,
+    /// The service's name is not a name.
+    #[error("preamble names no valid service")]
+    Service,
 }
 
 const HAS_CLIENT: u8 = 1;
@@ -139,9 +146,7 @@ impl Preamble {
         if flags & !(HAS_CLIENT | HAS_SERVER | HAS_TRACE) != 0 {
             return Err(PreambleError::Unknown("flag"));
         }
-        let length = byte(&mut body)?.into();
-        let name = body.split_off(..length).ok_or(PreambleError::Short)?;
-        let uplink = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(PreambleError::Uplink)?;
+        let uplink = name(&mut body)?.ok_or(PreambleError::Uplink)?;
         let client = if flags & HAS_CLIENT != 0 { Some(address(&mut body)?) } else { None };
         let server = if flags & HAS_SERVER != 0 { Some(address(&mut body)?) } else { None };
         let trace = if flags & HAS_TRACE != 0 {
@@ -154,6 +159,13 @@ impl Preamble {
             rest => Err(PreambleError::Long(rest)),
         }
     }
+}
+
+/// A length and so many bytes; `None` where they are no name.
+fn name<T: std::str::FromStr>(body: &mut &[u8]) -> Result<Option<T>, PreambleError> {
+    let length = byte(body)?.into();
+    let name = body.split_off(..length).ok_or(PreambleError::Short)?;
+    Ok(std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()))
 }
 
 fn put_address(out: &mut Vec<u8>, address: SocketAddr) {

@@ -82,6 +82,18 @@ reasons! {
     Malformed = 13, Hub, "malformed";
     /// The drain deadline passed.
     DrainDeadline = 14, Agent, "drain-deadline";
+    /// No grant of the agent names the service that it calls.
+    ServiceDenied = 15, Hub, "service-denied";
+    /// The hub has no such service.
+    UnknownService = 16, Hub, "unknown-service";
+    /// The service speaks TCP and the call is HTTP, or the other way round.
+    ServiceProtocol = 17, Hub, "service-protocol";
+    /// No endpoint of the service can take the call.
+    ServiceUnavailable = 18, Workload, "service-unavailable";
+    /// The hub finishes what runs and takes nothing new.
+    HubDraining = 19, Hub, "hub-draining";
+    /// The hub has as many connections as it allows itself.
+    HubLimit = 20, Hub, "hub-limit";
 }
 
 /// The error code of a reset stream, read or to be written.

@@ -255,10 +255,29 @@ impl HubProcess {
 
     /// The same with more arguments of `join`.
     pub fn agent_with(&self, name: &str, allowed: &str, uplinks: &str, join: &[&str]) -> Process {
+        self.join(name, allowed, "", uplinks, join);
+        self.run_agent(name)
+    }
+
+    /// The same for an agent whose processes may call those services; `settings` has its `[[service]]` parts too.
+    pub fn agent_calling(&self, name: &str, services: &str, settings: &str) -> Process {
+        self.join(name, "*", services, settings, &[]);
+        self.run_agent(name)
+    }
+
+    /// How an agent says that it is.
+    pub fn agent_status(&self, name: &str) -> serde_json::Value {
+        let file = format!("{name}.toml");
+        let output = command("figspan-agent", &self.folder).args(["status", "--config", &file, "-o", "json"]).output();
+        serde_json::from_slice(&output.expect("the agent's program runs").stdout).unwrap_or_default()
+    }
+
+    fn join(&self, name: &str, allowed: &str, services: &str, settings: &str, join: &[&str]) {
         let folder = self.folder.display();
-        let config = format!("state_dir = \"{folder}/{name}\"\n\n[status]\nsocket = \"{folder}/{name}.sock\"\n\n{uplinks}");
+        let config = format!("state_dir = \"{folder}/{name}\"\n\n[status]\nsocket = \"{folder}/{name}.sock\"\n\n{settings}");
         std::fs::write(self.folder.join(format!("{name}.toml")), config).expect("the folder can be written");
-        let grant = self.json(&["grant", "create", name, "--uplinks", allowed, "--ttl", "5m"]);
+        let services: &[&str] = if services.is_empty() { &[] } else { &["--services", services] };
+        let grant = self.json(&[&["grant", "create", name, "--uplinks", allowed, "--ttl", "5m"], services].concat());
         let token = self.folder.join(format!("{name}.token"));
         std::fs::write(&token, grant["token"].as_str().expect("the grant has a token")).expect("the folder can be written");
         let file = format!("{name}.toml");
@@ -269,7 +288,6 @@ impl HubProcess {
             .output()
             .expect("the agent runs");
         assert!(joined.status.success(), "join: {}", text(&joined));
-        self.run_agent(name)
     }
 
     /// Makes the agent of that VM dial these addresses instead of those that its grant names.

@@ -99,7 +99,15 @@ impl Bridge {
             uplinks.push(name.as_str().parse().context("a name is a pattern for itself")?);
         }
         let agent = Some(self.agents[number].name.clone());
-        let grant = CreateGrant { agent, uplinks, ttl_seconds: 120, uses: 1, hubs: vec![self.hub.tunnel().to_string()], dry_run: false };
+        let grant = CreateGrant {
+            agent,
+            uplinks,
+            services: Vec::new(),
+            ttl_seconds: 120,
+            uses: 1,
+            hubs: vec![self.hub.tunnel().to_string()],
+            dry_run: false,
+        };
         let created: CreatedGrant = self.client.send(Method::POST, "/v1/grants", &grant).await?;
         Ok(created.token)
     }

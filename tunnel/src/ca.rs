@@ -157,7 +157,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.custom_extensions = permit.map(crate::identity::permit::extension).into_iter().collect();
+        params.custom_extensions = permit.map(crate::identity::permit::extensions).unwrap_or_default();
         set_validity(&mut params, now, lifetime)?;
         params.serial_number = Some(serial());
         let root = self.roots.to_der().swap_remove(0);

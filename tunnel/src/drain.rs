@@ -25,6 +25,13 @@ impl Drain {
         Self::default()
     }
 
+    /// A part of this owner that may leave, stop and be forced before the whole is: its tasks are the owner's.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let (leave, stop, force) = (self.leave.child_token(), self.stop.child_token(), self.force.child_token());
+        Self { leave, stop, force, tasks: self.tasks.clone() }
+    }
+
     /// Starts a task that drain waits for (on the current runtime).
     pub fn spawn<F>(&self, task: F)
     where
@@ -139,6 +146,19 @@ mod tests {
         other.stop();
         other.leaving().await;
         assert!(other.is_leaving() && other.is_stopping());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_ends_with_the_whole_or_before_it_and_its_tasks_are_waited_for() {
+        let whole = Drain::new();
+        let (one, other) = (whole.part(), whole.part());
+        one.stop();
+        assert!(one.is_leaving() && one.is_stopping() && !other.is_stopping() && !whole.is_leaving());
+        other.spawn(tokio::time::sleep(Duration::from_secs(2)));
+        let began = Instant::now();
+        assert!(whole.run(DEADLINE).await);
+        assert_eq!(began.elapsed().as_secs(), 2);
+        assert!(other.is_stopping() && other.is_forced());
     }
 
     #[tokio::test(start_paused = true)]

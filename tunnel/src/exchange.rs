@@ -67,6 +67,16 @@ pub async fn question(stream: &mut Stream) -> Result<IdentityRequest, ExchangeEr
     bounded(async { Ok(IdentityRequest::check(read::<pb::IdentityRequest>(stream).await?)?) }).await
 }
 
+/// The same where two bytes were read to see what the stream is for; both were 0.
+pub async fn question_begun(stream: &mut Stream) -> Result<IdentityRequest, ExchangeError> {
+    bounded(async {
+        let mut rest = [0; 2];
+        stream.read_exact(&mut rest).await?;
+        Ok(IdentityRequest::check(body::<pb::IdentityRequest>(stream, u16::from_be_bytes(rest).into()).await?)?)
+    })
+    .await
+}
+
 /// Hub: answers it, and waits up to 1 s for the answer to have arrived.
 pub async fn answer(stream: Stream, answer: Result<Issued, Refused>) -> Result<(), ExchangeError> {
     say(stream, reply(answer)).await
@@ -102,7 +112,10 @@ fn frame(message: &impl Message) -> Bytes {
 async fn read<M: Message + Default>(stream: &mut Stream) -> Result<M, ExchangeError> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
-    let length = u32::from_be_bytes(length);
+    body(stream, u32::from_be_bytes(length)).await
+}
+
+async fn body<M: Message + Default>(stream: &mut Stream, length: u32) -> Result<M, ExchangeError> {
     if length as usize > MAX_MESSAGE {
         return Err(ExchangeError::Long(length));
     }

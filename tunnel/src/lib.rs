@@ -2,7 +2,8 @@
 //!
 //! quinn and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
 //! a [`Stream`] on it is one connection to a workload. Who may speak is decided by [`identity`] and [`ca`]; who carries, by
-//! [`hub`] and [`agent`] endpoints, by UDP or TCP ([`carrier`]); what is copied, by [`splice`]. Control speaks by [`grpc`] and [`exchange`] over streams; the
+//! [`hub`] and [`agent`] endpoints, by UDP or TCP ([`carrier`]); what is copied, by [`splice`]. Control speaks by [`grpc`] and
+//! [`exchange`] over streams, processes on VMs by [`call`]; the
 //! hub's other TLS is [`front_tls`] and [`backend_tls`]. Numbers and their reasons are in [`transport`]; [`testing`] makes real
 //! tunnels over loopback for the tests of all crates.
 //!
@@ -14,6 +15,7 @@ pub mod agent;
 pub mod backend_tls;
 pub mod backoff;
 pub mod ca;
+pub mod call;
 pub mod carrier;
 pub mod closed;
 pub mod digest;

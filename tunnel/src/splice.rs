@@ -1,10 +1,11 @@
 //! Copies bytes both ways between a TCP connection and a stream, half-close kept, in constant memory.
 //!
-//! Hop on the path: agent forward (workload side) and hub tcp (client side). Promises that an abort on one side is an abort on
+//! Hop on the path: agent forward (workload side) and hub tcp (client side); and the other way round for calls of services. Promises that an abort on one side is an abort on
 //! the other, never a clean end: streams are reset with a reason, TCP connections with RST. The workload's side counts what the
 //! workload can have seen, exactly where TCP allows it and too high otherwise, never too low. Callers set TCP_NODELAY.
 
 mod copy;
+mod local;
 mod tcp_info;
 
 use std::pin::pin;
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::stream::{Stream, StreamError};
 use copy::{Flow, Progress};
+pub use local::{Local, splice_local};
 pub use tcp_info::bytes_acked;
 
 /// How.

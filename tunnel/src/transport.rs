@@ -37,6 +37,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// memory even when idle (40 KiB per tunnel at 16, 123 KiB at 1,000).
 pub const STREAMS_FROM_AGENT: u32 = 16;
 
+/// The same for an agent that may call services, each connection of which is a stream. Others are not given them, for the
+/// memory that they cost (about 60 KiB per tunnel).
+pub const CALLS_FROM_AGENT: u32 = 512;
+
 /// Streams that a hub may have open towards an agent: one per connection to a workload, on each tunnel. An agent has few
 /// tunnels, so it can afford the memory that a hub cannot.
 pub const STREAMS_FROM_HUB: u32 = 1000;

@@ -169,6 +169,12 @@ impl Tunnel {
         Ok(Stream::new(self.0.connection.clone(), send, recv))
     }
 
+    /// Hub: lets the agent open as many streams as calls of services need ([`transport::CALLS_FROM_AGENT`]).
+    pub fn allow_calls(&self) {
+        let streams = transport::STREAMS_FROM_AGENT + transport::CALLS_FROM_AGENT;
+        self.0.connection.set_max_concurrent_bi_streams(streams.into());
+    }
+
     /// Waits for the end.
     pub async fn closed(&self) -> Closed {
         let mut closed = closed(self.0.connection.closed().await);

@@ -230,6 +230,7 @@ async fn a_certificate_is_renewed_over_the_tunnel_without_a_reconnect() {
     let mut question = tokio::time::timeout(SOON, watching.tunnel.accept()).await.unwrap().unwrap();
     let IdentityRequest::Renew { csr, .. } = exchange::question(&mut question).await.unwrap() else { panic!("a renewal") };
     let issued = Issued {
+        services: Vec::new(),
         chain: hub.issue(&csr, DAY),
         roots: hub.authority.ca.roots().to_der(),
         spiffe_id: "spiffe://figspan.local/agent/vm-1".parse().unwrap(),

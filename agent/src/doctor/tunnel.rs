@@ -138,6 +138,7 @@ mod tests {
             shard: 0,
             shards: 1,
             software: software.into(),
+            calls: true,
             time_ms: 0,
         };
         assert_eq!(version_skew(&hub("figspan-hub/0.1.9", VERSIONS)).mark, Mark::Pass);

@@ -2,20 +2,26 @@
 //!
 //! The one that serves starts the program anew and goes on serving; the new one brings up its own tunnels and says when hubs
 //! know it; only then it is made the main process, and the old one lets hubs turn away from it and finishes its streams. They
-//! talk over the new one's standard input. A new one that fails changes nothing: the old one stays.
+//! talk over the new one's standard input; with its last byte the old one hands over the open listeners of services, so that no
+//! connection that the kernel has taken is lost. A new one that fails changes nothing: the old one stays.
 //!
 //! The new one is no child of the old one but of whoever keeps orphans, the service manager: only of its own children it hears at
 //! once when they die, and the old process may take long to finish.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
+
+use crate::settings::service::MAX_SERVICES;
 
 /// Tells a new process that another one serves, and over how many tunnels.
 const VARIABLE: &str = "FIGSPAN_HANDOVER";
@@ -23,6 +29,8 @@ const VARIABLE: &str = "FIGSPAN_HANDOVER";
 const ASIDE: &str = "FIGSPAN_HANDOVER_ASIDE";
 /// How long a new process may take. Hubs answer within seconds, or the old process is the better one.
 const READY_TIME: Duration = Duration::from_secs(30);
+/// Longest message: as many places as an agent may have, each as long as it may be.
+const MESSAGE: usize = 16 * 1024;
 const READY: u8 = b'r';
 const YOURS: u8 = b'y';
 const NO: u8 = b'n';
@@ -96,9 +104,19 @@ impl Successor {
         }
     }
 
-    /// The machine is the new process's; false when it is gone.
-    pub(super) fn hand_over(&self) -> bool {
-        self.channel.try_write(&[YOURS]).is_ok()
+    /// The machine is the new process's, and so are these listeners; false when it is gone.
+    pub(super) fn hand_over(&self, listeners: &[(String, OwnedFd)]) -> bool {
+        // Places hold no line ends: they were read from settings.
+        let names: Vec<&str> = listeners.iter().map(|(place, _)| place.as_str()).collect();
+        let message = [&[YOURS][..], names.join("\n").as_bytes()].concat();
+        let fds: Vec<_> = listeners.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SERVICES))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return false;
+        }
+        let sent = rustix::net::sendmsg(&self.channel, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL);
+        sent.is_ok_and(|sent| sent == message.len())
     }
 
     /// It is not wanted any more: it finishes what it has taken on, and ends.
@@ -128,18 +146,41 @@ impl Predecessor {
         Ok(Some(Self { channel: UnixStream::from_std(channel)?, tunnels }))
     }
 
-    /// Says that this process can take over, and waits for it. True when the machine is ours: also when the old process is
-    /// gone, for then nobody else serves it.
-    pub(super) async fn take_over(&self) -> bool {
+    /// Says that this process can take over, and waits for it. The listeners that come with the machine, when it is ours: also
+    /// when the old process is gone, for then nobody else serves it. `None`: it is not ours.
+    pub(super) async fn take_over(&self) -> Option<Vec<(String, OwnedFd)>> {
         let [a, b, c, d] = std::process::id().to_be_bytes();
         let _ = self.channel.try_write(&[READY, a, b, c, d]);
-        word(&self.channel).await != Some(NO)
+        let heard = self.channel.async_io(Interest::READABLE, || receive(&self.channel)).await;
+        match heard {
+            Ok((message, _)) if message.first() == Some(&NO) => None,
+            Ok((message, fds)) => {
+                let names = String::from_utf8_lossy(message.get(1..).unwrap_or_default()).into_owned();
+                Some(names.split('\n').map(str::to_owned).zip(fds).collect())
+            }
+            Err(_) => Some(Vec::new()),
+        }
     }
 
     /// Waits until the old process has dismissed this one, or is gone: whether it is gone. Cancel-safe.
     pub(super) async fn gone(&self) -> bool {
         word(&self.channel).await != Some(NO)
     }
+}
+
+/// A message and the descriptors that came with it; empty at the end.
+fn receive(channel: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut message = vec![0; MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SERVICES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(channel, &mut [IoSliceMut::new(&mut message)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let rights = control.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let fds = rights.flatten().collect();
+    message.truncate(received.bytes);
+    Ok((message, fds))
 }
 
 /// The next byte; `None` at the end. Cancel-safe.
@@ -153,5 +194,45 @@ async fn word(channel: &UnixStream) -> Option<u8> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn listeners_come_over_with_their_names_and_go_on() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new("true").spawn().unwrap();
+        let mut old = Successor { process: 0, child, channel: ours, deadline: Instant::now() + READY_TIME };
+        let new = Predecessor { channel: theirs, tunnels: 0 };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let handing = async {
+            old.ready().await.unwrap();
+            assert_eq!(old.id(), std::process::id(), "it says who it is");
+            assert!(old.hand_over(&[(address.to_string(), listener.try_clone().unwrap().into()), ("b".to_owned(), listener.into())]));
+        };
+        let (taken, ()) = tokio::join!(new.take_over(), handing);
+        let mut taken = taken.unwrap();
+        assert_eq!(taken.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [&address.to_string(), "b"]);
+        let listener = std::net::TcpListener::from(taken.remove(0).1);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+        old.dismiss().wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_services_is_handed_over_with_one_byte_as_ever() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new("true").spawn().unwrap();
+        let old = Successor { process: 0, child, channel: ours, deadline: Instant::now() + READY_TIME };
+        assert!(old.hand_over(&[]));
+        assert_eq!(word(&theirs).await, Some(YOURS), "a process from before services understands it");
+        let new = Predecessor { channel: theirs, tunnels: 0 };
+        let mut child = old.dismiss();
+        child.wait().unwrap();
+        assert!(new.take_over().await.is_none(), "dismissed");
     }
 }

@@ -45,6 +45,7 @@ pub static TOP: Table = Table {
         key("metrics", "table", "", "The metrics endpoint."),
         key("log", "table", "", "Logging."),
         key("uplink", "list of tables", "", "One workload each."),
+        key("service", "list of tables", "", "One place each where processes of this VM call a service of the cluster."),
     ],
 };
 
@@ -116,5 +117,37 @@ pub static HEALTH: Table = Table {
     ],
 };
 
+/// `[[service]]`
+pub static SERVICE: Table = Table {
+    path: "service",
+    doc: "The other direction: a place on this VM where its processes call a service of the cluster, through the tunnel. The hub must \
+          know the service, and the agent's grant must allow it (`figspanctl grant create ... --services`); by default it allows none.",
+    keys: &[
+        key("name", "name", "", "The service's name in the hub's settings. May stand in several tables."),
+        key(
+            "listen",
+            "ip:port or unix:/path",
+            "",
+            "Where processes call it: a loopback address, or a Unix socket below /run/figspan-agent.",
+        ),
+        key("protocol", "http or tcp", "http", "What they speak; `http` is HTTP/1.1, and HTTP/2 with prior knowledge (gRPC)."),
+        key("mode", "octal", "0660", "Permissions of a Unix socket: 0660 lets the group figspan-agent call, 0666 every local user."),
+        key(
+            "allow_remote",
+            "text",
+            "",
+            "Allows a `listen` that is no loopback address, and says why. Whoever reaches it calls as this VM.",
+        ),
+        key("max_connections", "1 to 10000", "256", "Most connections at once; more are answered 503 (HTTP) or reset (TCP)."),
+        key(
+            "connect_timeout",
+            "duration",
+            "5s",
+            "How long it may take until a hub has taken a connection; then 503 (HTTP) or a reset (TCP).",
+        ),
+        key("idle_timeout", "duration, 0s for none", "0s", "Ends a connection on which no byte has moved for so long."),
+    ],
+};
+
 /// All tables, in the order of the reference.
-pub static TABLES: &[&Table] = &[&TOP, &STATUS, &METRICS, &LOG, &UPLINK, &HEALTH];
+pub static TABLES: &[&Table] = &[&TOP, &STATUS, &METRICS, &LOG, &UPLINK, &HEALTH, &SERVICE];

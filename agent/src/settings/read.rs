@@ -14,7 +14,7 @@ use figspan_telemetry::Format;
 use figspan_tunnel::Preference;
 
 use super::keys;
-use super::{Check, Health, Settings, Uplink, is_host};
+use super::{Check, Health, Listen, Settings, Uplink, is_host, service};
 
 /// Most hubs that a file may name.
 const MAX_HUBS: usize = 16;
@@ -25,6 +25,8 @@ pub struct Reader {
     settings: Settings,
     named: HashMap<UplinkName, String>,
     giving_way: HashSet<UplinkName>,
+    /// Where services are called, and which file says so.
+    places: Vec<(Listen, String)>,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -102,6 +104,7 @@ impl Reader {
         for section in top.sections("uplink", &keys::UPLINK) {
             self.uplink(&section, file);
         }
+        service::read_all(top, file, &mut self.settings.services, &mut self.places);
     }
 
     fn uplink(&mut self, section: &Section<'_>, file: &str) {

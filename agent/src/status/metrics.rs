@@ -19,6 +19,10 @@ type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
+fn labels_of(service: &super::Service) -> Labels {
+    vec![("service", service.name.clone()), ("listen", service.listen.clone())]
+}
+
 /// All metrics as text. Labels are names of uplinks, replicas and reasons, all of them bounded.
 pub fn render(status: &Status) -> String {
     let mut registry = Registry::with_prefix("figspan_agent");
@@ -95,6 +99,24 @@ pub fn render(status: &Status) -> String {
         uplink.failed.iter().map(one).collect()
     };
     count(&mut registry, "uplink_streams_failed", "Streams that ended early", status.uplinks.iter().flat_map(failed).collect());
+    let services = |value: &dyn Fn(&super::Service) -> u64| -> Vec<(Labels, u64)> {
+        status.services.iter().map(|service| (labels_of(service), value(service))).collect()
+    };
+    set(
+        &mut registry,
+        "service_listening",
+        "Whether processes can call the service there",
+        gauges(services(&|service| u64::from(service.listening))),
+    );
+    set(&mut registry, "service_open_connections", "Connections to the service open now", gauges(services(&|service| service.open)));
+    count(&mut registry, "service_calls", "Connections that hubs have taken", services(&|service| service.taken));
+    count(&mut registry, "service_sent_bytes", "Bytes to the service", services(&|service| service.bytes_to_service));
+    count(&mut registry, "service_received_bytes", "Bytes from the service", services(&|service| service.bytes_from_service));
+    let failed = |service: &super::Service| -> Vec<(Labels, u64)> {
+        let one = |(reason, count): &(String, u64)| ([labels_of(service), vec![("reason", reason.clone())]].concat(), *count);
+        service.failed.iter().map(one).collect()
+    };
+    count(&mut registry, "service_calls_failed", "Connections that failed", status.services.iter().flat_map(failed).collect());
     count(&mut registry, "streams_refused", "Streams refused before they had an uplink", vec![(vec![], status.streams_refused)]);
     count(&mut registry, "certificate_renewals", "Renewals of the certificate", vec![(vec![], status.certificate.renewed)]);
     let reloads =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use figspan_proto::control::Health;
 use figspan_tunnel::Transport;
 
-use super::{Status, Uplink};
+use super::{Service, Status, Uplink};
 
 /// One line: `3/3 replicas · 2 uplinks ready · 31 in flight · certificate 19 h`.
 pub fn line(status: &Status) -> String {
@@ -29,6 +29,10 @@ pub fn line(status: &Status) -> String {
     match u64::try_from(status.certificate.seconds_left) {
         Ok(left) => line.push_str(&coarse(left)),
         Err(_) => _ = write!(line, "over for {}", coarse(status.certificate.seconds_left.unsigned_abs())),
+    }
+    let shut = status.services.iter().filter(|service| !service.listening || service.refused.is_some()).count();
+    if shut > 0 {
+        let _ = write!(line, " · {} of {} cannot be called", shut, counted(status.services.len(), "service"));
     }
     if status.reload.error.is_some() {
         line.push_str(" · last reload refused");
@@ -138,7 +142,37 @@ pub fn page(status: &Status, now_ms: u64) -> String {
             let _ = writeln!(out, "{} is down: {}", uplink.name, uplink.reason);
         }
     }
+    services(&mut out, &status.services);
     out
+}
+
+/// Where services are called; nothing where none are.
+fn services(out: &mut String, services: &[Service]) {
+    if services.is_empty() {
+        return;
+    }
+    let rows = services.iter().map(|service| {
+        let state = match (service.listening, &service.refused) {
+            (false, _) => "not listening",
+            (true, Some(_)) => "refused",
+            (true, None) => "listening",
+        };
+        vec![
+            service.name.clone(),
+            service.listen.clone(),
+            service.protocol.clone(),
+            state.to_owned(),
+            service.open.to_string(),
+            service.taken.to_string(),
+            service.failed.iter().map(|(_, count)| count).sum::<u64>().to_string(),
+        ]
+    });
+    table(out, &["SERVICE", "LISTEN", "PROTOCOL", "STATE", "OPEN", "CALLS", "FAILED"], rows.collect());
+    for service in services {
+        for told in service.error.iter().chain(&service.refused) {
+            let _ = writeln!(out, "{} at {}: {told}", service.name, service.listen);
+        }
+    }
 }
 
 fn state(uplink: &Uplink) -> String {
@@ -244,7 +278,41 @@ mod tests {
             transport_moves: vec![],
             unreachable: vec![],
             uplinks: vec![uplink("monolith", Health::Ready, "", 0), uplink("orders", Health::Down, "connection refused", 100)],
+            services: vec![],
             reload: Reload::default(),
+        }
+    }
+
+    fn service(name: &str, listening: bool, refused: Option<&str>) -> Service {
+        Service {
+            name: name.into(),
+            listen: "unix:/run/figspan-agent/orders.sock".into(),
+            protocol: "http".into(),
+            listening,
+            error: (!listening).then(|| "cannot listen".into()),
+            refused: refused.map(Into::into),
+            open: 1,
+            taken: 12,
+            bytes_to_service: 0,
+            bytes_from_service: 0,
+            failed: vec![("service-denied".into(), 3)],
+        }
+    }
+
+    #[test]
+    fn services_have_a_row_each_and_say_why_they_cannot_be_called() {
+        let services =
+            vec![service("orders", true, None), service("mail", true, Some("hub hub-0 does not allow it")), service("db", false, None)];
+        let status = Status { services, ..status() };
+        assert!(line(&status).ends_with(" · 2 of 3 services cannot be called"), "{}", line(&status));
+        let page = page(&status, 2_000_000);
+        for shown in [
+            "SERVICE",
+            "orders   unix:/run/figspan-agent/orders.sock  http      listening",
+            "mail at unix:/run/figspan-agent/orders.sock: hub hub-0 does not allow it",
+            "not listening",
+        ] {
+            assert!(page.contains(shown), "{shown} is not in\n{page}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::args::{self, Described, Listed};
 use crate::client::{Client, segment};
 use crate::error::{CtlError, Exit};
 use crate::show;
+use crate::show::service::Service;
 use crate::terminal::{Format, Terminal};
 
 /// Time between two looks of `--watch`.
@@ -28,6 +29,10 @@ pub(super) async fn get(client: &Client, terminal: &mut Terminal, what: args::Ge
             // Those of one name come as a list of their own: an uplink and a service may share it.
             let path = name.map_or_else(|| "/v1/backends".to_owned(), |name| format!("/v1/backends/{}", segment(name)));
             list::<Backend>(client, terminal, &path, None, what.watch, show::backend::many).await
+        }
+        Listed::Services => {
+            let fetch = async || services(client, name).await.map(Ok);
+            repeat(terminal, what.watch, show::service::many, fetch).await
         }
         Listed::Mirrors => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::mirror::many).await,
         Listed::Routes => list::<Route>(client, terminal, "/v1/routes", name, what.watch, show::route::many).await,
@@ -55,6 +60,13 @@ pub(super) async fn explain(client: &Client, terminal: &mut Terminal, request: a
     Ok(Exit::Done)
 }
 
+/// Services as the hub's backends and agents' grants show them together.
+async fn services(client: &Client, name: Option<&str>) -> Result<Vec<Service>, CtlError> {
+    let path = name.map_or_else(|| "/v1/backends".to_owned(), |name| format!("/v1/backends/{}", segment(name)));
+    let (backends, agents) = (client.get::<Vec<Backend>>(&path).await?, client.get::<Vec<Agent>>("/v1/agents").await?);
+    Ok(show::service::of(&backends, &agents))
+}
+
 async fn list<T: Serialize + DeserializeOwned>(
     client: &Client,
     terminal: &mut Terminal,
@@ -63,13 +75,24 @@ async fn list<T: Serialize + DeserializeOwned>(
     watch: bool,
     table: fn(&[T]) -> String,
 ) -> Result<Exit, CtlError> {
+    // One object where one was asked for, as the API itself answers.
+    let fetch = async || match name {
+        Some(name) => client.get(&format!("{path}/{}", segment(name))).await.map(Err),
+        None => client.get(path).await.map(Ok),
+    };
+    repeat(terminal, watch, table, fetch).await
+}
+
+/// Shows what is fetched, once, or whenever it has changed.
+async fn repeat<T: Serialize>(
+    terminal: &mut Terminal,
+    watch: bool,
+    table: fn(&[T]) -> String,
+    fetch: impl AsyncFn() -> Result<Result<Vec<T>, T>, CtlError>,
+) -> Result<Exit, CtlError> {
     let mut last = String::new();
     loop {
-        // One object where one was asked for, as the API itself answers.
-        let found: Result<Vec<T>, T> = match name {
-            Some(name) => Err(client.get(&format!("{path}/{}", segment(name))).await?),
-            None => Ok(client.get(path).await?),
-        };
+        let found = fetch().await?;
         let print = |terminal: &mut Terminal| match &found {
             Ok(many) if watch => terminal.show_next(many, |many| table(many)),
             Ok(many) => terminal.show(many, |many| table(many)),

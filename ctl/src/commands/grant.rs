@@ -17,6 +17,7 @@ pub(super) async fn create(client: &Client, terminal: &mut Terminal, wanted: arg
     let request = CreateGrant {
         agent: wanted.name,
         uplinks: wanted.uplinks,
+        services: wanted.services,
         ttl_seconds: wanted.ttl.as_secs(),
         uses: wanted.uses,
         hubs: wanted.hubs,

@@ -34,6 +34,8 @@ pub(crate) fn whole(agent: &Agent) -> String {
         ("Processes", list(&agent.instances)),
         ("May advertise", list(&agent.allowed)),
         ("Uplinks", list(&agent.uplinks)),
+        ("May call", list(&agent.services)),
+        ("Calls", if agent.services.is_empty() { String::new() } else { format!("{} open, {} so far", agent.calls_open, agent.calls) }),
         ("Certificate ends", agent.certificate_ends.clone().unwrap_or_default()),
         ("Clock skew", agent.clock_skew_ms.map(|skew| format!("{skew} ms")).unwrap_or_default()),
         ("Last seen", agent.last_seen.clone().unwrap_or_default()),
@@ -55,7 +57,13 @@ pub(crate) fn whole(agent: &Agent) -> String {
     );
     let refused = agent.refused.iter().map(|refused| [refused.uplink.to_string(), refused.reason.clone()]);
     let refused = table("nothing", ["UPLINK", "WHY"], refused);
-    format!("{about}\nTunnels:\n{}\nRefused:\n{}", indent(&tunnels), indent(&refused))
+    let calls =
+        agent.refused_calls.iter().map(|call| [call.service.to_string(), call.reason.clone(), call.times.to_string(), call.at.clone()]);
+    let calls = match agent.refused_calls.is_empty() {
+        true => String::new(),
+        false => format!("\nRefused calls:\n{}", indent(&table("", ["SERVICE", "WHY", "TIMES", "LAST"], calls))),
+    };
+    format!("{about}\nTunnels:\n{}\nRefused:\n{}{calls}", indent(&tunnels), indent(&refused))
 }
 
 const fn state(agent: &Agent) -> &'static str {

@@ -65,6 +65,11 @@ impl Writer {
         answered.await.map_err(|_| problem::ending())
     }
 
+    /// Lets the writer do something that may be left undone: nothing happens while it is busy.
+    pub(crate) fn hint(&self, job: impl FnOnce(&mut Core) + Send + 'static) {
+        let _ = self.0.try_send(Box::new(job));
+    }
+
     /// Lets the writer do something. Waits while it is busy; after its end nothing happens.
     pub(crate) async fn tell(&self, job: impl FnOnce(&mut Core) + Send + 'static) {
         let _ = self.0.send(Box::new(job)).await;

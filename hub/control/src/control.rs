@@ -10,11 +10,11 @@ use figspan_model::routing::Routing;
 use figspan_model::state::Shard;
 use figspan_proto::admin::{self, Problem};
 use figspan_proto::control::plain;
-use figspan_proto::name::{AgentName, UplinkName};
-use figspan_proto::reset::Close;
-use figspan_tunnel::Credentials;
+use figspan_proto::name::{AgentName, ServiceName, UplinkName};
+use figspan_proto::reset::{Close, Reason};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::hub::Established;
+use figspan_tunnel::{Credentials, Stream, Tunnel};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -44,6 +44,7 @@ struct Inner {
     enrolment: Arc<Enrolment>,
     operators: Arc<Operators>,
     intake: mpsc::Sender<(Shard, Established)>,
+    questions: mpsc::Sender<(Tunnel, Stream)>,
     reset_key: [u8; 64],
     /// Tasks that outlive the tunnels: the writer, the audit, the keeper of the CA.
     service: Drain,
@@ -99,6 +100,19 @@ impl Control {
     pub async fn adopt(&self, shard: Shard, established: Established) {
         // An error is the end of control; the connection closes as it is dropped.
         let _ = self.0.intake.send((shard, established)).await;
+    }
+
+    /// Answers a question about an identity that came over a tunnel and of which two bytes are read. Waits while the queue is
+    /// full; after the end of control the stream is reset.
+    pub async fn question(&self, tunnel: &Tunnel, stream: Stream) {
+        // An error is the end of control; the stream is reset as it is dropped.
+        let _ = self.0.questions.send((tunnel.clone(), stream)).await;
+    }
+
+    /// Hears that a shard refused an agent's call, for operators. Never waits: where control is busy, the next one is heard.
+    pub fn refused_call(&self, agent: &AgentName, service: &ServiceName, reason: Reason) {
+        let (agent, service) = (agent.clone(), service.clone());
+        self.0.context.writer.hint(move |core| core.refused_call(&agent, service, reason));
     }
 
     /// Publishes another routing; returns the generation that carries it.

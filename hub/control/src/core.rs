@@ -3,6 +3,7 @@
 //! Everybody else sends it small jobs. What agents cause is published at most every [`SPACING`], so that a flood of changes
 //! wakes the shards a bounded number of times; what operators cause is published at once.
 
+mod agents;
 mod ca;
 mod view;
 
@@ -14,7 +15,7 @@ use figspan_model::routing::Routing;
 use figspan_model::snapshot::TunnelAt;
 use figspan_model::state::{MARK_EVERY, Shard};
 use figspan_proto::control::{FromHub, HubHello, Replica, Uplink};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
+use figspan_proto::name::{AgentName, UplinkName, Zone};
 use figspan_proto::reset::Close;
 use figspan_tunnel::Tunnel;
 use figspan_tunnel::drain::Drain;
@@ -186,6 +187,8 @@ impl Core {
         }
         let id = tunnel.id();
         self.registry.opened(id, &agent, shard, ends, now).map_err(|Violation(why)| (Close::Limit, why))?;
+        // Before the hello, after which the agent may call.
+        self.publication.flush_callers();
         let (out, outgoing) = mpsc::channel(OUTGOING);
         self.showed(&agent, tunnel.peer_leaf());
         self.links.insert(id, Link { tunnel, shard, since: now, out, told: None });
@@ -199,6 +202,7 @@ impl Core {
                 shards: shared.shards,
                 software: shared.software.clone(),
                 time_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
+                calls: true,
             }),
         );
         self.say(id, self.directory());
@@ -280,43 +284,6 @@ impl Core {
             // Too late is as good as never.
             let _ = count.answer.send(open_connections);
         }
-    }
-
-    /// An agent joined, or joined again.
-    pub(crate) fn joined(&mut self, agent: &AgentName, allowed: Vec<NamePattern>, revocation: Option<Revocation>) {
-        self.learned(agent, allowed, revocation);
-        self.publish();
-    }
-
-    /// An agent joined another hub.
-    pub(crate) fn learned(&mut self, agent: &AgentName, allowed: Vec<NamePattern>, revocation: Option<Revocation>) {
-        match revocation {
-            Some(revocation) => drop(self.revoked.insert(agent.clone(), revocation)),
-            None => drop(self.revoked.remove(agent)),
-        }
-        self.registry.joined(agent, allowed);
-    }
-
-    /// An identity was taken back: its tunnels are cut. How many they were.
-    pub(crate) fn revoke(&mut self, agent: &AgentName, revocation: Revocation) -> usize {
-        self.revoked.insert(agent.clone(), revocation);
-        self.shared.arrived(agent);
-        let tunnels: Vec<TunnelId> = self.tunnels_of(agent);
-        for &id in &tunnels {
-            self.close(id, Close::Revoked, "its identity was revoked");
-        }
-        self.publish();
-        tunnels.len()
-    }
-
-    /// Open tunnels of an agent.
-    pub(crate) fn tunnels_of(&self, agent: &AgentName) -> Vec<TunnelId> {
-        self.registry.agents().get(agent).map(|record| record.tunnels.iter().copied().collect()).unwrap_or_default()
-    }
-
-    /// Whether the identity counts for nothing now.
-    pub(crate) fn is_revoked(&self, agent: &AgentName) -> bool {
-        self.revoked.get(agent).is_some_and(|revocation| revocation.lifted.is_none())
     }
 
     /// Says to all agents that this replica ends, and takes no new tunnel.

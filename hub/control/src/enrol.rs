@@ -15,11 +15,12 @@ use figspan_proto::admin::{self, Problem};
 use figspan_proto::control::plain;
 use figspan_proto::join::{IdentityRequest, Issued, Refused, RefusedReason, Secret, Token};
 use figspan_proto::name::{AgentName, Role, SpiffeId};
-use figspan_tunnel::Tunnel;
+use figspan_proto::permit::Permit;
 use figspan_tunnel::ca::requested_key;
 use figspan_tunnel::exchange;
 use figspan_tunnel::hub::Joining;
 use figspan_tunnel::identity::Leaf;
+use figspan_tunnel::{Stream, Tunnel};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
@@ -28,6 +29,7 @@ use crate::events::Note;
 use crate::ledger::{Denial, Joined, Ledger, Revocation};
 use crate::limiter::Limiter;
 use crate::problem;
+use crate::registry::Allowed;
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 use refusal::{ca_refusal, clock, clock_check, join_skew, refused};
@@ -100,7 +102,7 @@ impl Enrolment {
         self.unsaved.store(true, Ordering::Release);
         let revocation = ledger.revoked.get(name).cloned();
         drop(ledger);
-        let (agent, allowed) = (name.clone(), permit.uplinks.clone());
+        let (agent, allowed) = (name.clone(), Allowed { uplinks: permit.uplinks.clone(), services: permit.services.clone() });
         context.writer.tell(move |core| core.learned(&agent, allowed, revocation)).await;
         tracing::info!(agent = %name, "agent {name} joined another hub of this CA; its certificate says what it may advertise");
     }
@@ -184,7 +186,7 @@ impl Enrolment {
         let chain = context.trust.issue(&id, &permit, csr).map_err(|error| ca_refusal(context, &error))?;
         if ticket.again {
             tracing::info!(%remote, agent = %ticket.name, grant, "an agent asks again for the answer to its join");
-            return Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: ticket.allowed });
+            return Ok(issued(context, chain, id, permit));
         }
         // In this order: after a crash between two of them the grant is used up, and nothing was given for it.
         let stored = async {
@@ -201,30 +203,28 @@ impl Enrolment {
         *ledger = next;
         let revocation = ledger.revoked.get(&ticket.name).cloned();
         drop(ledger);
-        let (name, allowed) = (ticket.name.clone(), ticket.allowed.clone());
+        let (name, allowed) = (ticket.name.clone(), Allowed { uplinks: ticket.allowed, services: ticket.services });
         let entered = context.writer.ask(move |core| core.joined(&name, allowed, revocation)).await;
         entered.map_err(|_| refused(context, RefusedReason::Busy, "the hub ends; try another".to_owned()))?;
         let message = format!("agent {} joined from {remote} with grant {}", ticket.name, ticket.grant);
         context.events.record(Note::new("join", &ticket.name, &ticket.name, message));
-        Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: ticket.allowed })
+        Ok(issued(context, chain, id, permit))
     }
 
-    /// Answers what an agent asks over its tunnel, one question at a time, until the tunnel ends.
-    pub(crate) async fn serve(&self, context: &Arc<Context>, tunnel: &Tunnel) {
-        while let Ok(mut stream) = tunnel.accept().await {
-            let served = async {
-                let answer = match in_time(exchange::question(&mut stream)).await? {
-                    IdentityRequest::Renew { csr, time_ms } => self.renew(context, tunnel, &csr, time_ms).await,
-                    IdentityRequest::Clock => return in_time(exchange::answer_clock(stream, clock(context))).await,
-                    IdentityRequest::Join { .. } => {
-                        Err(refused(context, RefusedReason::Other, "this tunnel has an identity already".to_owned()))
-                    }
-                };
-                in_time(exchange::answer(stream, answer)).await
+    /// Answers what an agent asks over its tunnel. Two bytes of the question are read.
+    pub(crate) async fn answer_agent(&self, context: &Arc<Context>, tunnel: &Tunnel, mut stream: Stream) {
+        let served = async {
+            let answer = match in_time(exchange::question_begun(&mut stream)).await? {
+                IdentityRequest::Renew { csr, time_ms } => self.renew(context, tunnel, &csr, time_ms).await,
+                IdentityRequest::Clock => return in_time(exchange::answer_clock(stream, clock(context))).await,
+                IdentityRequest::Join { .. } => {
+                    Err(refused(context, RefusedReason::Other, "this tunnel has an identity already".to_owned()))
+                }
             };
-            if let Err(error) = served.await {
-                tracing::info!(peer = %tunnel.peer(), %error, "a question about an identity failed");
-            }
+            in_time(exchange::answer(stream, answer)).await
+        };
+        if let Err(error) = served.await {
+            tracing::info!(peer = %tunnel.peer(), %error, "a question about an identity failed");
         }
     }
 
@@ -246,7 +246,7 @@ impl Enrolment {
             context.writer.tell(move |core| core.renewed(tunnel, &leaf)).await;
         }
         context.events.record(Note::new("renew", &name, &name, format!("agent {name} renewed its certificate")));
-        Ok(Issued { chain, roots: context.trust.roots_der(), spiffe_id: id, uplinks: permit.uplinks })
+        Ok(issued(context, chain, id, permit))
     }
 
     /// Makes a grant.
@@ -272,7 +272,9 @@ impl Enrolment {
         drop(ledger);
         let uplinks: Vec<String> = grant.uplinks.iter().map(ToString::to_string).collect();
         let agent = grant.agent.as_ref().map_or("any new agent".to_owned(), |agent| format!("agent {agent}"));
-        let message = format!("{who} made grant {id} for {agent}, uplinks {}, until {}", uplinks.join(", "), grant.expires);
+        let services: Vec<String> = grant.services.iter().map(ToString::to_string).collect();
+        let services = if services.is_empty() { String::new() } else { format!(", services {}", services.join(", ")) };
+        let message = format!("{who} made grant {id} for {agent}, uplinks {}{services}, until {}", uplinks.join(", "), grant.expires);
         context.events.record_on_disk(Note::new("grant", &id, who, message)).await;
         Ok(admin::CreatedGrant { grant, token })
     }
@@ -339,6 +341,10 @@ impl Enrolment {
         context.events.record_on_disk(Note::new("revoke", name, who, message)).await;
         Ok(admin::Revoked { subject, tunnels_closed, dry_run: false })
     }
+}
+
+fn issued(context: &Shared, chain: Vec<Vec<u8>>, spiffe_id: SpiffeId, permit: Permit) -> Issued {
+    Issued { chain, roots: context.trust.roots_der(), spiffe_id, uplinks: permit.uplinks, services: permit.services }
 }
 
 async fn in_time<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {

@@ -38,6 +38,9 @@ const MAX_USES: u32 = 1000;
 pub(crate) struct Grant {
     pub(crate) agent: Option<AgentName>,
     pub(crate) uplinks: Vec<NamePattern>,
+    /// Not written where there are none, so that a hub from before can read the file of one that was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) services: Vec<NamePattern>,
     /// SHA-256 of the secret, base64url.
     hash: String,
     pub(crate) created: Timestamp,
@@ -56,6 +59,9 @@ pub(crate) struct Grant {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Joined {
     pub(crate) allowed: Vec<NamePattern>,
+    /// Services that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) services: Vec<NamePattern>,
     pub(crate) grant: String,
     /// When the grant was redeemed.
     pub(crate) at: Timestamp,
@@ -97,6 +103,7 @@ pub(crate) struct Ticket {
     pub(crate) grant: String,
     pub(crate) name: AgentName,
     pub(crate) allowed: Vec<NamePattern>,
+    pub(crate) services: Vec<NamePattern>,
     /// When the grant was made.
     pub(crate) granted: Timestamp,
     /// Of the key that asks, where the request can be read.
@@ -114,6 +121,9 @@ impl Ledger {
     pub(crate) fn check(&self, ask: &CreateGrant, now: Timestamp) -> Result<(), String> {
         if ask.uplinks.is_empty() || ask.uplinks.len() > MAX_PATTERNS {
             return Err(format!("a grant names 1 to {MAX_PATTERNS} uplinks or patterns (`orders-*`)"));
+        }
+        if ask.services.len() > MAX_PATTERNS {
+            return Err(format!("a grant names at most {MAX_PATTERNS} services or patterns (`orders-*`)"));
         }
         if ask.ttl_seconds == 0 || ask.ttl_seconds > MAX_TTL {
             return Err(format!("ttl_seconds is {}; use 1 to {MAX_TTL} (30 days)", ask.ttl_seconds));
@@ -136,6 +146,7 @@ impl Ledger {
         let grant = Grant {
             agent: ask.agent.clone(),
             uplinks: ask.uplinks.clone(),
+            services: ask.services.clone(),
             hash: hash(secret),
             created: now,
             expires: now.checked_add(Duration::from_secs(ask.ttl_seconds)).unwrap_or(Timestamp::MAX),
@@ -190,8 +201,8 @@ impl Ledger {
             let at = text(revocation.at);
             return Err(Denial(RefusedReason::Revoked, format!("agent {name} was revoked at {at}, after the grant was made; {again}")));
         }
-        let (allowed, granted, again) = (grant.uplinks.clone(), grant.created, before.is_some());
-        Ok(Ticket { grant: id.to_owned(), name, allowed, granted, key, again })
+        let (allowed, services, granted, again) = (grant.uplinks.clone(), grant.services.clone(), grant.created, before.is_some());
+        Ok(Ticket { grant: id.to_owned(), name, allowed, services, granted, key, again })
     }
 
     /// An open grant gives a name that nobody has or had: whoever holds one can never take another's place with it.
@@ -218,8 +229,9 @@ impl Ledger {
             grant.redeemed_by.push(ticket.name.clone());
             grant.keys.push(ticket.key.map(|key| key.to_string()).unwrap_or_default());
         }
-        let (allowed, grant, granted) = (ticket.allowed.clone(), ticket.grant.clone(), Some(ticket.granted));
-        self.agents.insert(ticket.name.clone(), Joined { allowed, grant, at: now, granted });
+        let (allowed, services) = (ticket.allowed.clone(), ticket.services.clone());
+        let (grant, granted) = (ticket.grant.clone(), Some(ticket.granted));
+        self.agents.insert(ticket.name.clone(), Joined { allowed, services, grant, at: now, granted });
         // Once all certificates from before have ended, the entry has done its work.
         self.revoked.retain(|_, revocation| revocation.lifted.is_none_or(|lifted| older(now, lifted) < 2 * MAX_LEAF_LIFETIME));
         match self.revoked.get_mut(&ticket.name) {
@@ -281,6 +293,7 @@ impl Grant {
             id: id.to_owned(),
             agent: self.agent.clone(),
             uplinks: self.uplinks.clone(),
+            services: self.services.clone(),
             expires: text(self.expires),
             uses: self.uses,
             redeemed_by: self.redeemed_by.clone(),

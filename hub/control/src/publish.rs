@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, HttpRule, Routing, Target};
-use figspan_model::snapshot::{Endpoint, Publisher, Shares, TunnelAt, Uplink, Uplinks};
-use figspan_model::state::{Book, EndpointState};
-use figspan_proto::name::{AgentName, UplinkName, Zone};
+use figspan_model::snapshot::{Caller, Callers, Endpoint, Publisher, Shares, TunnelAt, Uplink, Uplinks};
+use figspan_model::state::{Book, CallerState, EndpointState};
+use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
 
 use tokio::time::Instant;
 
@@ -29,6 +29,9 @@ pub(crate) struct Publication {
     /// Generation that carries an uplink as it is now.
     since: BTreeMap<UplinkName, u64>,
     generation: u64,
+    /// Whose processes may call services, and whether the snapshot does not say so yet.
+    callers: Callers,
+    callers_due: bool,
 }
 
 impl Publication {
@@ -36,7 +39,7 @@ impl Publication {
     pub(crate) fn new(publisher: Publisher, book: Arc<Book>, routing: Arc<Routing>) -> Self {
         let uplinks = Uplinks::default();
         let generation = publisher.publish(Arc::clone(&routing), uplinks.clone());
-        Self { publisher, book, routing, uplinks, since: BTreeMap::new(), generation }
+        Self { publisher, book, routing, uplinks, since: BTreeMap::new(), generation, callers: Callers::default(), callers_due: false }
     }
 
     /// The newest generation.
@@ -91,6 +94,29 @@ impl Publication {
         }
         self.generation = self.publisher.publish(Arc::clone(&self.routing), self.uplinks.clone());
         self.generation
+    }
+
+    /// Says what an agent may call from now on, which counts with the next publication.
+    pub(crate) fn set_caller(&mut self, agent: &AgentName, services: &[NamePattern]) {
+        if self.callers.get(agent).map_or(&[][..], |caller| &caller.services) == services {
+            return;
+        }
+        let caller = || Caller { services: services.to_vec(), state: self.book.caller(agent.as_str()) };
+        let caller = (!services.is_empty()).then(caller);
+        self.callers.set(agent, caller);
+        self.callers_due = true;
+    }
+
+    /// Publishes who may call what, where that has changed.
+    pub(crate) fn flush_callers(&mut self) {
+        if std::mem::take(&mut self.callers_due) {
+            self.generation = self.publisher.publish_callers(self.callers.clone());
+        }
+    }
+
+    /// The counters of an agent's calls, where it may make any.
+    pub(crate) fn calls(&self, agent: &AgentName) -> Option<Arc<CallerState>> {
+        self.callers.get(agent).map(|caller| Arc::clone(&caller.state))
     }
 
     /// Publishes changed uplinks. `tunnel` finds a tunnel by its number; those that are gone are left out.

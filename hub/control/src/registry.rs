@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use figspan_proto::control::{self, MAX_UPLINKS};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
+use figspan_proto::name::{AgentName, ServiceName, UplinkName, Zone};
 use figspan_proto::reset::Close;
 use jiff::Timestamp;
 
 pub(crate) use parts::{EndpointParts, UplinkParts};
-pub(crate) use record::{Advert, AgentRecord, TunnelRecord, UplinkRecord};
+pub(crate) use record::{Advert, AgentRecord, Allowed, MAX_REFUSED_CALLS, RefusedCalls, TunnelRecord, UplinkRecord};
 
 use crate::events::Note;
 use crate::weights::Overrides;
@@ -65,7 +65,7 @@ pub(crate) type Closing = Vec<(TunnelId, Close)>;
 
 impl Registry {
     /// A registry that knows these agents and overrides from before.
-    pub(crate) fn new(overrides: Overrides, joined: impl Iterator<Item = (AgentName, Vec<NamePattern>)>) -> Self {
+    pub(crate) fn new(overrides: Overrides, joined: impl Iterator<Item = (AgentName, Allowed)>) -> Self {
         let mut registry = Self { overrides, ..Self::default() };
         for (agent, allowed) in joined {
             registry.joined(&agent, allowed);
@@ -73,12 +73,25 @@ impl Registry {
         registry
     }
 
-    /// An agent joined: these are the names that it may advertise.
-    pub(crate) fn joined(&mut self, agent: &AgentName, allowed: Vec<NamePattern>) {
+    /// An agent joined: this is what it may do. What it called in vain before says nothing any more.
+    pub(crate) fn joined(&mut self, agent: &AgentName, allowed: Allowed) {
         let record = self.agents.entry(agent.clone()).or_default();
         record.joined = true;
         record.allowed = allowed;
+        record.refused_calls.clear();
         self.touch_agent(agent);
+    }
+
+    /// An agent called a service and was refused. `true` for the first time.
+    pub(crate) fn refused_call(&mut self, agent: &AgentName, service: ServiceName, reason: &'static str, now: Timestamp) -> bool {
+        let Some(record) = self.agents.get_mut(agent) else { return false };
+        let known = record.refused_calls.contains_key(&service);
+        if !known && record.refused_calls.len() >= MAX_REFUSED_CALLS {
+            return false;
+        }
+        let calls = record.refused_calls.entry(service).or_insert(RefusedCalls { reason, times: 0, at: now });
+        *calls = RefusedCalls { reason, times: calls.times + 1, at: now };
+        !known
     }
 
     /// A tunnel was opened by an agent. Refused beyond the limits.

@@ -13,8 +13,9 @@ use figspan_proto::join::{Issued, Refused, Token};
 use figspan_proto::name::UplinkName;
 use figspan_proto::pb;
 use figspan_proto::reset::Close;
+use figspan_tunnel::call::{Opened, read_header};
 use figspan_tunnel::drain::Drain;
-use figspan_tunnel::hub::{HubConfig, HubEndpoint, bind_shards};
+use figspan_tunnel::hub::{Established, HubConfig, HubEndpoint, bind_shards};
 use figspan_tunnel::{Credentials, Identity, KeyPair, Roots, Tunnel, agent, grpc};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -96,9 +97,13 @@ impl Hub {
         let (tasks, follows) = (Drain::new(), Arc::new(AtomicBool::new(true)));
 
         let (accepting, adopting, stopped) = (Arc::clone(&endpoint), control.clone(), tasks.clone());
+        let answering = tasks.clone();
         tasks.spawn(async move {
             while let Some(incoming) = tokio::select! { next = accepting.accept() => next, () = stopped.stopping() => None } {
                 if let Ok(established) = incoming.establish().await {
+                    if let Established::Tunnel(tunnel) = &established {
+                        answering.spawn(questions(adopting.clone(), tunnel.clone()));
+                    }
                     adopting.adopt(0, established).await;
                 }
             }
@@ -127,8 +132,24 @@ impl Hub {
         let ask = CreateGrant {
             agent: agent.map(|name| name.parse().unwrap()),
             uplinks: uplinks.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+            services: Vec::new(),
             ttl_seconds: 900,
             uses,
+            hubs: Vec::new(),
+            dry_run: false,
+        };
+        self.control.create_grant(ask, "ann").await.unwrap().token.parse().unwrap()
+    }
+
+    /// Makes a grant that allows calls, and returns its line.
+    pub(crate) async fn grant_calling(&self, agent: &str, uplinks: &[&str], services: &[&str]) -> Token {
+        let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let ask = CreateGrant {
+            agent: Some(agent.parse().unwrap()),
+            uplinks: patterns(uplinks),
+            services: patterns(services),
+            ttl_seconds: 900,
+            uses: 1,
             hubs: Vec::new(),
             dry_run: false,
         };
@@ -176,6 +197,15 @@ impl Hub {
         self.control.stop().await;
         self.endpoint.close(Close::Leaving);
         self.tasks.force();
+    }
+}
+
+/// What a shard does with the streams that agents open.
+async fn questions(control: Control, tunnel: Tunnel) {
+    while let Ok(mut stream) = tunnel.accept().await {
+        if let Ok(Opened::Identity) = read_header(&mut stream).await {
+            control.question(&tunnel, stream).await;
+        }
     }
 }
 

@@ -62,7 +62,7 @@ impl World {
     fn new(routes: usize, endpoints: usize, tunnel: &Tunnel) -> Self {
         let book = Book::new(2);
         let uplinks = [uplink("shop", endpoints, tunnel, &book)].into_iter().collect();
-        let snapshot = Snapshot { generation: 1, routing: routing(routes, &book), uplinks };
+        let snapshot = Snapshot { generation: 1, routing: routing(routes, &book), uplinks, callers: Default::default() };
         Self { book, snapshot, routes }
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use figspan_proto::name::AgentName;
 use http::HeaderValue;
 use proxy::ProxyHeader;
 
@@ -30,6 +31,10 @@ pub struct Client {
     pub connection: u64,
     /// The backend that this request asks for; nothing is proven yet.
     pub pin: Option<HeaderValue>,
+    /// The agent whose process this is, by its certificate; none for clients of listeners.
+    pub agent: Option<HeaderValue>,
+    /// Where that process calls from, as its agent says. For the log alone.
+    pub process: Option<SocketAddr>,
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -53,7 +58,20 @@ impl Client {
             listener,
             connection,
             pin: None,
+            agent: None,
+            process: None,
         }
+    }
+
+    /// A process on the VM of an agent: its address is the tunnel's, and none of its words on who it is counts.
+    pub fn calling(listener: Arc<str>, agent: &AgentName, tunnel: SocketAddr, process: Option<SocketAddr>) -> Self {
+        let name = HeaderValue::from_str(agent.as_str()).expect("names are ASCII");
+        Self { agent: Some(name), process, ..Self::connected(listener, tunnel, tunnel, None) }
+    }
+
+    /// The agent's name.
+    pub fn agent(&self) -> Option<&str> {
+        self.agent.as_ref().and_then(|name| name.to_str().ok())
     }
 
     /// The same connection, for a client that trusted proxies named.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! client -> listen -> (inbound::h1 | inbound::h2 | tcp) -> admission -> route -> balance -> forward -> dial -> agent
+//! agent -> call -> (inbound::h1 | inbound::h2 | call::tcp) -> ... -> dial -> service
 //! ```
 //!
 //! Reads snapshots, never writes them; knows nothing of control. Everything runs on the thread of one shard, so that state is
@@ -11,6 +12,7 @@ pub mod admission;
 pub mod affinity;
 pub mod balance;
 pub mod body;
+pub mod call;
 pub mod client;
 pub mod dial;
 pub mod exchange;

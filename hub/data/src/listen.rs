@@ -60,15 +60,7 @@ impl Serve for Door {
     }
 
     fn refused(&self, client: &Client, reject: Reject) {
-        access::refused(client, reject);
-        self.shard.metrics.refusal(reject);
-        let limit = match reject {
-            Reject::HeadTooLarge | Reject::TargetTooLong => Limit::HeaderBytes,
-            Reject::TooManyFields => Limit::HeaderCount,
-            Reject::HeadTimeout => Limit::HeaderTime,
-            _ => return,
-        };
-        self.shard.metrics.limit_hit(limit);
+        refused(&self.shard, client, reject);
     }
 
     fn limited(&self, limit: Limit) {
@@ -78,6 +70,19 @@ impl Serve for Door {
     async fn serve(&self, inbound: Inbound) -> Outbound {
         forward::serve(&self.shard, inbound).await
     }
+}
+
+/// Counts a request that was refused before it was one, and writes it down.
+pub(crate) fn refused(shard: &ShardRef, client: &Client, reject: Reject) {
+    access::refused(client, reject);
+    shard.metrics.refusal(reject);
+    let limit = match reject {
+        Reject::HeadTooLarge | Reject::TargetTooLong => Limit::HeaderBytes,
+        Reject::TooManyFields => Limit::HeaderCount,
+        Reject::HeadTimeout => Limit::HeaderTime,
+        _ => return,
+    };
+    shard.metrics.limit_hit(limit);
 }
 
 async fn accept(door: Rc<Door>, socket: std::net::TcpListener) -> io::Result<()> {
@@ -139,10 +144,10 @@ fn admit(door: &Rc<Door>, tcp: TcpStream, peer: SocketAddr) {
 }
 
 /// A connection, as long as it counts.
-struct Counted(ShardRef);
+pub(crate) struct Counted(ShardRef);
 
 impl Counted {
-    fn new(shard: &ShardRef) -> Self {
+    pub(crate) fn new(shard: &ShardRef) -> Self {
         shard.metrics.connections.add(1);
         shard.metrics.connections_total.add(1);
         Self(Rc::clone(shard))

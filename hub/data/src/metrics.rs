@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use figspan_model::routing::Coding;
 use figspan_model::state::Copies;
+use figspan_proto::reset::Reason;
 
 use crate::admission::Reject;
 use crate::reply::Failure;
@@ -195,6 +196,43 @@ words! {
 }
 
 words! {
+    /// What became of an agent's call of a service.
+    CallEvent {
+        /// Taken.
+        Taken = "taken",
+        /// No grant of the agent names the service.
+        Denied = "denied",
+        /// There is no such service.
+        Unknown = "unknown",
+        /// It speaks another protocol.
+        Protocol = "protocol",
+        /// None of its endpoints could take it.
+        Unavailable = "unavailable",
+        /// The hub ends.
+        Draining = "draining",
+        /// The shard has as many connections as it may.
+        Limit = "limit",
+        /// The stream did not say what it is for, or not in time.
+        Malformed = "malformed",
+    }
+}
+
+impl CallEvent {
+    /// What a refusal counts as.
+    pub const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::ServiceDenied => Self::Denied,
+            Reason::UnknownService => Self::Unknown,
+            Reason::ServiceProtocol => Self::Protocol,
+            Reason::HubDraining => Self::Draining,
+            Reason::HubLimit => Self::Limit,
+            Reason::BadPreamble => Self::Malformed,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+words! {
     /// What became of a client's wish for a backend.
     PinEvent {
         /// The request went there.
@@ -251,6 +289,10 @@ pub struct Metrics {
     tokens: [Cell; TokenEvent::ALL.len()],
     /// Wishes of clients, by [`PinEvent`].
     pins: [Cell; PinEvent::ALL.len()],
+    /// Calls of agents, by [`CallEvent`].
+    calls: [Cell; CallEvent::ALL.len()],
+    /// Connections of agents' processes to services.
+    pub calls_open: Cell,
     /// Answers that are being compressed.
     pub coders: Cell,
     /// Bytes that were compressed and what became of them, by [`Coding`].
@@ -379,6 +421,16 @@ impl Metrics {
     /// How often that became of such a wish.
     pub fn pins(&self, event: PinEvent) -> u64 {
         self.pins[event as usize].value()
+    }
+
+    /// Counts an agent's call.
+    pub fn call(&self, event: CallEvent) {
+        self.calls[event as usize].add(1);
+    }
+
+    /// How often that became of a call.
+    pub fn called(&self, event: CallEvent) -> u64 {
+        self.calls[event as usize].value()
     }
 
     /// Bytes that were compressed so, and what became of them.

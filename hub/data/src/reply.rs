@@ -170,6 +170,13 @@ impl Failure {
             Reason::DrainDeadline => Self::AgentDeadline,
             Reason::ClientGone => Self::ClientGone,
             Reason::Internal | Reason::BadPreamble | Reason::Cancelled | Reason::Malformed => Self::AgentFailed,
+            // Words of hubs to agents; an agent that says one is broken.
+            Reason::ServiceDenied
+            | Reason::UnknownService
+            | Reason::ServiceProtocol
+            | Reason::ServiceUnavailable
+            | Reason::HubDraining
+            | Reason::HubLimit => Self::AgentFailed,
         }
     }
 
@@ -289,7 +296,7 @@ mod tests {
     fn every_reason_of_an_agent_keeps_its_side() {
         for reason in Reason::ALL {
             let failure = Failure::of_reset(*reason);
-            let hub_codes = matches!(reason, Reason::BadPreamble | Reason::Cancelled | Reason::Malformed);
+            let hub_codes = reason.side() == Side::Hub || *reason == Reason::ServiceUnavailable;
             assert!(hub_codes || failure.side() == reason.side(), "{reason:?} became {failure:?}");
         }
     }

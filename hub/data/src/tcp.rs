@@ -90,8 +90,13 @@ async fn serve(shard: &ShardRef, drain: &Drain, tcp: TcpStream, first: Bytes, ro
     // Dropped in the middle, a splice resets both of its sides; how much it had moved is then not known.
     let ended = tokio::select! {
         ended = carry(&mut search, tcp, first, route.timeouts.idle) => ended,
-        () = drain.forced() => Ended { failure: Some(Failure::HubDeadline), ..Ended::default() },
+        () = drain.forced() => Ended::failed(Failure::HubDeadline),
     };
+    record(shard, client, &route.name, &search, started, &ended);
+}
+
+/// Counts a connection that has ended, and writes it down.
+pub(crate) fn record(shard: &ShardRef, client: &Client, route: &str, search: &Connecting<'_>, started: Instant, ended: &Ended) {
     shard.metrics.in_flight.sub(1);
     shard.metrics.bytes_in.add(ended.received);
     shard.metrics.bytes_out.add(ended.sent);
@@ -102,7 +107,7 @@ async fn serve(shard: &ShardRef, drain: &Drain, tcp: TcpStream, first: Bytes, ro
         let (backend, endpoint) = search.place().map_or(("", String::new()), |place| (place.backend(), place.label()));
         let outcome = Outcome {
             status: 0,
-            route: &route.name,
+            route,
             backend,
             endpoint: &endpoint,
             attempts: search.attempts(),
@@ -117,19 +122,25 @@ async fn serve(shard: &ShardRef, drain: &Drain, tcp: TcpStream, first: Bytes, ro
 
 /// What came of a connection.
 #[derive(Debug, Default)]
-struct Ended {
+pub(crate) struct Ended {
     /// Bytes from the client.
-    received: u64,
+    pub(crate) received: u64,
     /// Bytes to the client.
-    sent: u64,
-    failure: Option<Failure>,
+    pub(crate) sent: u64,
+    /// Why it did not end well.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Ended {
+    /// Failed, with nothing that is known of its bytes.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+
     /// Refused before a byte was moved; the client sees a reset.
     fn refused(tcp: &TcpStream, failure: Failure) -> Self {
         reset_on_close(tcp);
-        Self { failure: Some(failure), ..Self::default() }
+        Self::failed(failure)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What settings mean: listeners, routes and backends, checked and immutable. Names follow Gateway API v1.
 
 pub mod backend;
+pub mod call;
 pub mod draft;
 pub mod fields;
 pub mod limits;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use backend::{Backend, BackendTls, BackendTlsRoots, Service, ServiceAddress};
+pub use call::CallRoute;
 pub use limits::{ForwardedHeaders, Limits, Proxies, Timeouts};
 pub use listener::{Certificate, Listener, ListenerName, ListenerProtocol};
 pub use matcher::{Matched, Matcher};
@@ -46,6 +48,8 @@ pub struct Routing {
     pub stream_routes: Vec<Arc<StreamRoute>>,
     /// Services in the cluster, by name.
     pub services: HashMap<ServiceName, Arc<Service>>,
+    /// The ways of calls that agents make, one for each service.
+    pub calls: HashMap<ServiceName, CallRoute>,
     /// How the hub checks the addresses of services.
     pub health_checks: HashMap<ServiceName, policy::HealthCheck>,
     /// How the hub speaks TLS to uplinks' workloads, where it does (Gateway API: BackendTLSPolicy).

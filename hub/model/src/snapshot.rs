@@ -4,6 +4,7 @@
 //! newest snapshot without a lock and are woken by each publication. Uplinks and routing are replaced apart from each other:
 //! one weight among ten thousand routes costs what one weight costs.
 
+mod callers;
 mod shares;
 mod uplinks;
 
@@ -16,6 +17,7 @@ use figspan_proto::weight::Weight;
 use figspan_tunnel::Tunnel;
 use tokio::sync::watch;
 
+pub use callers::{Caller, Callers};
 pub use shares::Shares;
 pub use uplinks::Uplinks;
 
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub routing: Arc<Routing>,
     /// What agents advertise, by name.
     pub uplinks: Uplinks,
+    /// Whose processes may call services.
+    pub callers: Callers,
 }
 
 /// An uplink, as all its agents together make it.
@@ -120,8 +124,19 @@ pub fn publication() -> (Publisher, Reader) {
 impl Publisher {
     /// Publishes; returns the generation given to the snapshot. Single writer: control's registry task.
     pub fn publish(&self, routing: Arc<Routing>, uplinks: Uplinks) -> u64 {
+        let callers = self.current.load().callers.clone();
+        self.put(routing, uplinks, callers)
+    }
+
+    /// The same for who may call services; all else stays.
+    pub fn publish_callers(&self, callers: Callers) -> u64 {
+        let current = self.current.load_full();
+        self.put(Arc::clone(&current.routing), current.uplinks.clone(), callers)
+    }
+
+    fn put(&self, routing: Arc<Routing>, uplinks: Uplinks, callers: Callers) -> u64 {
         let generation = self.current.load().generation + 1;
-        self.current.store(Arc::new(Snapshot { generation, routing, uplinks }));
+        self.current.store(Arc::new(Snapshot { generation, routing, uplinks, callers }));
         self.wake.send_replace(generation);
         generation
     }

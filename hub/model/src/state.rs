@@ -3,6 +3,7 @@
 //! Nothing here is a lock. Each shard writes its own cell; control reads all of them. `Book` hands out the one state for an
 //! identity, so that a reload or a reconnect finds what was there before.
 
+mod caller;
 mod gate;
 mod latency;
 mod mirror;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_utils::CachePadded;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use caller::CallerState;
 pub use gate::Gate;
 pub use latency::{FALL, Latency, PENALTY};
 pub use mirror::{Copies, Example, MirrorReport, MirrorState};
@@ -164,6 +166,7 @@ pub struct Book {
     rates: Mutex<HashMap<String, Arc<RateState>>>,
     sources: Mutex<HashMap<String, Arc<InFlightState>>>,
     mirrors: Mutex<HashMap<String, Arc<MirrorState>>>,
+    callers: Mutex<HashMap<String, Arc<CallerState>>>,
 }
 
 impl Book {
@@ -179,6 +182,7 @@ impl Book {
             rates: Mutex::default(),
             sources: Mutex::default(),
             mirrors: Mutex::default(),
+            callers: Mutex::default(),
         })
     }
 
@@ -256,6 +260,12 @@ impl Book {
         Arc::clone(mirrors.entry(key.to_owned()).or_insert_with(|| Arc::new(MirrorState::new(self.shards))))
     }
 
+    /// What an agent's processes call, by its name.
+    pub fn caller(&self, agent: &str) -> Arc<CallerState> {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(callers.entry(agent.to_owned()).or_insert_with(|| Arc::new(CallerState::new(self.shards))))
+    }
+
     /// Notes where all shares stand; control calls it every [`MARK_EVERY`], nobody else.
     pub fn mark(&self) {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|share| share.mark());
@@ -273,6 +283,7 @@ impl Book {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
         self.mirrors.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 

@@ -35,7 +35,10 @@ pub(super) fn one(snapshot: &Snapshot, book: &Book, backend: &Backend) -> admin:
     shown(snapshot, book, backend, Vec::new(), Now::read())
 }
 
-/// All that rules name, by kind and name.
+/// What stands among the rules of a service, which agents may call without any.
+const CALLS: &str = "calls of agents";
+
+/// All that rules name, and all services, by kind and name.
 pub(crate) fn all(snapshot: &Snapshot, book: &Book) -> Vec<admin::Backend> {
     let now = Now::read();
     let mut found: BTreeMap<String, (&Backend, Vec<String>)> = BTreeMap::new();
@@ -48,7 +51,8 @@ pub(crate) fn all(snapshot: &Snapshot, book: &Book) -> Vec<admin::Backend> {
     });
     let streams = snapshot.routing.stream_routes.iter();
     let streams = streams.flat_map(|route| route.backends.iter().map(|backend| (format!("{}/0", route.name), backend)));
-    for (rule, backend) in http.chain(streams) {
+    let calls = snapshot.routing.calls.values().filter_map(|call| call.backend()).map(|backend| (CALLS.to_owned(), backend));
+    for (rule, backend) in http.chain(streams).chain(calls) {
         let (_, rules) = found.entry(backend.target.key()).or_insert_with(|| (backend, Vec::new()));
         if rules.last() != Some(&rule) {
             rules.push(rule);

@@ -25,10 +25,12 @@ pub(super) const SCHEMAS: &[Schema] = &[
     ("Agent", TOLD, &[
         ("name", "name"), ("zone", "name?"), ("connected", "boolean"), ("draining", "boolean"), ("revoked", "boolean"), ("version", "string"),
         ("instances", "[string]"), ("tunnels", "[AgentTunnel]"), ("allowed", "[name]"), ("uplinks", "[name]"),
-        ("refused", "[RefusedUplink]"), ("certificate_ends", "time?"), ("clock_skew_ms", "integer?"), ("last_seen", "time?"),
+        ("refused", "[RefusedUplink]"), ("services", "[name]="), ("refused_calls", "[RefusedCall]="), ("calls_open", "integer="),
+        ("calls", "integer="), ("certificate_ends", "time?"), ("clock_skew_ms", "integer?"), ("last_seen", "time?"),
     ]),
     ("AgentTunnel", TOLD, &[("shard", "integer"), ("remote", "string"), ("transport", "string="), ("rtt_ms", "number"), ("mtu", "integer"), ("since", "time")]),
     ("RefusedUplink", TOLD, &[("uplink", "name"), ("reason", "string")]),
+    ("RefusedCall", TOLD, &[("service", "name"), ("reason", "string"), ("times", "integer"), ("at", "time")]),
     ("Uplink", TOLD, &[
         ("name", "name"), ("protocol", "protocol"), ("weight", "weight"), ("weight_override", "Override?"), ("draining", "boolean"),
         ("endpoints", "[Endpoint]"), ("in_flight", "integer"), ("picked", "integer"), ("failed", "integer"),
@@ -92,12 +94,12 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("new", "string?="), ("message", "string"),
     ]),
     ("CreateGrant", ASKED, &[
-        ("agent", "name?="), ("uplinks", "[name]"), ("ttl_seconds", "integer"), ("uses", "integer="), ("hubs", "[string]="),
+        ("agent", "name?="), ("uplinks", "[name]"), ("services", "[name]="), ("ttl_seconds", "integer"), ("uses", "integer="), ("hubs", "[string]="),
         ("dry_run", "boolean="),
     ]),
     ("CreatedGrant", TOLD, &[("grant", "Grant"), ("token", "string")]),
     ("Grant", TOLD, &[
-        ("id", "string"), ("agent", "name?"), ("uplinks", "[name]"), ("expires", "time"), ("uses", "integer"),
+        ("id", "string"), ("agent", "name?"), ("uplinks", "[name]"), ("services", "[name]="), ("expires", "time"), ("uses", "integer"),
         ("redeemed_by", "[name]"), ("revoked", "boolean"), ("who", "string"), ("state", "string"),
     ]),
     ("Revoke", ASKED, &[("reason", "string"), ("dry_run", "boolean=")]),

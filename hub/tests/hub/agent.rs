@@ -40,6 +40,7 @@ impl TestAgent {
 
 async fn redeem(hub: &Running, name: &str) -> Arc<Credentials> {
     let grant = CreateGrant {
+        services: Vec::new(),
         agent: Some(name.parse().unwrap()),
         uplinks: vec!["monolith".parse().unwrap()],
         ttl_seconds: 60,

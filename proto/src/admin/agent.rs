@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AgentName, NamePattern, UplinkName, Zone};
+use crate::name::{AgentName, NamePattern, ServiceName, UplinkName, Zone};
 
 /// `GET /v1/agents`, `GET /v1/agents/{name}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,18 @@ pub struct Agent {
     pub uplinks: Vec<UplinkName>,
     /// Names it advertises and may not, with the reason.
     pub refused: Vec<RefusedUplink>,
+    /// Services it may call.
+    #[serde(default)]
+    pub services: Vec<NamePattern>,
+    /// Services it called lately and was refused, with the reason.
+    #[serde(default)]
+    pub refused_calls: Vec<RefusedCall>,
+    /// Connections to services open now.
+    #[serde(default)]
+    pub calls_open: u64,
+    /// Connections to services taken on so far.
+    #[serde(default)]
+    pub calls: u64,
     /// When its certificate ends.
     pub certificate_ends: Option<String>,
     /// Its clock minus the hub's, in milliseconds.
@@ -68,4 +80,17 @@ pub struct RefusedUplink {
     pub uplink: UplinkName,
     /// Why.
     pub reason: String,
+}
+
+/// A call that the hub did not take.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RefusedCall {
+    /// The service called.
+    pub service: ServiceName,
+    /// Why not.
+    pub reason: String,
+    /// How often.
+    pub times: u64,
+    /// When it was so last.
+    pub at: String,
 }

@@ -13,6 +13,9 @@ pub struct CreateGrant {
     pub agent: Option<AgentName>,
     /// Names that it may advertise.
     pub uplinks: Vec<NamePattern>,
+    /// Services that it may call; none by default. Not said then, for a hub from before refuses what it does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<NamePattern>,
     /// Life of the grant in seconds.
     pub ttl_seconds: u64,
     /// How often it may be redeemed. More than one only without a fixed name.
@@ -48,6 +51,9 @@ pub struct Grant {
     pub agent: Option<AgentName>,
     /// Names that it allows.
     pub uplinks: Vec<NamePattern>,
+    /// Services that it allows to call.
+    #[serde(default)]
+    pub services: Vec<NamePattern>,
     /// When it ends.
     pub expires: String,
     /// Redemptions allowed.

@@ -59,7 +59,8 @@ fn messages_read_back_as_written() {
 #[test]
 fn hub_messages_read_back_as_written() {
     let replica = Replica { id: "hub-0".parse().unwrap(), shards: 2, leaving: false, addresses: vec![([127, 0, 0, 1], 7443).into()] };
-    let hello = HubHello { versions: 1..=2, replica: "hub-0".parse().unwrap(), shard: 1, shards: 2, software: "x".into(), time_ms: 1 };
+    let hello =
+        HubHello { versions: 1..=2, replica: "hub-0".parse().unwrap(), shard: 1, shards: 2, software: "x".into(), time_ms: 1, calls: true };
     let verdict = Verdict { uplink: "a".parse().unwrap(), refused: Some("outside the grant".into()), weight: Weight::ZERO };
     let all = [
         FromHub::Hello(hello),

@@ -14,7 +14,7 @@ use figspan_tests::web::{Connection, Message, Workload, ok};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A service manager as an agent sees it.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
     /// The main process, as it was told last; ended with this value.
@@ -22,19 +22,19 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(bed: &Bed) -> Self {
+    pub fn new(bed: &Bed) -> Self {
         let path = bed.hub.folder.join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         Self { socket, path, main: None }
     }
 
-    fn run(&self, bed: &Bed) -> Process {
+    pub fn run(&self, bed: &Bed) -> Process {
         bed.hub.run_agent_with("vm-1", &[("NOTIFY_SOCKET", self.path.as_os_str()), ("WATCHDOG_USEC", "1000000".as_ref())])
     }
 
     /// Waits for a message with that line, or one that begins so; what was said until then.
-    fn hears(&self, wanted: &str) -> Vec<String> {
+    pub fn hears(&self, wanted: &str) -> Vec<String> {
         let (deadline, mut said) = (Instant::now() + SOON, Vec::new());
         let mut bytes = [0; 4096];
         while Instant::now() < deadline {
@@ -48,7 +48,7 @@ impl Manager {
     }
 
     /// Waits for the handover and for the new process's word.
-    fn hears_of_the_new_one(&mut self) {
+    pub fn hears_of_the_new_one(&mut self) {
         let said = self.hears("MAINPID=");
         self.main = said.last().and_then(|line| line.strip_prefix("MAINPID=")).and_then(|id| id.parse().ok());
         let before = said.iter().filter(|line| line.starts_with("STOPPING") || line.starts_with("READY")).count();

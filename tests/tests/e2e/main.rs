@@ -5,6 +5,8 @@
 mod admission;
 mod boundary;
 mod bounds;
+mod calls;
+mod calls_end;
 mod certificates;
 mod choosing;
 mod clocks;

@@ -14,7 +14,7 @@ use figspan_tests::web::{Connection, Workload};
 const LAME_DUCK: Duration = Duration::from_secs(1);
 
 /// An address of the loopback that no other test and no other run uses: hubs come back to fixed ports on it.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, NEXT.fetch_add(1, Ordering::SeqCst) % 127 + 128, high, low)

@@ -143,7 +143,12 @@ fn short_lives_begin_little_before_now_and_every_leaf_tells_when_it_was_signed()
 #[test]
 fn a_permit_is_read_from_the_leaf_and_a_hub_has_none() {
     let (ca, csr) = (ca(), KeyPair::generate().unwrap().csr().unwrap());
-    let permit = Permit { granted: 1, joined: 2, uplinks: vec!["shop-*".parse().unwrap(), "monolith".parse().unwrap()] };
+    let permit = Permit {
+        granted: 1,
+        joined: 2,
+        uplinks: vec!["shop-*".parse().unwrap(), "monolith".parse().unwrap()],
+        services: vec!["orders".parse().unwrap()],
+    };
     let issue = |name: &str| ca.issue_permitted(&id(name), &permit, &csr, SystemTime::now(), LEAF_LIFETIME).unwrap();
     assert_eq!(Leaf::read(&issue(VM)[0]).unwrap().permit.as_ref(), Some(&permit));
     assert!(Leaf::read(&issue("spiffe://figspan.local/hub/hub-0")[0]).is_err());

@@ -13,6 +13,7 @@ fn issued() -> Issued {
         roots: vec![vec![2; 600]],
         spiffe_id: "spiffe://figspan.local/agent/vm-1".parse().unwrap(),
         uplinks: vec!["orders-*".parse().unwrap()],
+        services: vec![],
     }
 }
 
@@ -54,4 +55,17 @@ async fn a_hub_that_goes_away_ends_the_wait() {
     let gone = async { drop(hub.accept().await.unwrap()) };
     let (answer, ()) = tokio::join!(asked, gone);
     assert!(matches!(answer, Err(ExchangeError::Stream(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_question_is_read_too_when_its_purpose_was_looked_at_first() {
+    let (hub, agent) = pair("vm-1").await;
+    let asked = async { ask(agent.open().await.unwrap(), request()).await.unwrap() };
+    let answered = async {
+        let mut stream = hub.accept().await.unwrap();
+        assert_eq!(crate::call::read_header(&mut stream).await, Ok(crate::call::Opened::Identity));
+        assert_eq!(question_begun(&mut stream).await.unwrap(), request());
+        answer(stream, Ok(issued())).await.unwrap();
+    };
+    assert_eq!(tokio::join!(asked, answered).0, Ok(issued()));
 }

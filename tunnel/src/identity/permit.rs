@@ -1,4 +1,5 @@
-//! Where a leaf certificate carries its [`Permit`]: an extension of ours, not critical, at most one.
+//! Where a leaf certificate carries its [`Permit`]: an extension of ours, not critical, at most one; and another one beside it
+//! where services may be called, so that hubs which know nothing of calls read the first as ever.
 //!
 //! Pure; what it reads may come from anybody. The content is a UTF8String in DER and nothing behind it.
 
@@ -12,11 +13,18 @@ use super::IdentityError;
 /// Below 2.25, where whoever draws a random number has a name of their own (ITU-T X.667). 62 random bits instead of a UUID's
 /// 122: rcgen's numbers have 64.
 const OID: [u64; 3] = [2, 25, 3_675_903_683_582_173_980];
+/// The same for the services that may be called.
+const CALLS_OID: [u64; 3] = [2, 25, 2_908_114_427_019_536_071];
 /// Tag of UTF8String.
 const UTF8_STRING: u8 = 0x0c;
 
-pub(crate) fn extension(permit: &Permit) -> CustomExtension {
-    let text = permit.to_string();
+/// What a certificate carries for a permit.
+pub(crate) fn extensions(permit: &Permit) -> Vec<CustomExtension> {
+    let calls = permit.calls().map(|text| extension(&CALLS_OID, &text));
+    [extension(&OID, &permit.to_string())].into_iter().chain(calls).collect()
+}
+
+fn extension(oid: &[u64], text: &str) -> CustomExtension {
     let mut content = vec![UTF8_STRING];
     // DER: the shortest form of the length. A permit has fewer than 65,536 bytes.
     match text.len() {
@@ -25,22 +33,31 @@ pub(crate) fn extension(permit: &Permit) -> CustomExtension {
         length => content.extend([0x82, (length >> 8) as u8, length as u8]),
     }
     content.extend_from_slice(text.as_bytes());
-    CustomExtension::from_oid_content(&OID, content)
+    CustomExtension::from_oid_content(oid, content)
 }
 
 /// The permit in a certificate; `None` when it has none.
 pub(super) fn read(certificate: &X509Certificate<'_>) -> Result<Option<Permit>, IdentityError> {
+    let malformed = |error: figspan_proto::permit::PermitError| IdentityError::Permit(error.to_string());
+    let (permit, calls) = (content(certificate, &OID)?, content(certificate, &CALLS_OID)?);
+    match (permit, calls) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(IdentityError::Permit("it is of services alone".to_owned())),
+        (Some(permit), None) => permit.parse().map(Some).map_err(malformed),
+        (Some(permit), Some(calls)) => permit.parse().and_then(|permit: Permit| permit.with_calls(calls)).map(Some).map_err(malformed),
+    }
+}
+
+/// The text of the one extension of that number.
+fn content<'c>(certificate: &'c X509Certificate<'_>, oid: &[u64]) -> Result<Option<&'c str>, IdentityError> {
     let wrong = |why: &str| IdentityError::Permit(why.to_owned());
-    let ours = Oid::from(&OID).map_err(|_| wrong("its number is none"))?;
+    let ours = Oid::from(oid).map_err(|_| wrong("its number is none"))?;
     let mut found = certificate.extensions().iter().filter(|extension| extension.oid == ours);
     let (first, second) = (found.next(), found.next());
     match (first, second) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(wrong("there are two")),
-        (Some(extension), None) => {
-            let text = text(extension.value).ok_or_else(|| wrong("its content is no UTF8String"))?;
-            text.parse().map(Some).map_err(|error: figspan_proto::permit::PermitError| IdentityError::Permit(error.to_string()))
-        }
+        (Some(extension), None) => text(extension.value).map(Some).ok_or_else(|| wrong("its content is no UTF8String")),
     }
 }
 
@@ -60,14 +77,15 @@ mod tests {
     use super::*;
 
     fn permit(patterns: usize) -> Permit {
-        Permit { granted: 1, joined: 2, uplinks: (0..patterns).map(|n| format!("shop-{n}").parse().unwrap()).collect() }
+        let uplinks = (0..patterns).map(|n| format!("shop-{n}").parse().unwrap()).collect();
+        Permit { granted: 1, joined: 2, uplinks, services: vec![] }
     }
 
     #[test]
     fn texts_of_every_length_read_back() {
         for patterns in [1, 11, 12, 13, 24, 30, 64] {
             let permit = permit(patterns);
-            assert_eq!(text(extension(&permit).content()), Some(permit.to_string().as_str()));
+            assert_eq!(text(extensions(&permit)[0].content()), Some(permit.to_string().as_str()));
         }
     }
 

@@ -52,7 +52,8 @@ fn zero_or_two_names_are_refused_and_so_are_other_kinds_of_names() {
 
 #[test]
 fn permits_that_are_doubled_or_spelled_otherwise_are_refused() {
-    let permit = || permit::extension(&Permit { granted: 1, joined: 2, uplinks: vec!["shop".parse().unwrap()] });
+    let permit =
+        || permit::extensions(&Permit { granted: 1, joined: 2, uplinks: vec!["shop".parse().unwrap()], services: vec![] }).remove(0);
     let leaf = |extensions: Vec<rcgen::CustomExtension>| {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![uri("spiffe://figspan.local/agent/vm-1")];

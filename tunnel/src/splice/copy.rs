@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{tcp, unix};
 use tokio_util::io::poll_read_buf;
 
 use crate::stream::{RecvHalf, SendHalf, StreamError};
@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_millis(20);
 pub(super) enum Flow {
     /// In good order, and the other side was told.
     Ended,
-    /// A TCP connection failed.
+    /// A TCP connection or Unix socket failed.
     Tcp(#[allow(dead_code, reason = "shown by Debug in failing tests")] io::Error),
     /// The stream failed.
     Stream(StreamError),
@@ -120,14 +120,50 @@ impl Progress {
     }
 }
 
-/// Reads TCP in buffers that fit what comes.
-struct Reader<'a> {
-    tcp: ReadHalf<'a>,
+/// The reading half of a socket.
+pub(super) trait ReadSide: AsyncRead + Unpin {
+    /// Waits until a read may find something.
+    async fn readable(&self) -> io::Result<()>;
+}
+
+impl ReadSide for tcp::ReadHalf<'_> {
+    async fn readable(&self) -> io::Result<()> {
+        tcp::ReadHalf::readable(self).await
+    }
+}
+
+impl ReadSide for unix::ReadHalf<'_> {
+    async fn readable(&self) -> io::Result<()> {
+        unix::ReadHalf::readable(self).await
+    }
+}
+
+/// The writing half of a socket.
+pub(super) trait WriteSide: AsyncWrite + Unpin {
+    /// Whether the peer's end of file, or a failure, is already waiting in the socket.
+    fn ended(&self) -> bool;
+}
+
+impl WriteSide for tcp::WriteHalf<'_> {
+    fn ended(&self) -> bool {
+        ended(&socket2::SockRef::from(self.as_ref()))
+    }
+}
+
+impl WriteSide for unix::WriteHalf<'_> {
+    fn ended(&self) -> bool {
+        ended(&socket2::SockRef::from(self.as_ref()))
+    }
+}
+
+/// Reads a socket in buffers that fit what comes.
+struct Reader<R> {
+    tcp: R,
     size: usize,
 }
 
-impl<'a> Reader<'a> {
-    fn new(tcp: ReadHalf<'a>) -> Self {
+impl<R: ReadSide> Reader<R> {
+    fn new(tcp: R) -> Self {
         Self { tcp, size: *READ.start() }
     }
 
@@ -159,7 +195,7 @@ impl<'a> Reader<'a> {
 }
 
 /// TCP to stream, `first` before anything else. At the end of file the stream is finished, if wanted.
-pub(super) async fn tcp_to_stream(tcp: ReadHalf<'_>, send: &mut SendHalf, finish: bool, first: Bytes, progress: &Progress) -> Flow {
+pub(super) async fn tcp_to_stream(tcp: impl ReadSide, send: &mut SendHalf, finish: bool, first: Bytes, progress: &Progress) -> Flow {
     let copy = async {
         if !first.is_empty() {
             progress.moved(true, first.len());
@@ -193,7 +229,7 @@ pub(super) async fn tcp_to_stream(tcp: ReadHalf<'_>, send: &mut SendHalf, finish
 /// last word gets no more bytes: this direction then waits for ever, and the other one reports the end. Between this look and
 /// the write lie microseconds, in which alone bytes can still meet a workload that has just shut down its side and whose
 /// kernel acknowledges them.
-pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, look: bool, progress: &Progress) -> Flow {
+pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: impl WriteSide, look: bool, progress: &Progress) -> Flow {
     let copy = async {
         let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
         loop {
@@ -203,7 +239,7 @@ pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, l
             };
             let total: usize = chunks[..count].iter().map(Bytes::len).sum();
             progress.taken.fetch_add(total as u64, Ordering::Relaxed);
-            if look && progress.begins() && ended(tcp.as_ref()) {
+            if look && progress.begins() && tcp.ended() {
                 std::future::pending::<()>().await;
             }
             let mut done = 0;
@@ -233,7 +269,7 @@ pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: WriteHalf<'_>, l
 }
 
 /// TCP to TCP, `first` before anything else; `from` says which counter is this direction's.
-pub(super) async fn tcp_to_tcp(from: ReadHalf<'_>, mut to: WriteHalf<'_>, first: Bytes, progress: &Progress, is_from: bool) -> Flow {
+pub(super) async fn tcp_to_tcp(from: impl ReadSide, mut to: impl WriteSide, first: Bytes, progress: &Progress, is_from: bool) -> Flow {
     let copy = async {
         let mut reader = Reader::new(from);
         let mut bytes = first;
@@ -258,9 +294,9 @@ pub(super) async fn tcp_to_tcp(from: ReadHalf<'_>, mut to: WriteHalf<'_>, first:
 }
 
 /// Whether the peer's end of file, or a failure, is already waiting in the socket.
-fn ended(tcp: &tokio::net::TcpStream) -> bool {
+fn ended(socket: &socket2::Socket) -> bool {
     let mut byte = [MaybeUninit::uninit()];
-    match socket2::SockRef::from(tcp).peek(&mut byte) {
+    match socket.peek(&mut byte) {
         Ok(count) => count == 0,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
     }

@@ -19,6 +19,7 @@ async fn hub(endpoint: &HubEndpoint, answers: Vec<Result<(), Refused>>, authorit
         let IdentityRequest::Join { csr, .. } = &question else { panic!("a join") };
         let id = SpiffeId { trust_domain: authority.ca.trust_domain().clone(), role: Role::Agent("vm-1".parse().unwrap()) };
         let issue = || Issued {
+            services: Vec::new(),
             chain: authority.ca.issue(&id, csr, SystemTime::now(), Duration::from_secs(60)).unwrap(),
             roots: authority.ca.roots().to_der(),
             spiffe_id: id.clone(),

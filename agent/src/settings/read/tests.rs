@@ -2,8 +2,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::settings::Address;
 use crate::settings::load::load;
+use crate::settings::{Address, Service};
+use figspan_proto::name::ServiceName;
+use figspan_proto::preamble::Kind;
 
 fn read(text: &str) -> Result<Settings, String> {
     let mut reader = Reader::default();
@@ -113,7 +115,7 @@ fn the_uplink_past_the_limit_is_a_mistake() {
 }
 
 /// The sample files. A new one is added here, so that none is ever left unread.
-const SAMPLES: [&str; 4] = ["full.toml", "grpc.toml", "minimal.toml", "tcp.toml"];
+const SAMPLES: [&str; 5] = ["call-a-service.toml", "full.toml", "grpc.toml", "minimal.toml", "tcp.toml"];
 
 #[test]
 fn every_sample_file_is_read_without_a_finding() {
@@ -187,4 +189,74 @@ proptest::proptest! {
         lines[line].insert_str(cut, &junk);
         let _ = read(&lines.join("\n"));
     }
+}
+
+#[test]
+fn a_service_needs_a_name_and_a_place_and_several_places_may_lead_to_one() {
+    let settings = read(
+        r#"
+        [[service]]
+        name = "orders"
+        listen = "127.0.0.1:9001"
+        [[service]]
+        name = "orders"
+        listen = "unix:/run/figspan-agent/orders.sock"
+        mode = "0666"
+        [[service]]
+        name = "db"
+        listen = "10.0.0.4:5432"
+        protocol = "tcp"
+        allow_remote = "the batch host has no agent yet"
+        max_connections = 7
+        connect_timeout = "2s"
+        idle_timeout = "10m"
+        "#,
+    )
+    .unwrap();
+    let orders: ServiceName = "orders".parse().unwrap();
+    let expected = Service::new(orders.clone(), Listen::Tcp(([127, 0, 0, 1], 9001).into()), Kind::Http);
+    let socket = Listen::Unix("/run/figspan-agent/orders.sock".into());
+    let db = Service {
+        allow_remote: Some("the batch host has no agent yet".to_owned()),
+        max_connections: 7,
+        connect_timeout: Duration::from_secs(2),
+        idle_timeout: Some(Duration::from_secs(600)),
+        ..Service::new("db".parse().unwrap(), Listen::Tcp(([10, 0, 0, 4], 5432).into()), Kind::Tcp)
+    };
+    assert_eq!(settings.services, [expected, Service { mode: 0o666, ..Service::new(orders, socket, Kind::Http) }, db]);
+}
+
+#[test]
+fn each_mistake_about_a_service_has_its_own_finding() {
+    let service = |rest: &str| format!("[[service]]\nname = \"orders\"\n{rest}");
+    for (rest, wanted) in [
+        ("", "listen"),
+        ("listen = \"9001\"", "neither ip:port nor unix:/path"),
+        ("listen = \"unix:orders.sock\"", "does not begin with /"),
+        ("listen = \"unix:/run/\"", "names no file"),
+        ("listen = \"0.0.0.0:9001\"", "is no loopback address"),
+        ("listen = \"[2001:db8::1]:9001\"", "allow_remote = \"the reason\""),
+        ("listen = \"127.0.0.1:1\"\nprotocol = \"h2c\"", "http"),
+        ("listen = \"unix:/run/x\"\nmode = \"rw\"", "is no mode of a socket"),
+        ("listen = \"unix:/run/x\"\nmode = \"0440\"", "is no mode of a socket"),
+        ("listen = \"127.0.0.1:1\"\nmax_connections = 0", "max_connections"),
+        ("listen = \"127.0.0.1:1\"\nport = 7", "port"),
+        ("listen = \"127.0.0.1:1\"\n[[service]]\nname = \"mail\"\nlisten = \"127.0.0.1:1\"", "is taken by another service"),
+    ] {
+        let found = read(&service(rest)).unwrap_err();
+        assert!(found.contains(wanted), "{rest}: {found}");
+    }
+    let long = service(&format!("listen = \"unix:/{}\"", "x".repeat(103)));
+    assert!(read(&long).unwrap_err().contains("more than 103 bytes"));
+    let many: String = (1..=65).map(|port| service(&format!("listen = \"127.0.0.1:{port}\"\n"))).collect();
+    assert!(read(&many).unwrap_err().contains("this is service number 65"));
+}
+
+#[test]
+fn what_has_no_effect_on_a_service_is_a_warning() {
+    let mut reader = Reader::default();
+    reader.read("agent.toml", "[[service]]\nname = \"orders\"\nlisten = \"[::1]:9001\"\nmode = \"0660\"\nallow_remote = \"why\"");
+    let warnings = reader.finish().unwrap().1;
+    let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told[0].contains("no permissions") && told[1].contains("only processes of this VM"), "{told:?}");
 }

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use figspan_model::state::Shard;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::hub::Established;
-use tokio::sync::mpsc;
+use figspan_tunnel::{Stream, Tunnel};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Control, Inner, StartError};
@@ -19,10 +20,11 @@ use crate::core::Core;
 use crate::discovery;
 use crate::enrol::Enrolment;
 use crate::events::{Audit, Events};
+use crate::ledger::Joined;
 use crate::limiter::{Limiter, Pace};
 use crate::operate::{self, Operators};
 use crate::publish::Publication;
-use crate::registry::Registry;
+use crate::registry::{Allowed, Registry};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 use crate::trust::Trust;
@@ -30,6 +32,8 @@ use crate::trust::Trust;
 const RESET_KEY: &str = "reset_key.json";
 /// Connections on their way from shards to control.
 const INTAKE: usize = 256;
+/// Questions of agents that are answered at once; each is a signature, and agents pace their renewals.
+const QUESTIONS: usize = 64;
 /// Jobs on their way to the writer.
 const JOBS: usize = 1024;
 /// How often the CA is looked after, at the least; more often where certificates live for minutes.
@@ -65,7 +69,9 @@ impl Control {
         let trust = trust.map_err(|error| StartError(error.to_string()))?;
 
         let (joined, revoked) = enrolment.known();
-        let registry = Registry::new(overrides, joined.iter().map(|(name, joined)| (name.clone(), joined.allowed.clone())));
+        let allowed = |joined: &Joined| Allowed { uplinks: joined.allowed.clone(), services: joined.services.clone() };
+        let registry = Registry::new(overrides, joined.iter().map(|(name, joined)| (name.clone(), allowed(joined))));
+        let callers: Vec<_> = joined.iter().map(|(name, joined)| (name.clone(), joined.services.clone())).collect();
         let counts = |name| revoked.get(name).is_none_or(|revocation| revocation.lifted.is_some());
         let awaited: BTreeSet<_> = joined.keys().filter(|name| counts(*name)).cloned().collect();
         let revoked = revoked.clone();
@@ -87,20 +93,24 @@ impl Control {
             awaited: Mutex::new(awaited),
             started: Instant::now(),
         });
-        let publication = Publication::new(config.publisher, config.book, config.routing);
+        let mut publication = Publication::new(config.publisher, config.book, config.routing);
+        callers.iter().for_each(|(agent, services)| publication.set_caller(agent, services));
+        publication.flush_callers();
         let core = Core::new(Arc::clone(&shared), registry, publication, revoked);
         let talk = Limiter::new(pace.burst, pace.per_second);
         let context = Arc::new(Context { shared, writer, work: Drain::new(), pace, talk });
         let enrolment = Arc::new(enrolment);
         let (intake, established) = mpsc::channel(INTAKE);
+        let (questions, asked) = mpsc::channel(INTAKE);
 
         let service = Drain::new();
         service.spawn(core.run(jobs, service.clone()));
         service.spawn(audit.run(lines, service.clone()));
         context.work.spawn(take_in(Arc::clone(&context), Arc::clone(&enrolment), established));
+        context.work.spawn(answer(Arc::clone(&context), Arc::clone(&enrolment), asked));
         context.work.spawn(keep_up(Arc::clone(&context)));
         context.work.spawn(save_learned(Arc::clone(&context), Arc::clone(&enrolment)));
-        Ok(Self(Arc::new(Inner { context, enrolment, operators: Arc::new(Operators::default()), intake, reset_key, service })))
+        Ok(Self(Arc::new(Inner { context, enrolment, operators: Arc::new(Operators::default()), intake, questions, reset_key, service })))
     }
 }
 
@@ -115,16 +125,34 @@ async fn take_in(context: Arc<Context>, enrolment: Arc<Enrolment>, mut establish
         let (shared, enrolment) = (Arc::clone(&context), Arc::clone(&enrolment));
         match connection {
             Established::Tunnel(tunnel) => {
-                let asking = (Arc::clone(&shared), tunnel.clone());
                 context.work.spawn(async move {
                     enrolment.learn(&shared, tunnel.peer_leaf()).await;
-                    // Ends with the tunnel.
-                    shared.work.spawn(async move { enrolment.serve(&asking.0, &asking.1).await });
                     discovery::serve(Arc::clone(&shared), shard, tunnel).await;
                 });
             }
             Established::Joining(joining) => context.work.spawn(async move { enrolment.welcome(&shared, joining).await }),
         }
+    }
+}
+
+/// Answers what agents ask about their identities.
+async fn answer(context: Arc<Context>, enrolment: Arc<Enrolment>, mut asked: mpsc::Receiver<(Tunnel, Stream)>) {
+    let places = Arc::new(Semaphore::new(QUESTIONS));
+    loop {
+        let next = tokio::select! {
+            next = asked.recv() => next,
+            () = context.work.stopping() => None,
+        };
+        let Some((tunnel, stream)) = next else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (shared, enrolment) = (Arc::clone(&context), Arc::clone(&enrolment));
+        context.work.spawn(async move {
+            tokio::select! {
+                () = enrolment.answer_agent(&shared, &tunnel, stream) => {}
+                _ = tunnel.closed() => {}
+            }
+            drop(place);
+        });
     }
 }
 

@@ -315,7 +315,15 @@ async fn changes_that_make_no_sense_are_refused_and_say_why() {
     eventually("listed", async || hub.accepts("a", "vm-1")).await;
     assert_eq!(status("a", change(None, " ")).await, 422);
     assert_eq!(status("a", change(Some("vm-2"), "x")).await, 404);
-    let grant = CreateGrant { agent: None, uplinks: vec![], ttl_seconds: 1, uses: 1, hubs: vec!["0.0.0.0:7443".into()], dry_run: false };
+    let grant = CreateGrant {
+        agent: None,
+        uplinks: vec![],
+        services: vec![],
+        ttl_seconds: 1,
+        uses: 1,
+        hubs: vec!["0.0.0.0:7443".into()],
+        dry_run: false,
+    };
     assert!(hub.control.create_grant(grant, "ann").await.unwrap_err().detail.contains("tunnel.advertise"));
     assert_eq!(hub.control.revoke_grant("g-none", revoke(), "ann").await.unwrap_err().status, 404);
     hub.stop().await;
@@ -517,7 +525,7 @@ async fn a_thousand_agents_that_come_at_once_are_all_served_within_seconds() {
         context
             .writer
             .ask(move |core| {
-                core.registry.joined(&agent, vec![name("*")]);
+                core.registry.joined(&agent, crate::registry::Allowed { uplinks: vec![name("*")], services: vec![] });
                 let now = core.shared.clock.stamp();
                 for shard in 0..8 {
                     let id = 1_000_000 + (number * 8 + shard) as u64;

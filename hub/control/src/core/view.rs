@@ -2,13 +2,13 @@
 
 use figspan_model::state::EndpointState;
 use figspan_proto::admin;
-use figspan_proto::name::{AgentName, UplinkName};
+use figspan_proto::name::{AgentName, ServiceName, UplinkName};
 use figspan_proto::weight::Weight;
 use figspan_tunnel::Transport;
 
 use super::Core;
 use crate::config::text;
-use crate::registry::{AgentRecord, EndpointParts, UplinkRecord};
+use crate::registry::{AgentRecord, EndpointParts, RefusedCalls, UplinkRecord};
 
 impl Core {
     /// All agents, ordered by name.
@@ -132,6 +132,7 @@ impl Core {
         uplinks.dedup();
         refused.sort_unstable_by(|a, b| a.uplink.cmp(&b.uplink));
         refused.dedup_by(|a, b| a.uplink == b.uplink);
+        let calls = self.publication.calls(name);
         admin::Agent {
             name: name.clone(),
             zone: self.registry.zone(name).cloned(),
@@ -142,9 +143,13 @@ impl Core {
             instances,
             certificate_ends: tunnels.iter().map(|(_, tunnel)| tunnel.ends).max().map(text),
             tunnels: tunnels.iter().filter_map(|(id, _)| self.tunnel_of(*id)).collect(),
-            allowed: record.allowed.clone(),
+            allowed: record.allowed.uplinks.clone(),
             uplinks,
             refused,
+            services: record.allowed.services.clone(),
+            refused_calls: record.refused_calls.iter().map(refused_call).collect(),
+            calls_open: calls.as_ref().map_or(0, |calls| calls.open.sum()),
+            calls: calls.as_ref().map_or(0, |calls| calls.taken.sum()),
             clock_skew_ms: record.skew_ms,
             last_seen: record.last_seen.map(text),
         }
@@ -166,4 +171,8 @@ impl Core {
             since: text(link.since),
         })
     }
+}
+
+fn refused_call((service, calls): (&ServiceName, &RefusedCalls)) -> admin::RefusedCall {
+    admin::RefusedCall { service: service.clone(), reason: calls.reason.to_owned(), times: calls.times, at: text(calls.at) }
 }

@@ -16,7 +16,8 @@ impl Joined {
     /// The same for the agent's certificate.
     pub(crate) fn permit(&self) -> Permit {
         // Entries from before this was kept: a grant is redeemed after it was made, and was not revoked in between.
-        Permit { granted: micros(self.granted.unwrap_or(self.at)), joined: micros(self.at), uplinks: self.allowed.clone() }
+        let granted = micros(self.granted.unwrap_or(self.at));
+        Permit { granted, joined: micros(self.at), uplinks: self.allowed.clone(), services: self.services.clone() }
     }
 }
 
@@ -39,6 +40,7 @@ impl Ledger {
         }
         let joined = Joined {
             allowed: permit.uplinks.clone(),
+            services: permit.services.clone(),
             grant: ELSEWHERE.to_owned(),
             at: moment(permit.joined),
             granted: Some(moment(permit.granted)),

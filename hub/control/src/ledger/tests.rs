@@ -10,6 +10,7 @@ fn ask(agent: Option<&str>, uses: u32) -> CreateGrant {
     CreateGrant {
         agent: agent.map(|name| name.parse().unwrap()),
         uplinks: vec!["orders-*".parse().unwrap()],
+        services: Vec::new(),
         ttl_seconds: 900,
         uses,
         hubs: Vec::new(),
@@ -154,7 +155,7 @@ fn an_open_grant_gives_the_same_key_the_same_name_again() {
 
 fn permit(granted: i64, joined: i64) -> Permit {
     let micros = |second| u64::try_from(at(second).as_microsecond()).unwrap();
-    Permit { granted: micros(granted), joined: micros(joined), uplinks: vec![format!("shop-{joined}").parse().unwrap()] }
+    Permit { granted: micros(granted), joined: micros(joined), uplinks: vec![format!("shop-{joined}").parse().unwrap()], services: vec![] }
 }
 
 #[test]

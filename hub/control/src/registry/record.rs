@@ -3,18 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use figspan_proto::control::{self, Protocol, Verdict};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName, Zone};
+use figspan_proto::name::{AgentName, NamePattern, ServiceName, UplinkName, Zone};
 use jiff::Timestamp;
 
 use super::{TunnelId, UplinkParts};
+
+/// What a grant allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// Names that the agent may advertise.
+    pub(crate) uplinks: Vec<NamePattern>,
+    /// Services that it may call.
+    pub(crate) services: Vec<NamePattern>,
+}
 
 /// What is known of an agent.
 #[derive(Debug, Default)]
 pub(crate) struct AgentRecord {
     /// Whether a grant was redeemed for it, as far as the store remembers.
     pub(crate) joined: bool,
-    /// Names that it may advertise.
-    pub(crate) allowed: Vec<NamePattern>,
+    /// What it may do.
+    pub(crate) allowed: Allowed,
+    /// Calls that were refused, by service; at most [`MAX_REFUSED_CALLS`].
+    pub(crate) refused_calls: BTreeMap<ServiceName, RefusedCalls>,
     /// Its open tunnels.
     pub(crate) tunnels: BTreeSet<TunnelId>,
     /// Name and version of its software, as it said last.
@@ -25,10 +36,24 @@ pub(crate) struct AgentRecord {
     pub(crate) last_seen: Option<Timestamp>,
 }
 
+/// Services of which an agent's refused calls are kept; the names are its own.
+pub(crate) const MAX_REFUSED_CALLS: usize = 64;
+
+/// Calls of a service that were refused.
+#[derive(Debug)]
+pub(crate) struct RefusedCalls {
+    /// Why the last one was.
+    pub(crate) reason: &'static str,
+    /// How many.
+    pub(crate) times: u64,
+    /// When the last one was.
+    pub(crate) at: Timestamp,
+}
+
 impl AgentRecord {
     /// Whether it may advertise the name.
     pub(crate) fn may_advertise(&self, uplink: &UplinkName) -> bool {
-        self.allowed.iter().any(|pattern| pattern.matches(uplink.as_str()))
+        self.allowed.uplinks.iter().any(|pattern| pattern.matches(uplink.as_str()))
     }
 }
 

@@ -93,7 +93,7 @@ impl Registry {
             match self.agents.get(&tunnel.agent) {
                 Some(agent) if agent.may_advertise(name) => allowed.push((advert.since, advert.uplink.protocol, id)),
                 Some(agent) if agent.joined => {
-                    let patterns: Vec<String> = agent.allowed.iter().map(ToString::to_string).collect();
+                    let patterns: Vec<String> = agent.allowed.uplinks.iter().map(ToString::to_string).collect();
                     let patterns = patterns.join(", ");
                     refused.insert(id, format!("the agent's grant allows {patterns}; join again with a grant for {name}"));
                 }

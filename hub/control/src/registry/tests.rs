@@ -37,7 +37,7 @@ fn word(weight: u32) -> Option<Override> {
 
 /// A registry that knows agents `a` and `b`, which may advertise `m` and `orders-*`.
 fn registry() -> Registry {
-    let allowed = || vec!["m".parse().unwrap(), "orders-*".parse().unwrap()];
+    let allowed = || Allowed { uplinks: vec!["m".parse().unwrap(), "orders-*".parse().unwrap()], services: vec![] };
     Registry::new(Overrides::default(), [(agent("a"), allowed()), (agent("b"), allowed())].into_iter())
 }
 
@@ -92,7 +92,7 @@ fn names_outside_the_grant_are_refused_and_never_published() {
     assert_eq!(refused(2), ["this hub knows no grant of the agent; join again"]);
     assert_eq!(settled.notes.iter().filter(|note| note.kind == "refused").count(), 2);
 
-    registry.joined(&agent("a"), vec!["*".parse().unwrap()]);
+    registry.joined(&agent("a"), Allowed { uplinks: vec!["*".parse().unwrap()], services: vec![] });
     assert!(parts(&registry.settle(), "foreign").endpoints[0].accepts(), "a new grant counts at once");
 }
 

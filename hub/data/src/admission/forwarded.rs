@@ -21,6 +21,8 @@ pub const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// X-Forwarded-Port.
 pub const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// The agent whose process called, where a service is called from a VM. figspan's own: no client can write it.
+pub const AGENT: HeaderName = HeaderName::from_static("x-figspan-agent");
 
 /// Most proxies in a row that are believed.
 const HOPS: usize = 16;

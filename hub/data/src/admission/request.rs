@@ -66,7 +66,8 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies, reserved:
     fields::remove_hop_by_hop(headers, marks)?;
     let Some(path) = path else { return Ok(Admitted::Ping) };
     let peer = client.address.ip();
-    let trusted = forwarded::is_trusted(peer, proxies);
+    // A VM may stand in a network whose proxies are trusted; its processes are none.
+    let trusted = client.agent.is_none() && forwarded::is_trusted(peer, proxies);
     let pin = if marks.has(Marks::TRUSTED) { headers.remove(PIN) } else { None };
     fields::remove_trusted(headers, marks, trusted);
     fields::remove_reserved(headers, reserved);
@@ -74,6 +75,9 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies, reserved:
     let scheme = told.proto.unwrap_or(client.scheme);
     let host = headers.remove(header::HOST);
     forwarded::write(headers, &told, client, scheme, (&authority, host), proxies.forwarded);
+    if let Some(agent) = &client.agent {
+        headers.insert(forwarded::AGENT, agent.clone());
+    }
     let uri = target::uri(scheme, &authority, path)?;
     let client = match (told.chain.first(), pin) {
         (None, None) if scheme == client.scheme => Rc::clone(client),

@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
+use super::{CallEvent, Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -116,6 +116,12 @@ impl Collector for Shards {
             let count = self.sum(|metrics| metrics.pins(*event));
             pins.encode_family(&[("outcome", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let mut calls = encoder.encode_descriptor("figspan_calls", "Calls of services by agents.", None, MetricType::Counter)?;
+        for event in CallEvent::ALL {
+            let count = self.sum(|metrics| metrics.called(*event));
+            calls.encode_family(&[("outcome", event.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        self.gauge(encoder, "figspan_calls_open", "Connections of agents' processes to services.", |metrics| metrics.calls_open.value())?;
         for (name, help, of) in [
             ("figspan_compression_input_bytes", "Bytes of answers that were compressed.", (|pair| &pair.0) as fn(&(Cell, Cell)) -> &Cell),
             ("figspan_compression_output_bytes", "Bytes that compression made of them.", |pair| &pair.1),

@@ -308,6 +308,8 @@ impl Hub {
             listener: "web".into(),
             connection: self.connection.get(),
             pin: None,
+            agent: None,
+            process: None,
         })
     }
 

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::policy::{Mirror, Pin};
 use super::{
-    Backend, BackendPolicy, BackendTls, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, Reserved, RouteMatch,
-    RouteName, Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
+    Backend, BackendPolicy, BackendTls, CallRoute, HttpRoute, HttpRule, Limits, Listener, ListenerName, MirrorTarget, Proxies, Reserved,
+    RouteMatch, RouteName, Routing, RuleName, RulePolicy, Service, ServiceName, SessionPersistence, Sources, StreamRoute, Target, Timeouts,
 };
 use crate::health::Failover;
 use crate::jwt::JwtProvider;
@@ -160,6 +160,11 @@ impl RoutingDraft {
                 .services
                 .iter()
                 .map(|service| (service.name.clone(), book.rule(&format!("service/{}", service.name))))
+                .collect(),
+            calls: self
+                .services
+                .iter()
+                .map(|service| (ServiceName::clone(&service.name), CallRoute::of(service, &policies, book)))
                 .collect(),
             services: self.services.into_iter().map(|service| (ServiceName::clone(&service.name), Arc::new(service))).collect(),
             health_checks,

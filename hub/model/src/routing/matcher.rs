@@ -23,6 +23,7 @@ pub use self::candidate::query_value;
 use self::host::Hosts;
 use self::paths::Paths;
 use super::Routing;
+use super::call::CallRoute;
 use super::listener::{ListenerName, ListenerProtocol};
 use super::route::{HttpRoute, HttpRule, PathMatch, StreamRoute};
 use crate::Map;
@@ -96,6 +97,12 @@ impl Matcher {
                 }
             }
         }
+        for call in routing.calls.values() {
+            match call {
+                CallRoute::Http(route) => drop(matcher.http.insert(ListenerName::clone(&route.name), whole(route))),
+                CallRoute::Stream(route) => drop(matcher.tcp.insert(ListenerName::clone(&route.name), Arc::clone(route))),
+            }
+        }
         matcher
     }
 
@@ -161,8 +168,17 @@ impl Matcher {
 }
 
 fn http_hosts(routing: &Routing, listener: &ListenerName) -> Hosts<Paths> {
+    of_routes(routing.http_routes.iter().filter(|route| route.listeners.is_empty() || route.listeners.contains(listener)))
+}
+
+/// A route that has its listener to itself.
+fn whole(route: &Arc<HttpRoute>) -> Hosts<Paths> {
+    of_routes(std::iter::once(route))
+}
+
+fn of_routes<'r>(routes: impl Iterator<Item = &'r Arc<HttpRoute>>) -> Hosts<Paths> {
     let mut hosts = Hosts::<Paths>::default();
-    for route in routing.http_routes.iter().filter(|route| route.listeners.is_empty() || route.listeners.contains(listener)) {
+    for route in routes {
         for (rule_index, rule) in route.rules.iter().enumerate() {
             let alternatives: Vec<Option<usize>> =
                 if rule.matches.is_empty() { vec![None] } else { (0..rule.matches.len()).map(Some).collect() };

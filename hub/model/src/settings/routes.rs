@@ -247,7 +247,6 @@ impl Reader<'_> {
             item.wrong(format!("service {} does not exist", text.escape_debug()), mend_name(text, names, "[[service]]"));
             return None;
         };
-        known.used.set(true);
         if http && known.protocol == Some(Protocol::Tcp) {
             item.wrong(
                 format!("service {text} speaks tcp, which an HTTP route cannot use"),
@@ -283,7 +282,6 @@ impl Reader<'_> {
         let warn =
             |place, what: &str, name: &str| source.warning(place, what, format!("{name} is used by no route"), "add a route, or remove it");
         self.listeners.iter().filter(|known| !known.used.get()).for_each(|known| warn(known.place, "listener", &known.name));
-        self.services.iter().filter(|(_, known)| !known.used.get()).for_each(|(name, known)| warn(known.place, "service", name));
         self.providers.unused().for_each(|(name, place)| warn(place, "jwt_provider", name));
     }
 }

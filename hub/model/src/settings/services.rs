@@ -1,12 +1,11 @@
 //! Sections about the cluster's side: `[[service]]`, and TLS towards backends.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use figspan_proto::control::Protocol;
 use figspan_proto::name::{UplinkName, Zone};
-use figspan_settings::{Item, Place, Section};
+use figspan_settings::{Item, Section};
 
 use super::keys;
 use super::values::{self, Files, Taken};
@@ -17,9 +16,6 @@ use crate::routing::{BackendTls, BackendTlsRoots, Service, ServiceAddress, Servi
 pub(super) struct Known {
     /// `None` where the file's word for it is wrong.
     pub(super) protocol: Option<Protocol>,
-    /// Where its name stands, for a warning that no route uses it.
-    pub(super) place: Place,
-    pub(super) used: Cell<bool>,
 }
 
 pub(super) fn services(top: &Section<'_>, files: &Files<'_>) -> (Vec<Service>, HashMap<ServiceName, Known>) {
@@ -36,8 +32,8 @@ pub(super) fn services(top: &Section<'_>, files: &Files<'_>) -> (Vec<Service>, H
         let (addresses, zones) = section.required("addresses").map(|item| addresses(&item)).unwrap_or_default();
         let weight = section.get("weight").and_then(|item| values::weight(&item)).unwrap_or_default();
         let tls = section.section("tls", &keys::SERVICE_TLS).and_then(|section| backend_tls(&section, files));
-        let (Some(name), Some(item), true) = (name, name_item, fresh) else { continue };
-        known.insert(name.clone(), Known { protocol, place: item.place(), used: Cell::new(false) });
+        let (Some(name), true) = (name, fresh) else { continue };
+        known.insert(name.clone(), Known { protocol });
         if let Some(protocol) = protocol {
             services.push(Service { name, protocol, addresses, zones, weight, tls: tls.map(Into::into) });
         }

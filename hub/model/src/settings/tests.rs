@@ -300,7 +300,8 @@ fn what_works_but_hardly_as_meant_is_a_warning() {
     );
     let warnings = |text: &str| read(text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
     let found = warnings(&text);
-    assert!(found.len() == 2 && found[0].contains("idle is used by no route") && found[1].contains("s is used by no route"), "{found:?}");
+    // A service that no route names may still be there for agents to call.
+    assert!(found.len() == 1 && found[0].contains("idle is used by no route"), "{found:?}");
     let zero = warnings(&text.replace("uplink = 'u'", "uplink = 'u', weight = 0"));
     assert!(zero.iter().any(|warning| warning.contains("all weights are 0")), "{zero:?}");
     let hidden = text.replace(

@@ -1,6 +1,8 @@
 //! Two hubs of one CA, each with a state directory of its own.
 
 use figspan_proto::admin::Revoke;
+use figspan_proto::control::FromHub;
+use figspan_proto::name::AgentName;
 use figspan_proto::reset::Close;
 use figspan_tunnel::{KeyPair, exchange};
 
@@ -130,4 +132,37 @@ async fn a_lost_answer_to_a_join_is_given_again_to_the_same_key_alone() {
     hub.control.revoke_agent(&name("vm-1"), revoke(), "ann").await.unwrap();
     assert_eq!(ask().await.unwrap_err().reason, RefusedReason::Revoked);
     hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_may_call_is_in_its_certificate_and_in_force_at_every_hub_before_its_hello() {
+    let Two { dir, a, b } = two();
+    let token = a.grant_calling("vm-1", &["shop-*"], &["orders", "mail-*"]).await;
+    let (key, issued) = a.redeem(&token, None, now_ms()).await;
+    let issued = issued.unwrap();
+    assert_eq!(issued.services.iter().map(ToString::to_string).collect::<Vec<_>>(), ["orders", "mail-*"]);
+    let credentials = credentials(issued, &key);
+    let (vm, other): (AgentName, AgentName) = (name("vm-1"), name("vm-2"));
+    let may = |hub: &Hub, service: &str| hub.reader.load().callers.get(&vm).is_some_and(|caller| caller.may_call(service));
+    assert!(may(&a, "orders") && may(&a, "mail-eu") && !may(&a, "bank") && !may(&b, "orders"));
+    let mut agent = Agent::connect(&b, &credentials, "i", 1).await;
+    assert!(matches!(agent.hear().await, FromHub::Hello(hello) if hello.calls));
+    assert!(may(&b, "orders") && b.reader.load().callers.get(&other).is_none(), "before the hello, after which it may call");
+    agent.list(vec![]).await;
+
+    // Any hub renews, and what the certificate says of calls stays; so it does over a restart.
+    let key = KeyPair::generate().unwrap();
+    let request = IdentityRequest::Renew { csr: key.csr().unwrap(), time_ms: now_ms() };
+    let renewed = exchange::ask(agent.tunnel.open().await.unwrap(), request).await.unwrap().unwrap();
+    assert_eq!(Leaf::read(&renewed.chain[0]).unwrap().permit, credentials.identity().leaf().permit);
+    a.stop().await;
+    let a = Hub::of_ca(&dir.path().join("a"), &files(&dir));
+    assert!(may(&a, "orders"));
+
+    // Another grant takes the place of the first.
+    let token = a.grant_calling("vm-1", &["shop-*"], &[]).await;
+    a.redeem(&token, None, now_ms()).await.1.unwrap();
+    assert!(!may(&a, "orders") && a.reader.load().callers.get(&vm).is_none());
+    a.stop().await;
+    b.stop().await;
 }
