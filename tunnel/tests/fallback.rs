@@ -1,8 +1,10 @@
 //! Tunnels where UDP does not pass: over TCP from the start or from the middle, and back; a relay on loopback is the firewall.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail it by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,7 +86,7 @@ async fn datagrams(front: Arc<UdpSocket>, hub: SocketAddr, wall: Arc<Firewall>) 
     let (mut tasks, mut buffer) = (JoinSet::new(), vec![0; 65536]);
     loop {
         let (length, agent) = front.recv_from(&mut buffer).await.unwrap();
-        if !mappings.contains_key(&agent) {
+        if let Entry::Vacant(unknown) = mappings.entry(agent) {
             let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             let (front, outside, wall) = (Arc::clone(&front), Arc::clone(&back), Arc::clone(&wall));
             tasks.spawn(async move {
@@ -95,7 +97,7 @@ async fn datagrams(front: Arc<UdpSocket>, hub: SocketAddr, wall: Arc<Firewall>) 
                     }
                 }
             });
-            mappings.insert(agent, back);
+            unknown.insert(back);
         }
         if wall.udp.load(Ordering::SeqCst) {
             let _ = mappings[&agent].send_to(&buffer[..length], hub).await;

@@ -60,7 +60,8 @@ impl Rules {
     }
 
     fn shares(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let of: [(&str, &str, fn(&Share) -> Option<f64>); 2] = [
+        type Value = fn(&Share) -> Option<f64>;
+        let of: [(&str, &str, Value); 2] = [
             ("figspan_share_wanted_ratio", "Part of a rule's next requests that a backend gets.", |share| Some(share.wanted)),
             ("figspan_share_observed_ratio", "Part of a rule's tries of the last minute that a backend got.", |share| share.observed),
         ];

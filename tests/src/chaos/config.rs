@@ -38,7 +38,8 @@ fn one_of<'t>(random: &mut StdRng, texts: &[&'t str]) -> &'t str {
 
 /// What each of these makes of the dice, in their order.
 fn some(random: &mut StdRng, chance: f64, texts: &[fn(&mut StdRng) -> String]) -> String {
-    texts.iter().filter_map(|text| random.random_bool(chance).then(|| text(random))).collect()
+    let drawn: Vec<_> = texts.iter().filter(|_| random.random_bool(chance)).collect();
+    drawn.into_iter().map(|text| text(random)).collect()
 }
 
 impl Config {

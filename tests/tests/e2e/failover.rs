@@ -147,7 +147,7 @@ fn an_agent_that_is_lost_and_comes_back_is_held_away_over_http_and_tcp() {
     let tiers =
         || [0, 1].map(|route| bed.hub.json(&["get", "routes"])[route]["rules"][0]["tiers"][0]["state"].as_str().unwrap().to_owned());
     eventually("both tiers are seen to fail", Duration::from_secs(10), || {
-        (bed.get("/"), over_tcp());
+        let _ = (bed.get("/"), over_tcp());
         tiers() == ["held", "held"]
     });
     let agent = bed.hub.run_agent("vm-main");

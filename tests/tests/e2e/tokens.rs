@@ -55,7 +55,8 @@ fn outcomes(bed: &Bed) -> BTreeMap<String, u64> {
 async fn over_h2(bed: &Bed, fields: &[(&str, &str)], trailers: &[(&'static str, &'static str)]) -> (u16, String, String) {
     let tcp = tokio::net::TcpStream::connect(bed.web()).await.unwrap();
     let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let mut carried = tokio::task::JoinSet::new();
+    carried.spawn(connection);
     let mut request = http::Request::post("http://shop.example/");
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -70,7 +71,6 @@ async fn over_h2(bed: &Bed, fields: &[(&str, &str)], trailers: &[(&'static str, 
     while let Some(Ok(data)) = body.data().await {
         text.extend_from_slice(&data);
     }
-    connection.abort();
     (status, told, String::from_utf8(text).unwrap())
 }
 

@@ -63,7 +63,7 @@ async fn a_busy_hub_is_asked_again_and_a_refusal_is_final() {
     assert!(joined.unwrap_err().to_string().contains("redeemed"));
 }
 
-fn key(question: &IdentityRequest) -> figspan_proto::join::Pin {
+fn key(question: &IdentityRequest) -> Pin {
     let IdentityRequest::Join { csr, .. } = question else { panic!("a join") };
     figspan_tunnel::ca::requested_key(csr).unwrap()
 }

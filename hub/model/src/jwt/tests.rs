@@ -279,7 +279,7 @@ fn a_file_of_keys_is_public_whole_and_strong_or_says_why_not() {
         (change(EC.jwk(), "x", json!("AAAA")), BadKeys::Malformed("`ec`".into())),
         (json!({ "kty": "RSA" }), BadKeys::Malformed("1".into())),
     ] {
-        assert_eq!(read(&[bad.clone()]), Err(why), "{bad}");
+        assert_eq!(read(std::slice::from_ref(&bad)), Err(why), "{bad}");
     }
     assert_eq!(read(&vec![EC.jwk(); 65]), Err(BadKeys::TooMany(65)));
     for text in ["", "{}", "[]", "{\"keys\": 1}", "-----BEGIN PUBLIC KEY-----"] {

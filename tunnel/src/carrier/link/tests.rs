@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
+
 use std::task::{Wake, Waker};
 
 use tokio::io::DuplexStream;
