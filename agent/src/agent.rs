@@ -392,6 +392,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("metrics.address", old.metrics != new.metrics),
         ("log.format", old.log.format != new.log.format),
         ("trust_domain", old.trust_domain != new.trust_domain),
+        ("zone", old.zone != new.zone),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -282,3 +282,13 @@ async fn the_status_socket_answers_and_is_gone_with_the_agent() {
     let error = status::ask::ask(&socket).await.unwrap_err().to_string();
     assert!(error.contains("no agent answers") && error.contains("systemctl start"), "{error}");
 }
+
+#[test]
+fn keys_that_cannot_change_while_the_agent_runs_are_named() {
+    let old = Settings::default();
+    let mut new = old.clone();
+    new.max_streams += 1;
+    assert!(needs_restart(&old, &new).is_empty(), "this one can");
+    new.zone = Some("eu-1a".parse().unwrap());
+    assert_eq!(needs_restart(&old, &new), ["zone"], "hubs hear of it in the hello of a tunnel");
+}

@@ -36,11 +36,19 @@ impl ServiceEndpoints for NoServices {
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tunnel = runtime.block_on(figspan_tunnel::testing::pair("vm-0")).0;
-    println!("ns each             {:>8} {:>8} {:>8} {:>8}", "match", "weights", "load", "hash");
+    println!("ns each             {:>8} {:>8} {:>8} {:>8} {:>8}", "match", "weights", "zone", "load", "hash");
     for routes in [10, 1_000, 10_000] {
         for endpoints in [1, 100, 1_000] {
             let world = World::new(routes, endpoints, &tunnel);
-            let figures = [world.matching(), world.choosing(None, false), world.choosing(None, true), world.choosing(Some(1), false)];
+            let zone = LoadBalancing { prefer_zone: true, ..LoadBalancing::default() };
+            let load = LoadBalancing { method: Method::LeastLoad, ..LoadBalancing::default() };
+            let figures = [
+                world.matching(),
+                world.choosing(None, None),
+                world.choosing(None, Some(zone)),
+                world.choosing(None, Some(load)),
+                world.choosing(Some(1), None),
+            ];
             print!("{routes:>6} routes x {endpoints:>5}");
             figures.iter().for_each(|figure| print!(" {figure:>8.0}"));
             println!();
@@ -76,13 +84,11 @@ impl World {
         })
     }
 
-    fn choosing(&self, hash: Option<u64>, by_load: bool) -> f64 {
-        let method = if by_load { Method::LeastLoad } else { Method::RoundRobin };
-        let policy =
-            BackendPolicy { load_balancing: Some(LoadBalancing { method, ..LoadBalancing::default() }), ..BackendPolicy::default() };
+    fn choosing(&self, hash: Option<u64>, asked: Option<LoadBalancing>) -> f64 {
+        let policy = asked.map(|asked| Arc::new(BackendPolicy { load_balancing: Some(asked), ..BackendPolicy::default() }));
         let target = Target::Uplink("shop".parse().expect("a name"));
         let backend = Backend::plain(target, None, &self.book);
-        let backends = [Backend { policy: by_load.then(|| Arc::new(policy)), ..backend }];
+        let backends = [Backend { policy, ..backend }];
         let (rule, tried) = (self.book.rule("rule/r/0"), Tried::default());
         best(|number| {
             let question = Question::new(&self.snapshot, &backends, &rule, &tried, &NoServices);
@@ -122,7 +128,8 @@ fn uplink(name: &str, endpoints: usize, tunnel: &Tunnel, book: &Book) -> Arc<Upl
     let endpoint = |index: usize| {
         Arc::new(Endpoint {
             zone: None,
-            near: false,
+            // Every second one is in the hub's own zone.
+            near: index % 2 == 1,
             agent: format!("vm-{index}").parse().expect("a name"),
             weight: Weight::try_from(100 + index as u32 % 3).expect("a weight"),
             ready: true,
