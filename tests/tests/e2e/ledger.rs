@@ -10,5 +10,5 @@ fn four_thousand_mixed_requests_are_all_accounted_for_under_chaos() {
     let verdict = run(Plan { requests: 4_000, rate: 600, seed: seed(), pause: Duration::from_millis(120) });
     assert!(verdict.is_good(), "{verdict}");
     // Who gets how much is what the policies of the run say.
-    assert!(verdict.findings.answered > 3_600 && verdict.by.len() > 1, "{verdict}");
+    assert!(verdict.findings.answered > 3_200 && verdict.by.len() > 1, "{verdict}");
 }
