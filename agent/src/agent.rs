@@ -8,11 +8,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use figspan_proto::control::Health;
 use figspan_proto::name::{UplinkName, Zone};
+use figspan_telemetry::LogHandle;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::{ResolveError, Resolver};
 use tokio::sync::watch;
@@ -81,6 +82,7 @@ struct Inner {
     reload: Mutex<status::Reload>,
     probes: Mutex<HashMap<UplinkName, (Uplink, CancellationToken)>>,
     drained: AtomicBool,
+    log: OnceLock<LogHandle>,
 }
 
 /// Starts agents.
@@ -126,6 +128,7 @@ impl Agent {
             reload: Mutex::default(),
             probes: Mutex::default(),
             drained: AtomicBool::new(false),
+            log: OnceLock::new(),
         }));
         running.apply(&settings);
         running.keep_tunnels(settings.drain_timeout, settings.zone);
@@ -185,6 +188,12 @@ impl Running {
         }
         reload.at_ms = crate::advertise::unix_ms(SystemTime::now());
         reload.error = error;
+    }
+
+    /// Lets the level of the process's log be changed over the status socket.
+    pub fn offer_log(&self, log: LogHandle) {
+        // Whoever offered one first is asked.
+        let _ = self.0.log.set(log);
     }
 
     /// The agent's identity.
@@ -360,8 +369,9 @@ impl Running {
     async fn listen(&self, how: Bind) -> Result<(), StartError> {
         let settings = self.0.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.services.apply(&settings.services);
-        let running = Arc::downgrade(&self.0);
-        let source = status::serve::Source::new(move || running.upgrade().map(|inner| Self(inner).status()));
+        let (running, logging) = (Arc::downgrade(&self.0), Arc::downgrade(&self.0));
+        let status = move || running.upgrade().map(|inner| Self(inner).status());
+        let source = status::serve::Source::new(status, move || logging.upgrade()?.log.get().cloned());
         if let Some(path) = &settings.status_socket {
             let listener = status::serve::bind(path, how).map_err(|error| StartError::StatusSocket(path.clone(), error))?;
             self.0.life.spawn(status::serve::on_socket(listener, source.clone(), self.0.life.clone()));

@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use figspan_settings::Finding;
 
 use crate::advertise::unix_ms;
+use crate::bundle;
 use crate::doctor;
 use crate::enrol;
 use crate::identity::files::Declared;
@@ -18,6 +19,7 @@ use crate::manual;
 use crate::run;
 use crate::settings::DEFAULT_FILE;
 use crate::settings::load::{Loaded, load, status_socket};
+use crate::status::level::Ask;
 use crate::status::{ask, show};
 
 /// Mistakes in the settings (EX_CONFIG of sysexits).
@@ -103,6 +105,35 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
+    /// Packs what somebody needs who looks for a fault from elsewhere into one file, without secrets
+    SupportBundle {
+        /// The file to make; one that is there is left alone
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// How far back the journal goes
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+        since: std::time::Duration,
+        /// Record the packets of a tunnel of its own for so long, at most 2 min
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        qlog: Option<std::time::Duration>,
+    },
+    /// Shows or raises the running agent's log level; it returns by itself to what agent.toml says
+    LogLevel {
+        /// error, warn, info, debug or trace, or directives such as `info,figspan_tunnel=debug`; shown if absent
+        level: Option<String>,
+        /// For how long, at most 24 h
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+        time: std::time::Duration,
+        /// Of this module alone, as in figspan_tunnel; the rest stays as configured
+        #[arg(long, value_name = "MODULE", requires = "level")]
+        target: Option<String>,
+        /// Back to what agent.toml says, now
+        #[arg(long, conflicts_with = "level")]
+        back: bool,
+        /// The agent's socket; that of the settings if absent
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Prints the version
     Version,
     /// Prints completions for a shell
@@ -169,6 +200,16 @@ impl Command {
             },
             Self::Status { socket, output } => status(config, socket, output).await,
             Self::Doctor { token_file, output } => Box::pin(examine(config, token_file.as_deref(), output)).await,
+            Self::SupportBundle { output, since, qlog } => {
+                match Box::pin(bundle::make(config, bundle::Wanted { output, since, qlog })).await {
+                    Ok(made) => say(&made.told()),
+                    Err(error) => fail(1, &error.to_string()),
+                }
+            }
+            Self::LogLevel { level, time, target, back, socket } => {
+                let ask = (level.is_some() || back).then_some(Ask { level, target, seconds: time.as_secs() });
+                log_level(config, socket, ask).await
+            }
             Self::Version => say(&format!("figspan-agent {}", env!("CARGO_PKG_VERSION"))),
             Self::Completions { shell } => {
                 let mut text = Vec::new();
@@ -218,10 +259,27 @@ fn checked(loaded: &Loaded) -> String {
     text
 }
 
+/// The agent's socket. A broken file must not keep an operator from asking the agent that still runs with the old one.
+fn socket_of(config: &Path, socket: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
+    let none = || fail(1, "the agent has no status socket; set status.socket in agent.toml and restart it");
+    socket.or_else(|| status_socket(config)).ok_or_else(none)
+}
+
+async fn log_level(config: &Path, socket: Option<PathBuf>, change: Option<Ask>) -> ExitCode {
+    let socket = match socket_of(config, socket) {
+        Ok(socket) => socket,
+        Err(code) => return code,
+    };
+    match ask::log_level(&socket, change.as_ref()).await {
+        Err(error) => fail(1, &error.to_string()),
+        Ok(level) => say(&level.told(SystemTime::now())),
+    }
+}
+
 async fn status(config: &Path, socket: Option<PathBuf>, output: Output) -> ExitCode {
-    // A broken file must not keep an operator from asking the agent that still runs with the old one.
-    let Some(socket) = socket.or_else(|| status_socket(config)) else {
-        return fail(1, "the agent has no status socket; set status.socket in agent.toml and restart it");
+    let socket = match socket_of(config, socket) {
+        Ok(socket) => socket,
+        Err(code) => return code,
     };
     match ask::ask(&socket).await {
         Err(error) => fail(1, &error.to_string()),

@@ -64,8 +64,11 @@ pub async fn examine(loaded: &Loaded, token: Option<&Token>) -> Report {
     let hubs = token.map_or(&settings.hubs, |token| &token.hubs);
     let (named, addresses) = names(hubs, joined, &resolver).await;
     checks.extend(named);
-    let mut ways: Vec<Way> =
-        stream::iter(addresses).map(|(hub, address)| path::look(hub, address, trust.clone())).buffered(AT_ONCE).collect().await;
+    let mut ways: Vec<Way> = stream::iter(addresses)
+        .map(|(hub, address)| path::look(hub, address, trust.clone(), settings.transport))
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
     path::forgive(&mut ways);
     for way in &mut ways {
         checks.append(&mut way.checks);
@@ -78,7 +81,7 @@ pub async fn examine(loaded: &Loaded, token: Option<&Token>) -> Report {
         checks.push(certificate);
         let credentials = Credentials::new(kept.identity, kept.roots);
         let tunnels: Vec<Vec<Check>> =
-            stream::iter(&ways).map(|way| tunnel::look(way, usable, &credentials)).buffered(AT_ONCE).collect().await;
+            stream::iter(&ways).map(|way| tunnel::look(way, usable, &credentials, settings.transport)).buffered(AT_ONCE).collect().await;
         checks.extend(tunnels.into_iter().flatten());
     }
     checks.extend(running::look(settings, status, joined, &checks));

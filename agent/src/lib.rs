@@ -12,6 +12,7 @@
 
 pub mod advertise;
 pub mod agent;
+pub mod bundle;
 pub mod command;
 pub mod connect;
 pub mod doctor;

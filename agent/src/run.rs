@@ -107,6 +107,7 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: L
             Agent::start_beside(settings, holder, resolver).map_err(|error| failed(&error))?
         }
     };
+    running.offer_log(log.clone());
     Box::pin(Daemon { config: config.to_owned(), loaded, running, log, program }.serve(predecessor)).await.map_err(|error| failed(&error))
 }
 

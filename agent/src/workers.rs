@@ -55,3 +55,34 @@ impl Drop for Workers {
         self.stop.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_stalled_thread_of_several_stops_the_signs_of_life() {
+        let workers = Workers::start(3).unwrap();
+        let (soon, patience) = (Duration::from_millis(50), Duration::from_secs(10));
+        assert!(workers.alive(patience).await);
+        for stalled in [1, 2] {
+            let (release, held) = mpsc::channel::<()>();
+            let (entered, inside) = mpsc::channel();
+            // As a lock that is never released, or a loop without an end, would hold it.
+            #[allow(clippy::disallowed_methods, reason = "a task that must not be waited for")]
+            let task = workers.enter(stalled, || {
+                tokio::spawn(async move {
+                    entered.send(()).expect("the test waits");
+                    let _ = held.recv();
+                })
+            });
+            inside.recv_timeout(patience).expect("the thread runs the task");
+            assert!(!workers.alive(soon).await, "thread {stalled} stands still, the others do not");
+            drop(release);
+            task.await.unwrap();
+            assert!(workers.alive(patience).await, "it goes on");
+        }
+    }
+}

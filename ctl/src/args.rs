@@ -1,14 +1,18 @@
 //! What can be typed. Texts here are what `--help`, the man pages and the completions say.
 
+mod grant;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use figspan_proto::name::{AgentName, NamePattern, UplinkName};
+use figspan_proto::name::{AgentName, UplinkName};
 use figspan_proto::weight::Weight;
 
 use crate::target::Target;
 use crate::terminal::Format;
+
+pub(crate) use grant::{CreateGrant, Grant, GrantName};
 
 /// Operates a figspan hub: who may join, what takes which share of the traffic, and when a workload is provably idle.
 #[derive(Debug, Parser)]
@@ -83,6 +87,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Loads the hub's configuration file anew; a bad one changes nothing
     Reload(Reload),
+    /// Shows or raises the hub's log level; it returns by itself to what hub.toml says
+    LogLevel(LogLevel),
     /// The hub at a glance
     Status,
     /// Prints the completions of a shell
@@ -98,56 +104,6 @@ pub(crate) enum Command {
     },
     /// Prints the version, and the hub's where it answers
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Grant {
-    /// Makes a grant and prints the one line to paste on the VM
-    #[command(after_help = "The line holds a secret, shown only this once. It reaches the agent on standard input, so that no process \
-                      list shows it; its leading space keeps it out of the shell's history (HISTCONTROL=ignorespace).\n\
-                      Without a clipboard: figspanctl grant create vm-1 --uplinks monolith --token-only | \
-                      ssh vm-1 sudo figspan-agent join --token-file -")]
-    Create(CreateGrant),
-    /// Lists grants; secrets are never shown again
-    List,
-    /// Takes a grant back; agents that redeemed it stay (see `agent revoke`)
-    Revoke {
-        /// The grant's id
-        id: String,
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CreateGrant {
-    /// The name that the agent gets
-    #[arg(required_unless_present = "any_name", conflicts_with = "any_name")]
-    pub(crate) name: Option<AgentName>,
-    /// Takes the name that the VM asks for
-    #[arg(long)]
-    pub(crate) any_name: bool,
-    /// Uplinks that the agent may advertise: names, or beginnings with a star
-    #[arg(long, required = true, value_delimiter = ',', value_name = "a,b-*")]
-    pub(crate) uplinks: Vec<NamePattern>,
-    /// Services that processes on the VM may call through the agent: names, or beginnings with a star [default: none]
-    #[arg(long, value_delimiter = ',', value_name = "c,d-*")]
-    pub(crate) services: Vec<NamePattern>,
-    /// How long the grant can be redeemed
-    #[arg(long, default_value = "15m", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(crate) ttl: Duration,
-    /// How often it can be redeemed; more than once only with --any-name
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) uses: u32,
-    /// Where the agent shall dial, host:port; repeatable [default: what the hub advertises]
-    #[arg(long = "dial", value_name = "HOST:PORT")]
-    pub(crate) hubs: Vec<String>,
-    /// Prints the token alone, to be piped into `figspan-agent join --token-file -`
-    #[arg(long)]
-    pub(crate) token_only: bool,
-    /// Says what would happen, changes nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 /// What every change that ends something takes.
@@ -369,6 +325,24 @@ pub(crate) struct Events {
 pub(crate) struct Check {
     /// The file; `-` is standard input
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogLevel {
+    /// error, warn, info, debug or trace, or directives such as `info,figspan_tunnel=debug`; shown if absent
+    pub(crate) level: Option<String>,
+    /// For how long, at most 24 h
+    #[arg(long = "for", default_value = "10m", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) time: Duration,
+    /// Of this module alone, as in figspan_tunnel; the rest stays as configured
+    #[arg(long, value_name = "MODULE", requires = "level")]
+    pub(crate) target: Option<String>,
+    /// Back to what hub.toml says, now
+    #[arg(long, conflicts_with = "level")]
+    pub(crate) back: bool,
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]

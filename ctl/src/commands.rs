@@ -45,6 +45,7 @@ pub(crate) async fn run(name: &'static str, cli: Cli, around: &Surroundings, ter
         Command::Events(events) => hub::events(&client, terminal, events).await,
         Command::Check(check) => hub::check(&client, terminal, &check.file).await,
         Command::Reload(reload) => hub::reload(&client, terminal, reload.dry_run).await,
+        Command::LogLevel(wanted) => hub::log_level(&client, terminal, wanted).await,
         Command::Status => hub::status(&client, terminal).await,
         Command::Version => hub::version(name, &client, terminal).await,
         Command::Completions { .. } | Command::Man { .. } | Command::Pin(_) => Ok(Exit::Done),

@@ -64,10 +64,12 @@ fn a_grant_is_one_line_that_keeps_the_secret_out_of_process_lists() {
 }
 
 #[test]
-fn grants_for_several_agents_need_any_name() {
+fn grants_for_several_agents_need_a_template_or_any_name() {
     let ran = ctl("unix:/nowhere", &["grant", "create", "vm-1", "--uplinks", "a", "--uses", "3"]);
     assert_eq!(ran.exit, Exit::Usage);
-    assert!(ran.err.contains("--any-name"), "{}", ran.err);
+    assert!(ran.err.contains("--any-name") && ran.err.contains("'vm-1-{n}'"), "{}", ran.err);
+    let ran = ctl("unix:/nowhere", &["grant", "create", "vm-{n}-{n}", "--uplinks", "a", "--uses", "3"]);
+    assert!(ran.exit == Exit::Usage && ran.err.contains("one {n} or one {hostname}"), "{}", ran.err);
     assert_eq!(ctl("unix:/nowhere", &["grant", "create", "--uplinks", "a"]).exit, Exit::Usage);
 }
 

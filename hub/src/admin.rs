@@ -8,6 +8,7 @@ mod explain;
 mod extract;
 mod handlers;
 pub(crate) mod listen;
+mod log;
 mod openapi;
 mod operations;
 mod policies;
@@ -24,6 +25,7 @@ use figspan_control::Control;
 use figspan_data::seal::Sealer;
 use figspan_model::snapshot::Reader;
 use figspan_model::state::Book;
+use figspan_telemetry::LogHandle;
 use http::StatusCode;
 
 use crate::face::Face;
@@ -43,6 +45,8 @@ pub(crate) struct Admin {
     pub(crate) sessions: Arc<Sealer>,
     pub(crate) face: Arc<Face>,
     pub(crate) reloader: Reloader,
+    /// The process's log; none where the hub is a part of another program.
+    pub(crate) log: Option<LogHandle>,
 }
 
 /// The API without authentication, for a socket whose file mode is that.

@@ -187,12 +187,12 @@ impl Hub {
             control: control.clone(),
             face: Arc::clone(&face),
             shards: shard_metrics,
-            log,
+            log: log.clone(),
             reader: reader.clone(),
             book: Arc::clone(&book),
         };
         let checks = Checks::new(reader.clone(), Arc::clone(&book));
-        let admin = Admin { control: control.clone(), reader, book, sessions, face: Arc::clone(&face), reloader: reloader.clone() };
+        let admin = Admin { control: control.clone(), reader, book, sessions, face: Arc::clone(&face), reloader: reloader.clone(), log };
         let running = Running {
             settings,
             control,

@@ -12,6 +12,7 @@ pub mod name;
 pub mod permit;
 pub mod preamble;
 pub mod reset;
+pub mod template;
 pub mod weight;
 
 /// Generated protobuf and gRPC types. Only the edges (`control`, `join` and the gRPC ends) touch them.

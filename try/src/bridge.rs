@@ -101,6 +101,7 @@ impl Bridge {
         let agent = Some(self.agents[number].name.clone());
         let grant = CreateGrant {
             agent,
+            name_template: None,
             uplinks,
             services: Vec::new(),
             ttl_seconds: 120,

@@ -9,6 +9,7 @@ mod clock;
 mod failure;
 mod link;
 mod mover;
+mod recording;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use failure::failure;
 use mover::{LOOK_BACK, Mover};
 
 pub use clock::{Proven, Trust, ask_clock};
+pub use recording::Recording;
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -40,11 +42,13 @@ pub struct DialOptions {
     pub moves: Arc<Moves>,
     /// How soon a tunnel on TCP looks for UDP again; four times as long where that has led nowhere. Tests are less patient.
     pub look_back: Duration,
+    /// Where the tunnel's packets are written down, if they are.
+    pub recording: Option<Recording>,
 }
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { mtu: transport::MTU, preference: Preference::default(), moves: Arc::default(), look_back: LOOK_BACK }
+        Self { mtu: transport::MTU, preference: Preference::default(), moves: Arc::default(), look_back: LOOK_BACK, recording: None }
     }
 }
 
@@ -72,7 +76,8 @@ pub async fn dial_with(
     let attempt = async {
         let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
         let (quic, tcp) = (|| tls::agent(credentials).map_err(failed), || tls::agent_over_tcp(credentials).map_err(failed));
-        let call = Call { address, shard, mtu: options.mtu, identity: Some(&identity) };
+        let recording = options.recording.as_ref();
+        let call = Call { address, shard, mtu: options.mtu, identity: Some(&identity), recording };
         let (Reached { endpoint, connection, links, link }, why) = call.reach(options.preference, quic, tcp).await?;
         confirmed(&connection).await.map_err(|error| failure(address, error, Some(&identity)))?;
         let peer = leaf(&connection).ok_or_else(|| TunnelError::Identity(format!("hub at {address} showed no certificate")))?;
@@ -124,7 +129,7 @@ pub async fn dial_join_with(address: SocketAddr, pin: Pin, preference: Preferenc
         let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
         let quic = || tls::joining(Arc::clone(&pinned)).map_err(failed);
         let tcp = || tls::joining_over_tcp(Arc::clone(&outside)).map_err(failed);
-        let call = Call { address, shard: 0, mtu: transport::MTU, identity: None };
+        let call = Call { address, shard: 0, mtu: transport::MTU, identity: None, recording: None };
         // The endpoint's task carries the connection until the stream, its last handle, is gone.
         let (Reached { connection, link, .. }, _) = call.reach(preference, quic, tcp).await?;
         let roots = pinned.found().ok_or_else(|| TunnelError::Identity(format!("hub at {address} proved nothing")))?;

@@ -63,3 +63,17 @@ pub(crate) fn said(close: Close) -> String {
     };
     format!("the peer closed the tunnel: {text}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_free_text_can_neither_end_a_line_nor_grow() {
+        let reason = format!("\u{1b}[2J\r\n2026 ERROR forged\u{9b}31m{}", "x".repeat(5000)).into_bytes();
+        let frame =
+            quinn::ConnectionClose { error_code: quinn::TransportErrorCode::INTERNAL_ERROR, frame_type: None, reason: reason.into() };
+        let told = closed(ConnectionError::ConnectionClosed(frame)).detail;
+        assert!(told.contains("ERROR forged") && !told.contains(char::is_control) && told.len() < 500, "{told:?}");
+    }
+}

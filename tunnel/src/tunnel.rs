@@ -5,6 +5,7 @@
 
 mod error;
 mod pulse;
+mod statistics;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::transport;
 pub use error::TunnelError;
 pub(crate) use pulse::Sampler;
 use pulse::{Passed, Pulse};
+pub use statistics::Statistics;
 
 /// Handle to a tunnel; clones share it. `Send + Sync`; may be used from another thread than its endpoint's.
 #[derive(Debug, Clone)]
@@ -213,6 +215,11 @@ impl Tunnel {
     /// Path MTU in bytes of UDP payload, as discovered so far.
     pub fn mtu(&self) -> u16 {
         self.0.connection.stats().path.current_mtu
+    }
+
+    /// What it has carried, and what its path did to it.
+    pub fn statistics(&self) -> Statistics {
+        self.0.connection.stats().into()
     }
 
     /// How long nothing has come from the peer. On the hub's end it is sampled every [`transport::SILENCE_SAMPLE`]; on the

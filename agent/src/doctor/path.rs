@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use figspan_tunnel::TunnelError;
 use figspan_tunnel::agent::{Proven, Trust, ask_clock};
+use figspan_tunnel::carrier::Preference;
 use figspan_tunnel::knock::{SMALLEST, Silence, knock};
 use figspan_tunnel::transport::MTU;
 
@@ -34,12 +35,21 @@ pub(super) struct Way {
     pub(super) blocked: Option<What>,
     /// This clock less the hub's.
     pub(super) skew_ms: Option<i64>,
+    /// Whether the hub answered over something; where that was not UDP, it was TCP.
+    answered: bool,
 }
 
-/// Looks at the way to one address. Without anybody to trust, only packets are looked at.
-pub(super) async fn look(hub: String, address: SocketAddr, trust: Option<Trust>) -> Way {
+/// Looks at the way to one address. Without anybody to trust, only packets are looked at. Where TCP may carry tunnels, silence over UDP
+/// is a failure only where TCP passes as little.
+pub(super) async fn look(hub: String, address: SocketAddr, trust: Option<Trust>, preference: Preference) -> Way {
     let subject = address.to_string();
-    let mut way = Way { hub, address, checks: Vec::new(), blocked: None, skew_ms: None };
+    let mut way = Way::new(hub, address);
+    if preference == Preference::Tcp {
+        way.checks.push(Check::skip(What::UdpPath, &subject, "transport = \"tcp\" in agent.toml", ""));
+        way.checks.push(Check::after(What::PathMtu, &subject, What::UdpPath));
+        way.prove(trust).await;
+        return way;
+    }
     match knock(address, &SIZES, PATIENCE).await {
         Ok(heard) => {
             let seen = format!("answered after {:.1} ms", heard.rtt.as_secs_f64() * 1e3);
@@ -47,34 +57,57 @@ pub(super) async fn look(hub: String, address: SocketAddr, trust: Option<Trust>)
             way.checks.push(path_mtu(&subject, heard.largest));
         }
         Err(silence) => {
-            way.checks.push(silent(&subject, &silence));
-            way.checks.extend([What::PathMtu, What::Ca, What::Clock].map(|what| Check::after(what, &subject, What::UdpPath)));
-            way.blocked = Some(What::UdpPath);
+            let mut told = silent(&subject, &silence);
+            if preference == Preference::Auto {
+                way.prove(trust).await;
+            }
+            if way.answered {
+                told.mark = Mark::Warn;
+                told.seen.push_str("; TCP passes, and carries the tunnels");
+            } else {
+                way.checks = [What::Ca, What::Clock].map(|what| Check::after(what, &subject, What::UdpPath)).into();
+                way.blocked = Some(What::UdpPath);
+            }
+            way.checks.splice(0..0, [told, Check::after(What::PathMtu, &subject, What::UdpPath)]);
             return way;
         }
     }
-    let Some(trust) = trust else {
-        way.checks.extend([What::Ca, What::Clock].map(|what| Check::after(what, &subject, What::Identity)));
-        way.blocked = Some(What::Identity);
-        return way;
-    };
-    match ask_clock(address, trust).await {
-        Ok(proven) => way.proven(proven),
-        Err(TunnelError::Identity(why)) => {
-            let mend = "somebody is in between, or the hub has another CA now: ask its operator; then a new grant and `join --again`";
-            way.checks.push(Check::fail(What::Ca, &subject, why, mend));
-            way.checks.push(Check::after(What::Clock, &subject, What::Ca));
-            way.blocked = Some(What::Ca);
-        }
-        // Packets pass and the handshake does not end: a tunnel will meet the same, and say so.
-        Err(error) => {
-            way.checks.extend([What::Ca, What::Clock].map(|what| Check::skip(what, &subject, error.to_string(), "")));
-        }
-    }
+    way.prove(trust).await;
     way
 }
 
 impl Way {
+    /// Looks whose hub it is, over whatever passes, and at its clock.
+    async fn prove(&mut self, trust: Option<Trust>) {
+        let subject = self.address.to_string();
+        let Some(trust) = trust else {
+            self.checks.extend([What::Ca, What::Clock].map(|what| Check::after(what, &subject, What::Identity)));
+            self.blocked = Some(What::Identity);
+            return;
+        };
+        match ask_clock(self.address, trust).await {
+            Ok(proven) => {
+                self.answered = true;
+                self.proven(proven);
+            }
+            Err(TunnelError::Identity(why)) => {
+                let mend = "somebody is in between, or the hub has another CA now: ask its operator; then a new grant and `join --again`";
+                self.checks.push(Check::fail(What::Ca, &subject, why, mend));
+                self.checks.push(Check::after(What::Clock, &subject, What::Ca));
+                self.blocked = Some(What::Ca);
+                self.answered = true;
+            }
+            // Packets pass and the handshake does not end: a tunnel will meet the same, and say so.
+            Err(error) => {
+                self.checks.extend([What::Ca, What::Clock].map(|what| Check::skip(what, &subject, error.to_string(), "")));
+            }
+        }
+    }
+
+    pub(super) fn new(hub: String, address: SocketAddr) -> Self {
+        Self { hub, address, checks: Vec::new(), blocked: None, skew_ms: None, answered: false }
+    }
+
     fn proven(&mut self, proven: Proven) {
         let subject = self.address.to_string();
         self.checks.push(Check::pass(What::Ca, &subject, format!("{} is of the CA that is trusted", proven.leaf.id)));
@@ -169,11 +202,9 @@ mod tests {
     #[test]
     fn a_dead_address_of_a_hub_that_answers_elsewhere_is_no_failure() {
         let way = |hub: &str, address: &str, blocked| Way {
-            hub: hub.into(),
-            address: address.parse().unwrap(),
             checks: vec![silent(address, &Silence::Refused)],
             blocked,
-            skew_ms: None,
+            ..Way::new(hub.into(), address.parse().unwrap())
         };
         let dead = Some(What::UdpPath);
         let mut ways = [way("a", "127.0.0.1:1", dead), way("a", "127.0.0.2:1", None), way("b", "127.0.0.3:1", dead)];

@@ -63,7 +63,7 @@ fn unanswered(subject: String, silent: &Silent, joined: bool) -> Check {
             let mend = "systemctl start figspan-agent; if it ends again, journalctl -u figspan-agent says why";
             Check::warn(What::Agent, subject, "no agent runs", mend)
         }
-        Silent::Asked(error @ AskError::Answer(..)) => {
+        Silent::Asked(error @ (AskError::Answer(..) | AskError::Refused(_))) => {
             Check::fail(What::Agent, subject, error.to_string(), "systemctl restart figspan-agent, after `figspan-agent support-bundle`")
         }
     }

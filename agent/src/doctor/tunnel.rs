@@ -6,6 +6,8 @@ use std::time::Duration;
 use figspan_proto::VERSIONS;
 use figspan_proto::control::{FromHub, HubHello, negotiate};
 use figspan_proto::reset::Close;
+use figspan_tunnel::agent::DialOptions;
+use figspan_tunnel::carrier::Preference;
 use figspan_tunnel::{Closed, Credentials, Tunnel, TunnelError, agent, grpc};
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
@@ -19,12 +21,13 @@ const HELLO: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Opens a tunnel to the address, hears the hub's hello and closes it. Where an earlier check failed, nothing is tried.
-pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credentials>) -> Vec<Check> {
+pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credentials>, preference: Preference) -> Vec<Check> {
     let subject = way.address.to_string();
     if let Some(cause) = way.blocked.or((!certificate).then_some(What::Certificate)) {
         return vec![Check::after(What::Tunnel, subject, cause)];
     }
-    let tunnel = match agent::dial(way.address, 0, credentials).await {
+    let options = DialOptions { preference, ..DialOptions::default() };
+    let tunnel = match agent::dial_with(way.address, 0, credentials, &options).await {
         Ok(tunnel) => tunnel,
         Err(error) => return vec![refused(subject, &error)],
     };
@@ -32,10 +35,11 @@ pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credent
     let own_ms = now_ms();
     let checks = match heard {
         Some(hello) => {
-            let seen = format!("{} answers in {:.1} ms", tunnel.peer(), tunnel.rtt().as_secs_f64() * 1e3);
+            let over = tunnel.carried().transport;
+            let seen = format!("{} answers over {over} in {:.1} ms", tunnel.peer(), tunnel.rtt().as_secs_f64() * 1e3);
             let mut checks = Vec::new();
             if way.skew_ms.is_none() {
-                let mut late = Way { hub: String::new(), address: way.address, checks: Vec::new(), blocked: None, skew_ms: None };
+                let mut late = Way::new(String::new(), way.address);
                 late.clock(own_ms, hello.time_ms);
                 checks.append(&mut late.checks);
             }

@@ -1,4 +1,5 @@
-//! Serves the status as JSON and the metrics as text: HTTP/1.1 on a Unix socket, metrics also on a TCP address.
+//! Serves the status as JSON and the metrics as text: HTTP/1.1 on a Unix socket, metrics also on a TCP address. On the socket alone, whose
+//! file mode says who may, the log level can be asked for and changed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use figspan_telemetry::LogHandle;
 use figspan_tunnel::drain::Drain;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,23 +23,32 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
+use super::level::{self, LogLevel};
 use super::{Status, metrics};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 16;
+/// Longest question.
+const MAX_BODY: usize = 4096;
 /// How long one may last.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 
 /// Where the status comes from; `None` once the agent is gone.
 #[derive(Clone)]
-pub struct Source(Arc<dyn Fn() -> Option<Status> + Send + Sync>);
+pub struct Source {
+    status: Arc<dyn Fn() -> Option<Status> + Send + Sync>,
+    log: Arc<dyn Fn() -> Option<LogHandle> + Send + Sync>,
+}
 
 impl Source {
-    /// A source that calls `read` for each request.
-    pub fn new(read: impl Fn() -> Option<Status> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+    /// A source that calls `status` for each request, and `log` for each that is about the log's level.
+    pub fn new(
+        status: impl Fn() -> Option<Status> + Send + Sync + 'static,
+        log: impl Fn() -> Option<LogHandle> + Send + Sync + 'static,
+    ) -> Self {
+        Self { status: Arc::new(status), log: Arc::new(log) }
     }
 }
 
@@ -159,8 +170,8 @@ async fn serve(door: Door, source: Source, life: Drain) {
         life.spawn(async move {
             let _place = place;
             let service = service_fn(move |request| {
-                let answer = answer(&request, &source, all);
-                async move { Ok::<_, Infallible>(answer) }
+                let source = source.clone();
+                async move { Ok::<_, Infallible>(answer(request, &source, all).await) }
             });
             let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(connection), service);
             tokio::select! {
@@ -171,21 +182,53 @@ async fn serve(door: Door, source: Source, life: Drain) {
     }
 }
 
-fn answer(request: &Request<Incoming>, source: &Source, all: bool) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, source: &Source, all: bool) -> Response<Full<Bytes>> {
+    if all && request.uri().path() == "/v1/log-level" {
+        return log_level(request, source).await;
+    }
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "use GET\n".to_owned());
     }
     let known = matches!(request.uri().path(), "/metrics") || (all && request.uri().path() == "/v1/status");
     if !known {
-        return text(StatusCode::NOT_FOUND, "text/plain", "there are /v1/status (on the Unix socket) and /metrics\n".to_owned());
+        return text(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there are /v1/status and /v1/log-level (on the Unix socket) and /metrics\n".to_owned(),
+        );
     }
-    let Some(status) = (source.0)() else {
+    let Some(status) = (source.status)() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the agent is ending\n".to_owned());
     };
     if request.uri().path() == "/metrics" {
         return text(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&status));
     }
-    match serde_json::to_string(&status) {
+    json(&status)
+}
+
+/// Tells the level, or changes it.
+async fn log_level(request: Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+    let Some(log) = (source.log)() else {
+        return text(StatusCode::CONFLICT, "text/plain", "this agent's log belongs to the program that it is a part of\n".to_owned());
+    };
+    match *request.method() {
+        Method::GET => json(&LogLevel::from(log.levels())),
+        Method::POST => {
+            let wrong = |why: String| text(StatusCode::BAD_REQUEST, "text/plain", why + "\n");
+            let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
+                return wrong("the question cannot be read".to_owned());
+            };
+            match serde_json::from_slice(&body.to_bytes()) {
+                Err(error) => wrong(error.to_string()),
+                Ok(ask) => level::change(&log, &ask).map_or_else(|error| wrong(error.to_string()), |level| json(&level)),
+            }
+        }
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "use GET or POST\n".to_owned()),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(value) {
         Ok(json) => text(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
     }

@@ -11,11 +11,20 @@ use crate::show;
 use crate::terminal::{Format, Terminal};
 
 pub(super) async fn create(client: &Client, terminal: &mut Terminal, wanted: args::CreateGrant) -> Result<Exit, CtlError> {
-    if wanted.uses > 1 && !wanted.any_name {
-        return Err(CtlError::Usage("--uses above 1 needs --any-name: one name cannot be given to several agents".to_owned()));
-    }
+    let (agent, name_template) = match wanted.name {
+        Some(args::GrantName::Agent(name)) if wanted.uses > 1 => {
+            let why = format!(
+                "--uses above 1 needs a template ('{name}-{{n}}', '{name}-{{hostname}}') or --any-name: one name cannot be given to several agents"
+            );
+            return Err(CtlError::Usage(why));
+        }
+        Some(args::GrantName::Agent(name)) => (Some(name), None),
+        Some(args::GrantName::Template(template)) => (None, Some(template)),
+        None => (None, None),
+    };
     let request = CreateGrant {
-        agent: wanted.name,
+        agent,
+        name_template,
         uplinks: wanted.uplinks,
         services: wanted.services,
         ttl_seconds: wanted.ttl.as_secs(),
@@ -31,7 +40,11 @@ pub(super) async fn create(client: &Client, terminal: &mut Terminal, wanted: arg
         terminal.raw(&format!("{}\n", created.token))?;
     } else if terminal.format == Format::Table {
         let grant = &created.grant;
-        let whom = grant.agent.as_ref().map_or_else(|| "an agent".to_owned(), |agent| format!("agent {agent}"));
+        let whom = match (&grant.agent, &grant.name_template) {
+            (Some(agent), _) => format!("agent {agent}"),
+            (None, Some(template)) => format!("{} agents {template}", grant.uses),
+            (None, None) => "an agent".to_owned(),
+        };
         terminal.say(&format!("Grant {} lets {whom} join until {}. Paste this on the VM:", grant.id, grant.expires));
         terminal.raw(&format!("{}\n", join_line(&created.token)))?;
     } else {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figspan_proto::admin::{CheckResult, ConfigStatus, Event, Status};
+use figspan_proto::admin::{CheckResult, ConfigStatus, Event, LogLevel, SetLogLevel, Status};
 use http::Method;
 use serde::Serialize;
 
@@ -71,6 +71,18 @@ pub(super) async fn reload(client: &Client, terminal: &mut Terminal, dry_run: bo
     let config: ConfigStatus = client.send(Method::POST, "/v1/reload", &()).await?;
     terminal.show(&config, hub::config)?;
     Ok(if config.errors.is_empty() { Exit::Done } else { Exit::Config })
+}
+
+pub(super) async fn log_level(client: &Client, terminal: &mut Terminal, wanted: args::LogLevel) -> Result<Exit, CtlError> {
+    let args::LogLevel { level, time, target, back, reason } = wanted;
+    let now: LogLevel = if level.is_some() || back {
+        let body = SetLogLevel { level, target, seconds: time.as_secs(), reason };
+        client.send(Method::POST, "/v1/log-level", &body).await?
+    } else {
+        client.get("/v1/log-level").await?
+    };
+    terminal.show(&now, hub::log_level)?;
+    Ok(Exit::Done)
 }
 
 pub(super) async fn version(name: &str, client: &Client, terminal: &mut Terminal) -> Result<Exit, CtlError> {

@@ -12,7 +12,11 @@ pub(crate) fn many(grants: &[Grant]) -> String {
         grants.iter().map(|grant| {
             [
                 grant.id.clone(),
-                grant.agent.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string),
+                match (&grant.agent, &grant.name_template) {
+                    (Some(agent), _) => agent.to_string(),
+                    (None, Some(template)) => template.to_string(),
+                    (None, None) => "any".to_owned(),
+                },
                 list(&grant.uplinks),
                 list(&grant.services),
                 grant.state.clone(),

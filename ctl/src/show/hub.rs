@@ -1,6 +1,6 @@
 //! The hub itself: status, configuration, events.
 
-use figspan_proto::admin::{CheckResult, ConfigStatus, Event, Revoked, Status};
+use figspan_proto::admin::{CheckResult, ConfigStatus, Event, LogLevel, Revoked, Status};
 use figspan_proto::control::plain;
 
 use crate::table::{fields, indent, list, table};
@@ -75,4 +75,15 @@ pub(crate) fn event(event: &Event) -> String {
 fn findings(errors: &[String], warnings: &[String]) -> Vec<String> {
     let error = errors.iter().map(|text| format!("  error: {}", plain(text)));
     error.chain(warnings.iter().map(|text| format!("  warning: {}", plain(text)))).collect()
+}
+
+/// The log level, and until when.
+pub(crate) fn log_level(level: &LogLevel) -> String {
+    match &level.raised {
+        None => format!("{}, as configured", level.configured),
+        Some(raised) => {
+            let target = raised.target.as_ref().map(|target| format!(" for {target}")).unwrap_or_default();
+            format!("{}{target} until {}, then {} as configured", raised.level, raised.until, level.configured)
+        }
+    }
 }

@@ -108,6 +108,7 @@ pub(super) fn created_grant() -> Value {
         grant: admin::Grant {
             id: "g1".to_owned(),
             agent: Some("vm-1".parse().unwrap()),
+            name_template: None,
             services: vec![],
             uplinks: vec!["monolith".parse().unwrap()],
             expires: AT.to_owned(),

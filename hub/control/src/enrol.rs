@@ -271,7 +271,11 @@ impl Enrolment {
         *ledger = next;
         drop(ledger);
         let uplinks: Vec<String> = grant.uplinks.iter().map(ToString::to_string).collect();
-        let agent = grant.agent.as_ref().map_or("any new agent".to_owned(), |agent| format!("agent {agent}"));
+        let agent = match (&grant.agent, &grant.name_template) {
+            (Some(agent), _) => format!("agent {agent}"),
+            (None, Some(template)) => format!("{} agents {template}", grant.uses),
+            (None, None) => "any new agent".to_owned(),
+        };
         let services: Vec<String> = grant.services.iter().map(ToString::to_string).collect();
         let services = if services.is_empty() { String::new() } else { format!(", services {}", services.join(", ")) };
         let message = format!("{who} made grant {id} for {agent}, uplinks {}{services}, until {}", uplinks.join(", "), grant.expires);

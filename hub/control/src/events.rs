@@ -25,7 +25,7 @@ const QUEUE: usize = 1024;
 
 /// Kinds that are changes by somebody and therefore kept on disk. The others are what the network does by itself, and an agent
 /// that flaps must not turn the audit over.
-const AUDITED: &[&str] = &["weight", "grant", "join", "revoke", "config", "ca"];
+const AUDITED: &[&str] = &["weight", "grant", "join", "revoke", "config", "ca", "log"];
 
 /// An event before it has a number and a time.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! redeemed a grant and lost the answer may ask again with the same key for as long as the grant lives; that uses nothing up.
 
 mod known;
+mod naming;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use figspan_proto::admin::{self, CreateGrant};
 use figspan_proto::join::{Pin, RefusedReason, Secret};
 use figspan_proto::name::{AgentName, NamePattern};
 use figspan_proto::permit::{MAX_PATTERNS, Permit};
+use figspan_proto::template::NameTemplate;
 use figspan_tunnel::ca::MAX_LEAF_LIFETIME;
 use figspan_tunnel::digest::{same, sha256};
 use jiff::Timestamp;
@@ -37,6 +39,9 @@ const MAX_USES: u32 = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Grant {
     pub(crate) agent: Option<AgentName>,
+    /// What names are made of. Left out where there is none, so that a hub from before can read the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<NameTemplate>,
     pub(crate) uplinks: Vec<NamePattern>,
     /// Not written where there are none, so that a hub from before can read the file of one that was tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -131,6 +136,9 @@ impl Ledger {
         if ask.uses == 0 || ask.uses > MAX_USES {
             return Err(format!("uses is {}; use 1 to {MAX_USES}", ask.uses));
         }
+        if ask.agent.is_some() && ask.name_template.is_some() {
+            return Err("a grant names its agent or has a template of names; leave one out".to_owned());
+        }
         if ask.uses > 1 && ask.agent.is_some() {
             return Err("a grant that names its agent is good for one use; leave the name out, or uses at 1".to_owned());
         }
@@ -145,6 +153,7 @@ impl Ledger {
         self.grants.retain(|_, grant| older(now, grant.expires) < SHOWN);
         let grant = Grant {
             agent: ask.agent.clone(),
+            template: ask.name_template.clone(),
             uplinks: ask.uplinks.clone(),
             services: ask.services.clone(),
             hash: hash(secret),
@@ -194,7 +203,7 @@ impl Ledger {
         }
         let name = match before.or(grant.agent.as_ref()) {
             Some(name) => name.clone(),
-            None => self.free_name(wanted)?,
+            None => self.open_name(grant.template.as_ref(), wanted)?,
         };
         if let Some(revocation) = self.revoked.get(&name).filter(|revocation| revocation.lifted.is_none() && grant.created <= revocation.at)
         {
@@ -203,19 +212,6 @@ impl Ledger {
         }
         let (allowed, services, granted, again) = (grant.uplinks.clone(), grant.services.clone(), grant.created, before.is_some());
         Ok(Ticket { grant: id.to_owned(), name, allowed, services, granted, key, again })
-    }
-
-    /// An open grant gives a name that nobody has or had: whoever holds one can never take another's place with it.
-    fn free_name(&self, wanted: Option<&str>) -> Result<AgentName, Denial> {
-        let denial = |why: String| Denial(RefusedReason::Name, why);
-        let wanted =
-            wanted.ok_or_else(|| denial("the grant leaves the name open; say which (`figspan-agent join --name ...`)".to_owned()))?;
-        let name: AgentName = wanted.parse().map_err(|error: figspan_proto::name::NameError| denial(error.to_string()))?;
-        if self.agents.contains_key(&name) || self.revoked.contains_key(&name) {
-            let mend = format!("take another, or have a grant made for it: `figspanctl grant create {name}`");
-            return Err(denial(format!("the name {name} is taken; {mend}")));
-        }
-        Ok(name)
     }
 
     /// Enters a redemption that `redeemable` allowed. `true` when a revocation was lifted by it.
@@ -292,6 +288,7 @@ impl Grant {
         admin::Grant {
             id: id.to_owned(),
             agent: self.agent.clone(),
+            name_template: self.template.clone(),
             uplinks: self.uplinks.clone(),
             services: self.services.clone(),
             expires: text(self.expires),

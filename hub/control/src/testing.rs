@@ -131,6 +131,7 @@ impl Hub {
     pub(crate) async fn grant(&self, agent: Option<&str>, uplinks: &[&str], uses: u32) -> Token {
         let ask = CreateGrant {
             agent: agent.map(|name| name.parse().unwrap()),
+            name_template: None,
             uplinks: uplinks.iter().map(|pattern| pattern.parse().unwrap()).collect(),
             services: Vec::new(),
             ttl_seconds: 900,

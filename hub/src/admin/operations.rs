@@ -2,7 +2,7 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Admin, handlers};
+use super::{Admin, handlers, log};
 
 /// One operation.
 pub(super) struct Operation {
@@ -258,6 +258,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: None,
         answer: "ConfigStatus",
         route: || post(handlers::reload),
+    },
+    Operation {
+        method: "get",
+        path: "/v1/log-level",
+        id: "logLevel",
+        summary: "The log level: what is configured, and what holds for a while",
+        query: &[],
+        body: None,
+        answer: "LogLevel",
+        route: || get(log::level),
+    },
+    Operation {
+        method: "post",
+        path: "/v1/log-level",
+        id: "setLogLevel",
+        summary: "Log by another level for a while; it ends by itself, and with the process",
+        query: &[],
+        body: Some((JSON, "SetLogLevel")),
+        answer: "LogLevel",
+        route: || post(log::set_level),
     },
     Operation {
         method: "get",

@@ -14,6 +14,9 @@ const ASKED: bool = true;
 
 #[rustfmt::skip]
 pub(super) const SCHEMAS: &[Schema] = &[
+    ("SetLogLevel", ASKED, &[("level", "string?="), ("target", "string?="), ("seconds", "integer="), ("reason", "string=")]),
+    ("LogLevel", TOLD, &[("configured", "string"), ("raised", "RaisedLevel?")]),
+    ("RaisedLevel", TOLD, &[("level", "string"), ("target", "string?"), ("until", "time")]),
     ("Status", TOLD, &[
         ("replica", "string"), ("version", "string"), ("trust_domain", "string"), ("started", "time"), ("shards", "integer"),
         ("ready", "boolean"), ("waiting_for", "[string]"), ("generation", "integer"), ("oldest_generation", "integer"),
@@ -94,12 +97,12 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("new", "string?="), ("message", "string"),
     ]),
     ("CreateGrant", ASKED, &[
-        ("agent", "name?="), ("uplinks", "[name]"), ("services", "[name]="), ("ttl_seconds", "integer"), ("uses", "integer="), ("hubs", "[string]="),
+        ("agent", "name?="), ("name_template", "template?="), ("uplinks", "[name]"), ("services", "[name]="), ("ttl_seconds", "integer"), ("uses", "integer="), ("hubs", "[string]="),
         ("dry_run", "boolean="),
     ]),
     ("CreatedGrant", TOLD, &[("grant", "Grant"), ("token", "string")]),
     ("Grant", TOLD, &[
-        ("id", "string"), ("agent", "name?"), ("uplinks", "[name]"), ("services", "[name]="), ("expires", "time"), ("uses", "integer"),
+        ("id", "string"), ("agent", "name?"), ("name_template", "template?="), ("uplinks", "[name]"), ("services", "[name]="), ("expires", "time"), ("uses", "integer"),
         ("redeemed_by", "[name]"), ("revoked", "boolean"), ("who", "string"), ("state", "string"),
     ]),
     ("Revoke", ASKED, &[("reason", "string"), ("dry_run", "boolean=")]),
@@ -129,6 +132,7 @@ pub(super) fn of(notation: &str) -> Value {
         "integer" => json!({ "type": "integer", "format": "int64" }),
         "time" => json!({ "type": "string", "format": "date-time" }),
         "name" => json!({ "type": "string", "maxLength": 64 }),
+        "template" => json!({ "type": "string", "maxLength": 80, "description": "a name with one {n} or one {hostname} in it" }),
         "weight" => json!({ "type": "integer", "minimum": 0, "maximum": 1_000_000 }),
         "protocol" => json!({ "type": "string", "enum": ["http1", "h2c", "tcp"] }),
         named => json!({ "$ref": format!("#/components/schemas/{named}") }),

@@ -24,6 +24,7 @@ fn sample(notation: &str) -> Value {
     }
     match notation {
         "string" | "time" | "name" => json!("a"),
+        "template" => json!("a-{n}"),
         "boolean" => json!(true),
         "integer" | "weight" => json!(1),
         "number" => json!(0.5),
@@ -93,6 +94,9 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::FinishCaChange>("FinishCaChange"),
         agrees::<api::CaChange>("CaChange"),
         agrees::<api::CheckResult>("CheckResult"),
+        agrees::<api::SetLogLevel>("SetLogLevel"),
+        agrees::<api::LogLevel>("LogLevel"),
+        agrees::<api::RaisedLevel>("RaisedLevel"),
         agrees::<api::Problem>("Problem"),
     ]
     .into();

@@ -42,6 +42,7 @@ async fn redeem(hub: &Running, name: &str) -> Arc<Credentials> {
     let grant = CreateGrant {
         services: Vec::new(),
         agent: Some(name.parse().unwrap()),
+        name_template: None,
         uplinks: vec!["monolith".parse().unwrap()],
         ttl_seconds: 60,
         uses: 1,

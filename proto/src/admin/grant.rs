@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::name::{AgentName, NamePattern};
+use crate::template::NameTemplate;
 
 /// `POST /v1/grants`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -11,6 +12,9 @@ pub struct CreateGrant {
     /// The agent's name; `None` takes the name that the VM wants.
     #[serde(default)]
     pub agent: Option<AgentName>,
+    /// What names are made of where the grant has several uses; not with `agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_template: Option<NameTemplate>,
     /// Names that it may advertise.
     pub uplinks: Vec<NamePattern>,
     /// Services that it may call; none by default. Not said then, for a hub from before refuses what it does not know.
@@ -49,6 +53,9 @@ pub struct Grant {
     pub id: String,
     /// The agent's name, where fixed.
     pub agent: Option<AgentName>,
+    /// What names are made of.
+    #[serde(default)]
+    pub name_template: Option<NameTemplate>,
     /// Names that it allows.
     pub uplinks: Vec<NamePattern>,
     /// Services that it allows to call.

@@ -129,6 +129,24 @@ impl Patient<'_> {
         self.held.push(Box::new(relay));
     }
 
+    /// Lets TCP pass where that relay is.
+    fn tcp(&mut self) {
+        let hub = self.clinic.tunnel_address();
+        let address = self.hubs.split('"').nth(1).unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        std::thread::spawn(move || {
+            for outside in listener.incoming().flatten() {
+                let Ok(inside) = std::net::TcpStream::connect(hub) else { continue };
+                for (mut from, mut to) in [(outside.try_clone().unwrap(), inside.try_clone().unwrap()), (inside, outside)] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+    }
+
     /// A certificate of that age and life in the place of the agent's own, for the agent's own key.
     fn certificate(&self, age: Duration, life: Duration) {
         let key = KeyPair::from_pem(&std::fs::read_to_string(self.identity("key.pem")).unwrap()).unwrap();
@@ -195,6 +213,10 @@ const FAULTS: &[(&str, &str, &str, &str, Plant)] = &[
         patient.hubs = format!("hubs = [\"{closed}\"]\n");
     }),
     ("UDP is blocked", "udp-path", "FAIL", "UDP is blocked", |patient| patient.relay(|relay| relay.dark(true))),
+    ("UDP is blocked and TCP passes", "udp-path", "WARN", "TCP passes, and carries the tunnels", |patient| {
+        patient.relay(|relay| relay.dark(true));
+        patient.tcp();
+    }),
     ("large packets vanish", "path-mtu", "WARN", "1280 bytes", |patient| patient.relay(|relay| relay.largest(1300))),
     ("the clock is a day ahead", "clock", "FAIL", "1day", |patient| patient.variables = patient.clinic.clock.off(86_400)),
     ("the clock is a week behind", "clock", "FAIL", "7days behind", |patient| patient.variables = patient.clinic.clock.off(-7 * 86_400)),

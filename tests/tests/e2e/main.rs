@@ -42,6 +42,7 @@ mod shards;
 mod signals;
 mod sources;
 mod streams;
+mod support;
 mod tokens;
 mod traffic;
 mod weights;

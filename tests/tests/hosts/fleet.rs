@@ -9,11 +9,11 @@ use serde_yaml_ng::Value;
 
 use super::UNIT;
 
-/// The first block of YAML in the document.
+/// The block of cloud-init's YAML in the document.
 fn example() -> Value {
     let text = read(&root().join("docs/08-fleet.md"));
-    let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("\n```").next()).expect("a block of YAML");
-    assert!(block.starts_with("#cloud-config"), "{block}");
+    let block = text.split("```yaml\n").find(|block| block.starts_with("#cloud-config")).and_then(|rest| rest.split("\n```").next());
+    let block = block.expect("a block for cloud-init");
     serde_yaml_ng::from_str(block).expect("it is YAML")
 }
 
@@ -31,7 +31,7 @@ fn write_files(vm: &Host, example: &Value, token: &str, address: &str) {
 #[test]
 fn three_vms_join_with_one_grant_and_a_fourth_hears_why_not() {
     let bed = Bed::start();
-    let grant = bed.hub.json(&["grant", "create", "--any-name", "--uses", "3", "--uplinks", "monolith"]);
+    let grant = bed.hub.json(&["grant", "create", "vm-{hostname}", "--uses", "3", "--uplinks", "monolith"]);
     let (token, example) = (grant["token"].as_str().unwrap(), example());
     assert_eq!(example["packages"][0], "figspan-agent");
     let names = ["vm-1", "vm-2", "vm-3", "vm-4"];

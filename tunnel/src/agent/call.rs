@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::failure::failure;
 use super::link;
+use super::recording::Recording;
 use crate::carrier::link::Link;
 use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::carrier::{Preference, Why, probe};
@@ -35,6 +36,8 @@ pub(super) struct Call<'a> {
     pub(super) mtu: u16,
     /// Who calls, for messages.
     pub(super) identity: Option<&'a Arc<Identity>>,
+    /// Who writes its packets down.
+    pub(super) recording: Option<&'a Recording>,
 }
 
 /// A connection, and what has to live as long.
@@ -121,10 +124,14 @@ impl Call<'_> {
     }
 
     pub(super) async fn connect(self, crypto: QuicClientConfig, route: Route, links: Arc<Links>) -> Result<Reached, TunnelError> {
-        let Self { address, shard, mtu, identity } = self;
+        let Self { address, shard, mtu, identity, recording } = self;
         let socket_failed = |error: std::io::Error| TunnelError::Socket { address, source: Arc::new(error) };
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport::agent(mtu)));
+        let mut carried = transport::agent(mtu);
+        if let Some(recording) = recording {
+            recording.of(&mut carried);
+        }
+        config.transport_config(Arc::new(carried));
         config.initial_dst_cid_provider(Arc::new(move || towards(shard)));
         let mut endpoint = EndpointConfig::default();
         let payload = endpoint.max_udp_payload_size(transport::max_payload(mtu));

@@ -317,6 +317,7 @@ async fn changes_that_make_no_sense_are_refused_and_say_why() {
     assert_eq!(status("a", change(Some("vm-2"), "x")).await, 404);
     let grant = CreateGrant {
         agent: None,
+        name_template: None,
         uplinks: vec![],
         services: vec![],
         ttl_seconds: 1,

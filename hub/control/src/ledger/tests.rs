@@ -9,6 +9,7 @@ fn at(second: i64) -> Timestamp {
 fn ask(agent: Option<&str>, uses: u32) -> CreateGrant {
     CreateGrant {
         agent: agent.map(|name| name.parse().unwrap()),
+        name_template: None,
         uplinks: vec!["orders-*".parse().unwrap()],
         services: Vec::new(),
         ttl_seconds: 900,
@@ -101,6 +102,7 @@ fn what_a_grant_may_say_is_bounded() {
         CreateGrant { uses: 0, ..ask(None, 1) },
         CreateGrant { uses: MAX_USES + 1, ..ask(None, 1) },
         ask(Some("vm"), 2),
+        CreateGrant { name_template: Some("vm-{n}".parse().unwrap()), ..ask(Some("vm"), 1) },
     ] {
         assert!(ledger.check(&bad, at(0)).is_err(), "{bad:?}");
     }
@@ -191,4 +193,57 @@ fn a_revocation_holds_against_grants_of_other_hubs_from_before_it_and_a_later_on
     assert_eq!(ledger.renewable(&name).unwrap_err().0, RefusedReason::Revoked);
     assert_eq!(ledger.learn(&name, &permit(11, 20), at(21)), Some(true));
     assert!(ledger.renewable(&name).is_ok() && !ledger.revoked[&name].takes_back(&permit(11, 20)));
+}
+
+fn templated(template: &str, uses: u32) -> Ledger {
+    let mut ledger = Ledger::default();
+    let ask = CreateGrant { name_template: Some(template.parse().unwrap()), ..ask(None, uses) };
+    ledger.check(&ask, at(0)).unwrap();
+    ledger.create("g".into(), &ask, &SECRET, "ann", at(0));
+    ledger
+}
+
+#[test]
+fn a_template_numbers_machines_and_gives_no_number_twice() {
+    let mut ledger = templated("vm-{n}", 3);
+    ledger.revoke_agent(&"vm-2".parse().unwrap(), "ann", "gone", at(1));
+    let mut names = Vec::new();
+    for key in 1..=3 {
+        // Whatever the machine would like to be called.
+        let ticket = ledger.redeemable("g", &SECRET, Some("vm-1"), Some(Pin([key; 32])), at(2)).unwrap();
+        ledger.redeem(&ticket, at(2));
+        names.push(ticket.name.to_string());
+    }
+    assert_eq!(names, ["vm-1", "vm-3", "vm-4"], "a name that was taken back is not given again");
+    // An answer that was lost is given again, with the same number; a fourth machine is refused.
+    let again = ledger.redeemable("g", &SECRET, None, Some(Pin([2; 32])), at(3)).unwrap();
+    assert!(again.again && again.name.as_str() == "vm-3");
+    assert_eq!(reason(ledger.redeemable("g", &SECRET, None, Some(Pin([9; 32])), at(3))), RefusedReason::Used);
+}
+
+#[test]
+fn a_template_keeps_host_names_within_its_frame_and_refuses_one_that_is_taken() {
+    let mut ledger = templated("web-{hostname}", 9);
+    let mut join = |wanted: Option<&str>| {
+        let ticket = ledger.redeemable("g", &SECRET, wanted, None, at(1))?;
+        ledger.redeem(&ticket, at(1));
+        Ok(ticket.name.to_string())
+    };
+    assert_eq!(join(Some("a7")).as_deref(), Ok("web-a7"));
+    assert_eq!(join(Some("web-a8")).as_deref(), Ok("web-a8"));
+    assert_eq!(join(Some("hub-admin")).as_deref(), Ok("web-hub-admin"));
+    // Two machines of one name: the second hears it, and takes nobody's place.
+    for wanted in [Some("a7"), Some("web-a7"), Some("A7"), Some("../a"), None] {
+        let Denial(reason, why) = join(wanted).unwrap_err();
+        assert!(reason == RefusedReason::Name && !why.is_empty(), "{wanted:?}: {why}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_grant_without_a_template_reads_as_before() {
+    let kept = serde_json::to_value(&ledger(None, 1).grants).unwrap();
+    assert!(kept["g"].get("template").is_none(), "{kept}");
+    let kept = serde_json::to_string(&templated("vm-{n}", 2).grants).unwrap();
+    let back: BTreeMap<String, Grant> = serde_json::from_str(&kept).unwrap();
+    assert_eq!(back["g"].template.as_ref().unwrap().to_string(), "vm-{n}");
 }
