@@ -61,6 +61,7 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::Agent>("Agent"),
         agrees::<api::AgentTunnel>("AgentTunnel"),
         agrees::<api::RefusedUplink>("RefusedUplink"),
+        agrees::<api::RefusedCall>("RefusedCall"),
         agrees::<api::Uplink>("Uplink"),
         agrees::<api::Endpoint>("Endpoint"),
         agrees::<api::Override>("Override"),
