@@ -15,6 +15,7 @@ mod resources;
 mod secrets;
 mod skew;
 mod trust;
+mod unattended;
 mod unit;
 mod workloads;
 

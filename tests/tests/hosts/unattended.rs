@@ -1,0 +1,84 @@
+//! A VM that upgrades itself: unattended-upgrades takes a new version from the signed repository while requests come in, nobody is
+//! there to be asked, and needrestart looks for what uses old libraries. The settings were edited here and by the new version.
+
+use std::time::{Duration, Instant};
+
+use figspan_tests::hosts::bed::{package, uplink};
+use figspan_tests::hosts::{Archive, Bed, Shop, Tree, measured};
+use figspan_tests::process::eventually;
+
+use super::UNIT;
+use super::repository::{next_version, publish, version};
+
+const ORIGIN: &str = "Unattended-Upgrade::Origins-Pattern { \"origin=figspan\"; };\nUnattended-Upgrade::MinimalSteps \"true\";\n";
+/// It restarts what it finds, without a question, but the agent: the old process, which still finishes its requests, looks outdated.
+const NEEDRESTART: &str = "$nrconf{restart} = 'a';\n$nrconf{override_rc}{qr(^figspan-agent)} = 0;\n";
+
+/// Whoever edited the settings keeps them.
+const KEEP: &str = "Dpkg::Options { \"--force-confdef\"; \"--force-confold\"; };\n";
+
+#[test]
+fn a_vm_that_upgrades_itself_keeps_its_settings_and_loses_no_request() {
+    let bed = Bed::start();
+    let mut vm = bed.vm_of(Tree::Unattended, "vm-1", 11);
+    let shop = Shop::open(&vm.namespace);
+    vm.boot();
+    vm.run("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; systemctl stop apt-daily.timer apt-daily-upgrade.timer");
+    vm.write("/etc/apt/apt.conf.d/99figspan", ORIGIN);
+    vm.write("/etc/needrestart/conf.d/figspan.conf", NEEDRESTART);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (out, first) = (folder.path().join("repository"), folder.path().join("first"));
+    std::fs::create_dir(&first).unwrap();
+    let built = package("figspan-agent");
+    std::fs::copy(&built, first.join(built.file_name().unwrap())).unwrap();
+    let archive = Archive::serve(&vm.namespace, &out);
+    publish(&first, &out, &archive);
+    vm.copy(&out.join("pool/main/figspan-archive-keyring_1_all.deb"), "/root/keyring.deb");
+    vm.run("apt-get install -y /root/keyring.deb </dev/null 2>&1 && apt-get update 2>&1");
+    vm.run("apt-get install -y --no-install-recommends figspan-agent </dev/null 2>&1");
+    // The conffile is edited here and by the next version, which is when dpkg would ask.
+    vm.write("/etc/figspan-agent/agent.toml", &uplink(&shop));
+    bed.join(&vm);
+    bed.serves();
+
+    let next = folder.path().join("next");
+    std::fs::create_dir(&next).unwrap();
+    next_version(&built, &next.join("figspan-agent_0.1.1-1_amd64.deb"), "echo '# of the next version' >> etc/figspan-agent/agent.toml");
+    publish(&next, &out, &archive);
+    vm.run("apt-get update 2>&1");
+    let load = bed.load(50);
+    load.run_for(Duration::from_millis(500));
+    let before = vm.main_process(UNIT);
+    // Somebody would have to be asked about the settings, so it leaves the package alone and says why.
+    let said = vm.run("unattended-upgrade -v </dev/null 2>&1");
+    assert!(said.contains("has conffile prompt and needs to be upgraded manually"), "{said}");
+    assert_eq!((version(&vm).as_str(), vm.main_process(UNIT)), ("0.1.0-1", before), "{said}");
+    // As docs/06-operate.md advises.
+    vm.write("/etc/apt/apt.conf.d/99keep", KEEP);
+    let start = Instant::now();
+    let said = vm.run("unattended-upgrade -v </dev/null 2>&1");
+    assert_eq!(version(&vm), "0.1.1-1", "{said}");
+    let took = start.elapsed();
+    eventually("the old process has ended", Duration::from_secs(10), || !vm.output(&format!("kill -0 {before}")).status.success());
+    load.run_for(Duration::from_secs(1));
+    let report = load.stop(&[&shop]);
+    measured(
+        "unattended-upgrades of the only agent",
+        None,
+        None,
+        &report,
+        format!("{:.1} s, conffile edited on both sides", took.as_secs_f64()),
+    );
+    report.assert_unharmed();
+    assert_eq!(vm.read("/etc/figspan-agent/agent.toml"), uplink(&shop), "{said}");
+    assert!(vm.read("/etc/figspan-agent/agent.toml.dpkg-dist").contains("of the next version"), "{said}");
+    let after = vm.main_process(UNIT);
+    assert!(after != before && after != 0 && vm.property(UNIT, "NRestarts") == "0", "{}", vm.journal(UNIT));
+
+    // needrestart has nothing to say about it, and what it restarts comes back.
+    let outdated = vm.run("needrestart -b -r l 2>&1 || true");
+    assert!(!outdated.contains("figspan-agent"), "{outdated}");
+    vm.run("dpkg --audit");
+    bed.serves();
+}
