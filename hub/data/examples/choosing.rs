@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use figspan_data::balance::{Question, ServiceEndpoint, ServiceEndpoints, Tried, choose, mix};
+use figspan_model::health::Failover;
 use figspan_model::moment::Moment;
 use figspan_model::routing::draft::{BackendDraft, HttpRouteDraft, HttpRuleDraft, RoutingDraft};
 use figspan_model::routing::{
@@ -36,7 +37,7 @@ impl ServiceEndpoints for NoServices {
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tunnel = runtime.block_on(figspan_tunnel::testing::pair("vm-0")).0;
-    println!("ns each             {:>8} {:>8} {:>8} {:>8} {:>8}", "match", "weights", "zone", "load", "hash");
+    println!("ns each             {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}", "match", "weights", "zone", "load", "hash", "tiers");
     for routes in [10, 1_000, 10_000] {
         for endpoints in [1, 100, 1_000] {
             let world = World::new(routes, endpoints, &tunnel);
@@ -48,6 +49,7 @@ fn main() {
                 world.choosing(None, Some(zone)),
                 world.choosing(None, Some(load)),
                 world.choosing(Some(1), None),
+                world.failing_over(),
             ];
             print!("{routes:>6} routes x {endpoints:>5}");
             figures.iter().for_each(|figure| print!(" {figure:>8.0}"));
@@ -93,6 +95,21 @@ impl World {
         best(|number| {
             let question = Question::new(&self.snapshot, &backends, &rule, &tried, &NoServices);
             let question = Question { hash: hash.map(|seed| mix(seed + number)), now: Moment::from_millis(1), ..question };
+            assert!(black_box(choose(question)).is_ok());
+        })
+    }
+
+    /// A rule with failover whose first tier is up.
+    fn failing_over(&self) -> f64 {
+        let backend = |tier| {
+            let target = Target::Uplink("shop".parse().expect("a name"));
+            Backend { fallback: tier, ..Backend::plain(target, None, &self.book) }
+        };
+        let (backends, terms) = ([backend(0), backend(1)], Failover::default());
+        let (rule, tried) = (self.book.rule("rule/r/1"), Tried::default());
+        best(|_| {
+            let question = Question::new(&self.snapshot, &backends, &rule, &tried, &NoServices);
+            let question = Question { failover: Some(&terms), now: Moment::from_millis(1), ..question };
             assert!(black_box(choose(question)).is_ok());
         })
     }

@@ -121,11 +121,11 @@ failures! {
     /// The agent's drain deadline passed.
     AgentDeadline: Agent, 502, "connection_terminated", "drain-deadline", "the backend's agent was stopped";
     /// The backend refused the connection.
-    ConnectRefused: Workload, 502, "connection_refused", "connect-refused", "the backend refused the connection";
+    ConnectRefused: Workload, 503, "connection_refused", "connect-refused", "the backend refused the connection";
     /// The backend did not answer a connection attempt.
     ConnectTimeout: Workload, 504, "connection_timeout", "connect-timeout", "the backend did not answer in time";
     /// The backend cannot be reached otherwise.
-    ConnectFailed: Workload, 502, "destination_ip_unroutable", "connect-failed", "the backend cannot be reached";
+    ConnectFailed: Workload, 503, "destination_ip_unroutable", "connect-failed", "the backend cannot be reached";
     /// TLS to the backend failed.
     TlsFailed: Workload, 502, "tls_protocol_error", "tls-failed", "TLS with the backend failed";
     /// The backend closed the connection before its answer.

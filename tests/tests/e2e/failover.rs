@@ -205,7 +205,8 @@ fn killing_the_workload_with_all_the_weight_is_a_503_within_one_request_or_conne
         new.kill();
         let killed = Instant::now();
         let first = client.get("/");
-        assert!(matches!(first.status(), 502 | 503) && first.field("proxy-status").contains("error="), "{first:?}");
+        assert!(first.status() == 503 && first.field("proxy-status").contains("error="), "{first:?}");
+        assert_eq!(first.field("retry-after"), "1", "no workload saw it, so it may be asked again");
         let refused = Connection::try_open(db).and_then(|mut connection| connection.ask("GET", "/", "", b""));
         assert!(refused.is_err(), "a connection is refused, and not left open: {refused:?}");
         assert!(killed.elapsed() < Duration::from_secs(1), "within one request, not after its time: {:?}", killed.elapsed());

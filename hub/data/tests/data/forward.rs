@@ -310,7 +310,7 @@ fn a_body_past_the_replay_buffer_has_one_try() {
         let response = hub.send(post("order")).await;
         assert_eq!(
             (response.status().as_u16(), proxy_status(&response).as_str()),
-            (502, "figspan; error=connection_refused; details=\"connect-refused\"")
+            (503, "figspan; error=connection_refused; details=\"connect-refused\"")
         );
         assert_eq!(agents[0].state.picked.sum() + agents[1].state.picked.sum(), 1);
     });

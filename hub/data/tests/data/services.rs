@@ -90,7 +90,7 @@ fn a_refused_connection_goes_to_the_next_address_with_any_method() {
         let response = alone.send(get()).await;
         assert_eq!(
             (response.status().as_u16(), proxy_status(&response).as_str()),
-            (502, "figspan; error=connection_refused; details=\"connect-refused\"")
+            (503, "figspan; error=connection_refused; details=\"connect-refused\"")
         );
     });
 }
