@@ -8,6 +8,7 @@ mod limits;
 mod listeners;
 mod mirrors;
 mod multiplexed;
+mod recovery;
 mod retries;
 mod services;
 mod upgrade;
