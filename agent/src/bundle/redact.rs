@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value;
 
 /// What stands in a secret's place.
-const GONE: &str = "[redacted]";
+const GONE: &str = "(redacted)";
 
 /// Parts of names that secrets go by.
 const WORDS: &str = r"passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|access[_-]?key|credential|authorization|cookie|session[_-]?id|signature";

@@ -103,7 +103,7 @@ fn version_skew(hub: &HubHello) -> Check {
     if negotiate(&VERSIONS, &hub.versions).is_none() {
         return Check::fail(what, subject, format!("{seen} have no version of the protocol in common"), "upgrade the older of the two");
     }
-    match apart(own, hub.software.rsplit_once('/').map_or("", |(_, version)| version)) {
+    match apart(own, hub.software.rsplit(['/', ' ']).next().unwrap_or_default()) {
         None => Check::skip(what, subject, seen, ""),
         Some(0 | 1) => Check::pass(what, subject, seen),
         Some(_) => Check::warn(
@@ -145,7 +145,7 @@ mod tests {
             calls: true,
             time_ms: 0,
         };
-        assert_eq!(version_skew(&hub("figspan-hub/0.1.9", VERSIONS)).mark, Mark::Pass);
+        assert_eq!(version_skew(&hub("figspan-hub 0.1.9", VERSIONS)).mark, Mark::Pass);
         assert_eq!(version_skew(&hub("figspan-hub/0.9.0", VERSIONS)).mark, Mark::Warn);
         assert_eq!(version_skew(&hub("figspan-hub/0.1.0", 90..=91)).mark, Mark::Fail);
         assert_eq!(version_skew(&hub("something else", VERSIONS)).mark, Mark::Skip);

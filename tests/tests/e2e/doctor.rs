@@ -64,6 +64,8 @@ impl Clinic {
         let usual = found(&healthy.1);
         // Kernels differ in what buffers they give, machines in what room they have left.
         assert!(usual.iter().all(|(check, mark)| ["udp-buffers", "disk"].contains(&check.as_str()) && mark == "WARN"), "{:#}", healthy.1);
+        let skew = healthy.1["checks"].as_array().unwrap().iter().find(|check| check["check"] == "version-skew").unwrap();
+        assert_eq!(skew["mark"], "PASS", "{skew}");
         clinic.usual = usual;
         clinic
     }
