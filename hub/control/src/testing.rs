@@ -147,6 +147,7 @@ impl Hub {
         let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let ask = CreateGrant {
             agent: Some(agent.parse().unwrap()),
+            name_template: None,
             uplinks: patterns(uplinks),
             services: patterns(services),
             ttl_seconds: 900,
