@@ -61,6 +61,24 @@ pub(super) struct Mover {
 #[derive(Debug)]
 struct Gone;
 
+/// A link that is closed again unless it is taken.
+#[derive(Debug)]
+struct Fresh(Option<Arc<Link>>);
+
+impl Fresh {
+    fn take(mut self) -> Option<Arc<Link>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.close();
+        }
+    }
+}
+
 /// When to look for UDP again.
 #[derive(Debug)]
 struct Patience {
@@ -117,13 +135,13 @@ impl Mover {
                 recovered = self.recovered() => { recovered?; continue }
                 found = futures_util::future::try_join(dead, self.link()) => found,
             };
-            match found {
-                Ok(((), link)) => {
+            match found.ok().and_then(|((), link)| link.take()) {
+                Some(link) => {
                     patience.left(Instant::now());
                     self.switch(Route::Link(Arc::clone(&link)), Transport::Tcp, Why::Silent)?;
                     return Ok(link);
                 }
-                Err(()) => tokio::time::sleep(PAUSE).await,
+                None => tokio::time::sleep(PAUSE).await,
             }
         }
     }
@@ -181,7 +199,7 @@ impl Mover {
                     patience.back(Instant::now());
                     return Ok(None);
                 }
-                link = self.link() => if let Ok(link) = link {
+                link = self.link() => if let Some(link) = link.ok().and_then(Fresh::take) {
                     old.close();
                     self.switch(Route::Link(Arc::clone(&link)), Transport::Tcp, Why::Relinked)?;
                     return Ok(Some(link));
@@ -213,7 +231,7 @@ impl Mover {
     }
 
     /// A link to the hub at the other end of the tunnel, and no other.
-    async fn link(&self) -> Result<Arc<Link>, ()> {
+    async fn link(&self) -> Result<Fresh, ()> {
         let tls = tls::agent_over_tcp(&self.credentials).map_err(|_| ())?;
         let (links, peer) = {
             let tunnel = self.tunnel.alive().ok_or(())?;
@@ -222,13 +240,10 @@ impl Mover {
         let link = link::open(self.hub, self.shard, tls, &links).await.map_err(|error| {
             tracing::debug!(hub = %self.hub, %error, "no TCP connection for a tunnel that is silent");
         })?;
+        let proven = link.peer() == Some(&peer);
+        let fresh = Fresh(Some(link));
         // Behind a load balancer it may have reached another replica, which knows nothing of the tunnel.
-        if link.peer() == Some(&peer) {
-            Ok(link)
-        } else {
-            link.close();
-            Err(())
-        }
+        if proven { Ok(fresh) } else { Err(()) }
     }
 
     /// Waits until the tunnel is suspect.
