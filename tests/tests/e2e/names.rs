@@ -114,8 +114,10 @@ fn an_address_that_goes_dark_is_left_for_the_next_and_dialled_from_fresh_sockets
         assert_eq!(Connection::open(web).get("/").status(), 200, "the first serves all the while");
         second.seen().len() >= 2
     });
-    let log = bed.hub.log("vm-1");
-    assert!(log.contains(&second.address.to_string()) && log.contains("UDP"), "the log says what to look at: {log}");
+    eventually("the log says what to look at", Duration::from_secs(20), || {
+        let log = bed.hub.log("vm-1");
+        log.contains(&second.address.to_string()) && log.contains("UDP")
+    });
 
     first.dark(true);
     second.dark(false);

@@ -79,6 +79,9 @@ impl Drop for Fresh {
     }
 }
 
+/// How long a tunnel may take to be heard on the link that it has just moved to: it is still suspect then, because of what it left.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// When to look for UDP again.
 #[derive(Debug)]
 struct Patience {
@@ -151,7 +154,7 @@ impl Mover {
         let wait = patience.next(rand::random());
         tokio::select! {
             () = link.closed() => self.relink(&link, patience).await,
-            suspect = self.suspect() => {
+            suspect = self.settled_suspect() => {
                 suspect?;
                 self.relink(&link, patience).await
             }
@@ -260,6 +263,14 @@ impl Mover {
                 return Ok(());
             }
         }
+    }
+
+    /// The same, once the tunnel has been heard on its link, or had the time for it.
+    async fn settled_suspect(&self) -> Result<(), Gone> {
+        if let Ok(heard) = tokio::time::timeout(SETTLE, self.recovered()).await {
+            heard?;
+        }
+        self.suspect().await
     }
 
     /// Waits until the tunnel speaks again.
