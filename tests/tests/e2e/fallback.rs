@@ -110,8 +110,10 @@ fn udp_that_is_blocked_under_load_costs_no_request_nor_does_its_return() {
     let again: Vec<(String, usize)> = seen.lock().unwrap().clone().into_iter().filter(|(_, count)| *count != 1).collect();
     assert!(again.iter().all(|(target, _)| target == "/"), "asked more than once: {again:?}");
     assert_eq!(bed.get("/").status(), 200);
-    let told = status(&bed, "vm-1");
-    assert!(told.contains("tcp") && told.contains("UDP fell silent"), "{told}");
+    let (told, log) = (status(&bed, "vm-1"), bed.hub.log("vm-1"));
+    assert!(told.contains("is reached over TCP"), "{told}");
+    // What status says last may be that the connection was made anew, which a busy machine brings about.
+    assert!(log.contains("UDP fell silent"), "{log}");
     let metrics = bed.metrics();
     assert!(metrics.contains("figspan_tunnel_transport{transport=\"tcp\"} 2"), "{metrics}");
     assert!(metrics.contains("figspan_tunnel_transport_changes_total{to=\"tcp\"} 2"), "{metrics}");

@@ -128,6 +128,6 @@ fn an_address_that_goes_dark_is_left_for_the_next_and_dialled_from_fresh_sockets
         assert!(answer.status() == 200 || answer.field("proxy-status").contains("error="), "{answer:?}");
         answer.status() == 200 && dark.elapsed() > Duration::from_secs(1)
     });
-    // Two shards, and what was dialled in vain: never a storm.
-    assert!(first.seen().len() + second.seen().len() <= 12, "{:?} {:?}", first.seen(), second.seen());
+    // Two shards, what was dialled in vain, and knocks at the first while its tunnels were silent for 5 s: never a storm.
+    assert!(first.seen().len() + second.seen().len() <= 28, "{:?} {:?}", first.seen(), second.seen());
 }

@@ -79,8 +79,9 @@ impl Drop for Fresh {
     }
 }
 
-/// How long a tunnel may take to be heard on the link that it has just moved to: it is still suspect then, because of what it left.
-const SETTLE: Duration = Duration::from_secs(1);
+/// How long a tunnel may take to be itself on the link that it has just moved to: until what it asked on the old path is answered
+/// on the new one, it is now suspect and now not. QUIC asks again when its probe timer fires, which has doubled a few times by then.
+const SETTLE: Duration = Duration::from_millis(1500);
 
 /// When to look for UDP again.
 #[derive(Debug)]
@@ -265,11 +266,9 @@ impl Mover {
         }
     }
 
-    /// The same, once the tunnel has been heard on its link, or had the time for it.
+    /// The same, once the tunnel has had the time to be heard on its link.
     async fn settled_suspect(&self) -> Result<(), Gone> {
-        if let Ok(heard) = tokio::time::timeout(SETTLE, self.recovered()).await {
-            heard?;
-        }
+        tokio::time::sleep(SETTLE).await;
         self.suspect().await
     }
 
