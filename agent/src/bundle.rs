@@ -1,7 +1,7 @@
 //! A support bundle: what somebody needs who looks for a fault on this VM from elsewhere, in one file.
 //!
 //! Works whether the agent runs or not, and says what is missing. Keys, tokens and passwords never get in: no file that holds a
-//! secret is read, and all that is read passes [`redact`]. Bounded in size and time; the file is for its owner alone.
+//! secret is read, and all that is read passes `redact`. Bounded in size and time; the file is for its owner alone.
 
 mod archive;
 mod host;

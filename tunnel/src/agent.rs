@@ -2,7 +2,7 @@
 //!
 //! Every attempt uses a fresh socket, so that a load balancer or a broken NAT mapping gets a new chance. Promises that nothing
 //! but the handshake is sent before the hub has proven itself, and that a returned tunnel is known to the hub too. Which
-//! transport carries it is found out by [`call`], and kept up by [`mover`] while the tunnel lives.
+//! transport carries it is found out by `call`, and kept up by `mover` while the tunnel lives.
 
 mod call;
 mod clock;

@@ -1,7 +1,7 @@
 //! Hop `call`: a process on a VM calls a service of the cluster, over a stream that its agent opened.
 //!
 //! In the place of `listen`: asks whether the agent may call that service (its grant says so, or it may not), answers, and hands
-//! the stream to `inbound` or to [`tcp`] as a listener hands a connection. It is served on the shard whose tunnel brought it.
+//! the stream to `inbound` or to `tcp` as a listener hands a connection. It is served on the shard whose tunnel brought it.
 //! Nothing is read of a call before it was taken, so every refusal is "not delivered". What a process says of itself counts for
 //! nothing: the client of such a request is the VM, by its certificate.
 
