@@ -197,7 +197,7 @@ impl HubProcess {
         assert!(self.process.ended(Duration::from_secs(40)), "the hub did not end well");
         let file = self.folder.join("hub.toml");
         let config = std::fs::read_to_string(&file).expect("the hub's file");
-        std::fs::write(&file, config.replacen("address = \"127.0.0.1:0\"", &format!("address = \"{address}\""), 1))
+        std::fs::write(&file, config.replacen("[tunnel]\naddress = \"127.0.0.1:0\"", &format!("[tunnel]\naddress = \"{address}\""), 1))
             .expect("the folder can be written");
         self.start_again();
     }
