@@ -39,6 +39,7 @@ fn put(vm: &Host, program: &Path) {
 }
 
 #[test]
+#[ignore = "not steady with release builds yet: `just e2e-hosts-unsteady`"]
 fn hub_and_agent_one_minor_version_apart_serve_and_renew_in_either_direction() {
     let programs = previous();
     let (older, ours) = (programs.join("figspan-agent"), binary("figspan-agent"));
