@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
+use crate::pb;
 
 fn uplink(name: &str) -> Uplink {
     let name: UplinkName = name.parse().unwrap();
