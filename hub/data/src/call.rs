@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figspan_model::routing::{CallRoute, Routing};
+use figspan_model::routing::CallRoute;
 use figspan_model::snapshot;
 use figspan_proto::name::AgentName;
 use figspan_proto::preamble::Kind;
@@ -22,12 +22,9 @@ use figspan_tunnel::call::take;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::{Stream, Tunnel};
 
-use crate::admission::Reject;
 use crate::client::Client;
-use crate::exchange::{Inbound, Outbound};
-use crate::forward;
-use crate::inbound::{self, Serve, Spoken};
-use crate::listen::{Counted, refused};
+use crate::door::{Counted, Door};
+use crate::inbound::{self, Spoken};
 use crate::metrics::{CallEvent, Limit};
 use crate::shard::ShardRef;
 
@@ -120,8 +117,7 @@ impl Calls {
                 // An error is the end of the stream or its tunnel: nobody waits for the answer.
                 if take(&mut stream).await.is_ok() {
                     self.shard.metrics.call(CallEvent::Taken);
-                    let door = Rc::new(Door { shard: Rc::clone(&self.shard), drain: self.drain.clone() });
-                    inbound::run(io::socket(stream), client, Spoken::Unknown, door).await;
+                    inbound::run(io::socket(stream), client, Spoken::Unknown, Door::new(&self.shard, &self.drain)).await;
                 }
             }
             CallRoute::Stream(route) => {
@@ -147,33 +143,5 @@ impl Drop for Taken {
     fn drop(&mut self) {
         self.caller.state.open.sub(self.shard.shard, 1);
         self.shard.metrics.calls_open.sub(1);
-    }
-}
-
-/// What `inbound` needs of the shard, for calls.
-struct Door {
-    shard: ShardRef,
-    drain: Drain,
-}
-
-impl Serve for Door {
-    fn routing(&self) -> Arc<Routing> {
-        Arc::clone(&self.shard.snapshot().routing)
-    }
-
-    fn drain(&self) -> &Drain {
-        &self.drain
-    }
-
-    fn refused(&self, client: &Client, reject: Reject) {
-        refused(&self.shard, client, reject);
-    }
-
-    fn limited(&self, limit: Limit) {
-        self.shard.metrics.limit_hit(limit);
-    }
-
-    async fn serve(&self, inbound: Inbound) -> Outbound {
-        forward::serve(&self.shard, inbound).await
     }
 }

@@ -15,6 +15,7 @@ pub mod body;
 pub mod call;
 pub mod client;
 pub mod dial;
+mod door;
 pub mod exchange;
 pub mod filters;
 pub mod forward;

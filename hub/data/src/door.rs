@@ -1,0 +1,74 @@
+//! Hop `listen` | `call` -> **door** -> `inbound`: what a connection needs of its shard, whichever way it came.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use figspan_model::routing::Routing;
+use figspan_tunnel::drain::Drain;
+
+use crate::admission::Reject;
+use crate::client::Client;
+use crate::exchange::{Inbound, Outbound};
+use crate::forward;
+use crate::inbound::Serve;
+use crate::metrics::{Limit, access};
+use crate::shard::ShardRef;
+
+/// A shard, for the connections that `drain` owns.
+pub(crate) struct Door {
+    pub(crate) shard: ShardRef,
+    pub(crate) drain: Drain,
+}
+
+impl Door {
+    pub(crate) fn new(shard: &ShardRef, drain: &Drain) -> Rc<Self> {
+        Rc::new(Self { shard: Rc::clone(shard), drain: drain.clone() })
+    }
+}
+
+impl Serve for Door {
+    fn routing(&self) -> Arc<Routing> {
+        Arc::clone(&self.shard.snapshot().routing)
+    }
+
+    fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    fn refused(&self, client: &Client, reject: Reject) {
+        access::refused(client, reject);
+        self.shard.metrics.refusal(reject);
+        let limit = match reject {
+            Reject::HeadTooLarge | Reject::TargetTooLong => Limit::HeaderBytes,
+            Reject::TooManyFields => Limit::HeaderCount,
+            Reject::HeadTimeout => Limit::HeaderTime,
+            _ => return,
+        };
+        self.limited(limit);
+    }
+
+    fn limited(&self, limit: Limit) {
+        self.shard.metrics.limit_hit(limit);
+    }
+
+    async fn serve(&self, inbound: Inbound) -> Outbound {
+        forward::serve(&self.shard, inbound).await
+    }
+}
+
+/// A connection, as long as it counts.
+pub(crate) struct Counted(ShardRef);
+
+impl Counted {
+    pub(crate) fn new(shard: &ShardRef) -> Self {
+        shard.metrics.connections.add(1);
+        shard.metrics.connections_total.add(1);
+        Self(Rc::clone(shard))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.connections.sub(1);
+    }
+}
