@@ -134,55 +134,7 @@ pub struct Tunnel {
     pub leaving: bool,
     /// What it has carried.
     #[serde(default)]
-    pub statistics: Statistics,
-}
-
-/// What a tunnel has carried since its start, and what its path did to it.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Bytes of UDP payload sent.
-    pub sent_bytes: u64,
-    /// Bytes of UDP payload received.
-    pub received_bytes: u64,
-    /// Datagrams sent.
-    pub sent_datagrams: u64,
-    /// Datagrams received.
-    pub received_datagrams: u64,
-    /// Packets sent on the path of now.
-    pub sent_packets: u64,
-    /// Of those, packets lost.
-    pub lost_packets: u64,
-    /// Congestion window in bytes.
-    pub congestion_window: u64,
-    /// Times that the window was cut.
-    pub congestion_events: u64,
-    /// Times that large packets stopped getting through.
-    pub black_holes: u64,
-    /// Streams that the hub reset.
-    pub resets_received: u64,
-    /// Streams that the agent reset.
-    pub resets_sent: u64,
-    /// Times that the hub's window for the whole tunnel was used up.
-    pub blocked: u64,
-}
-
-impl From<figspan_tunnel::tunnel::Statistics> for Statistics {
-    fn from(seen: figspan_tunnel::tunnel::Statistics) -> Self {
-        Self {
-            sent_bytes: seen.sent_bytes,
-            received_bytes: seen.received_bytes,
-            sent_datagrams: seen.sent_datagrams,
-            received_datagrams: seen.received_datagrams,
-            sent_packets: seen.sent_packets,
-            lost_packets: seen.lost_packets,
-            congestion_window: seen.congestion_window,
-            congestion_events: seen.congestion_events,
-            black_holes: seen.black_holes,
-            resets_received: seen.resets_received,
-            resets_sent: seen.resets_sent,
-            blocked: seen.blocked,
-        }
-    }
+    pub statistics: figspan_tunnel::tunnel::Statistics,
 }
 
 /// An address without a tunnel.
@@ -362,6 +314,6 @@ fn tunnel(live: &crate::tunnels::Live) -> Tunnel {
         mtu: live.tunnel.mtu(),
         skew_ms: live.skew_ms,
         leaving: live.leaving.load(Ordering::Acquire),
-        statistics: live.tunnel.statistics().into(),
+        statistics: live.tunnel.statistics(),
     }
 }

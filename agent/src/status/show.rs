@@ -240,7 +240,7 @@ mod tests {
             mtu: 1452,
             skew_ms: 0,
             leaving: false,
-            statistics: crate::status::Statistics::default(),
+            statistics: figspan_tunnel::tunnel::Statistics::default(),
         };
         let uplink = |name: &str, health, reason: &str, weight: u32| Uplink {
             name: name.into(),

@@ -3,7 +3,8 @@
 use quinn::ConnectionStats;
 
 /// Counters since the tunnel's start, and how its path is now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Statistics {
     /// Bytes of UDP payload sent.
     pub sent_bytes: u64,
