@@ -14,9 +14,11 @@ use figspan_proto::control::{AgentHello, ControlError, FromAgent, FromHub, HubHe
 use figspan_proto::name::{ReplicaId, Zone};
 use figspan_proto::{VERSIONS, pb};
 use figspan_tunnel::drain::Drain;
+use figspan_tunnel::{Stream, grpc};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::uplinks::Uplinks;
 use told::Told;
@@ -28,7 +30,7 @@ const HELLO_TIME: Duration = Duration::from_secs(10);
 /// How often open connections are counted for the hub.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Messages on their way to the hub; more wait.
-pub const OUTGOING: usize = 16;
+const OUTGOING: usize = 16;
 
 /// What the hub said that concerns more than this conversation.
 #[derive(Debug)]
@@ -102,6 +104,31 @@ pub struct Conversation {
 pub type Incoming = BoxStream<'static, Result<pb::HubMessage, tonic::Status>>;
 /// Where the agent's messages go.
 pub type Outgoing = mpsc::Sender<Result<pb::AgentMessage, tonic::Status>>;
+
+/// Takes the hub's call on a tunnel's first stream, and talks with it until that ends.
+pub async fn answer(control: Stream, with: Conversation) -> Result<(), ConverseError> {
+    let (outgoing, messages) = mpsc::channel(OUTGOING);
+    let (incoming, called) = oneshot::channel();
+    let serving = grpc::serve(control, move |hub| {
+        let _ = incoming.send(hub);
+        ReceiverStream::new(messages).boxed()
+    });
+    let conversing = async {
+        match called.await {
+            Ok(incoming) => converse(incoming, outgoing, with).await,
+            Err(_) => Err(ConverseError::Ended("before the hub's call".to_owned())),
+        }
+    };
+    tokio::pin!(serving, conversing);
+    // The server ends by itself once the call has ended; a conversation that failed decides at once.
+    tokio::select! {
+        result = &mut conversing => result,
+        served = &mut serving => {
+            let ended = served.err().map_or("by the hub".to_owned(), |status| status.message().to_owned());
+            Err(ConverseError::Ended(ended))
+        }
+    }
+}
 
 /// Talks with the hub until the stream ends.
 pub async fn converse(mut incoming: Incoming, outgoing: Outgoing, with: Conversation) -> Result<(), ConverseError> {

@@ -1,3 +1,4 @@
+use super::reload::needs_restart;
 use super::*;
 use crate::scripted::{Hub, SOON, Watching, echo, eventually, nobody, uplink};
 use figspan_proto::control::{FromAgent, FromHub, Health, Verdict};

@@ -12,18 +12,18 @@ use figspan_proto::reset::Close;
 use figspan_tunnel::agent::{DialOptions, Recording};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
-use figspan_tunnel::{Credentials, Tunnel, agent, grpc};
-use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use figspan_tunnel::{Credentials, Tunnel, agent};
+use tokio::sync::mpsc;
 
-use crate::advertise::{Conversation, Heard, OUTGOING, converse};
+use crate::advertise::{Conversation, Heard, answer};
 use crate::identity::files::Files;
 use crate::settings::{DEFAULT_HUB_PORT, Settings};
 use crate::uplinks::Uplinks;
 
 /// Most bytes of a recording: minutes of a quiet tunnel.
 const LIMIT: usize = 3 << 20;
+/// Things heard that nobody has looked at yet; more wait.
+const HEARD: usize = 16;
 /// How long the last word may take to get out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -92,7 +92,7 @@ pub(super) async fn record(settings: &Settings, time: Duration) -> Result<Record
 /// Says to the hub what an agent without uplinks says, until the tunnel ends.
 async fn hold(tunnel: &Tunnel) {
     let (Ok(control), Role::Hub(replica)) = (tunnel.accept().await, tunnel.peer().role.clone()) else { return };
-    let (heard, mut hearing) = mpsc::channel(OUTGOING);
+    let (heard, mut hearing) = mpsc::channel(HEARD);
     let conversation = Conversation {
         tunnel: tunnel.id(),
         replica,
@@ -103,17 +103,6 @@ async fn hold(tunnel: &Tunnel) {
         zone: None,
         heard,
     };
-    let (outgoing, messages) = mpsc::channel(OUTGOING);
-    let (incoming, called) = oneshot::channel();
-    let serving = grpc::serve(control, move |hub| {
-        let _ = incoming.send(hub);
-        ReceiverStream::new(messages).boxed()
-    });
-    let conversing = async {
-        if let Ok(incoming) = called.await {
-            let _ = converse(incoming, outgoing, conversation).await;
-        }
-    };
     let listening = async {
         while let Some((_, heard)) = hearing.recv().await {
             if let Heard::Hello(_, keep) = heard {
@@ -122,8 +111,7 @@ async fn hold(tunnel: &Tunnel) {
         }
     };
     tokio::select! {
-        _ = serving => {}
-        ((), ()) = async { tokio::join!(conversing, listening) } => {}
+        _ = async { tokio::join!(answer(control, conversation), listening) } => {}
         _ = tunnel.closed() => {}
     }
 }

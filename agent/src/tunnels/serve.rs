@@ -6,14 +6,12 @@ use std::time::Duration;
 use figspan_proto::name::Role;
 use figspan_proto::reset::Close;
 use figspan_tunnel::agent::DialOptions;
-use figspan_tunnel::{Closed, Tunnel, agent, grpc};
-use futures_util::StreamExt;
+use figspan_tunnel::{Closed, Tunnel, agent};
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::plan::Dial;
 use super::{Event, Keeper};
-use crate::advertise::{Conversation, ConverseError, Heard, OUTGOING, converse};
+use crate::advertise::{Conversation, ConverseError, Heard, answer};
 
 /// How long the hub may take to open the control stream.
 const CONTROL_TIME: Duration = Duration::from_secs(10);
@@ -79,36 +77,13 @@ async fn serve(keeper: &Keeper, tunnel: &Tunnel, heard: mpsc::Sender<(u64, Heard
         drain_ms: u64::try_from(keeper.drain_time.as_millis()).unwrap_or(u64::MAX),
         heard,
     };
-    let (outgoing, messages) = mpsc::channel(OUTGOING);
-    let (incoming, called) = oneshot::channel();
-    let serving = grpc::serve(control, move |hub| {
-        let _ = incoming.send(hub);
-        ReceiverStream::new(messages).boxed()
-    });
-    let conversing = async {
-        match called.await {
-            Ok(incoming) => converse(incoming, outgoing, conversation).await,
-            Err(_) => Err(ConverseError::Ended("before the hub's call".to_owned())),
-        }
-    };
-    let control = async {
-        tokio::pin!(serving, conversing);
-        // The server ends by itself once the call has ended; a conversation that failed decides at once.
-        tokio::select! {
-            result = &mut conversing => result,
-            served = &mut serving => {
-                let ended = served.err().map_or("by the hub".to_owned(), |status| status.message().to_owned());
-                Err(ConverseError::Ended(ended))
-            }
-        }
-    };
     let streams = async {
         while let Ok(stream) = tunnel.accept().await {
             keeper.receiver.take(stream);
         }
     };
     let ended = tokio::select! {
-        Err(error) = control => Some(error),
+        Err(error) = answer(control, conversation) => Some(error),
         () = streams => None,
         _ = tunnel.closed() => None,
     };
