@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Ca(Ca),
     /// Says which rule and which backend a request would get, and why, without sending it
     Explain(Explain),
+    /// The same for a connection to a TCP or TLS-passthrough listener, without opening one
+    ExplainConnection(ExplainConnection),
     /// Prints a header with which a client reaches one backend of rules that hold the same key; asks no hub
     Pin(Pin),
     /// What happened, newest last; holds the audit of every change
@@ -307,6 +309,18 @@ pub(crate) struct Explain {
     #[arg(long)]
     pub(crate) listener: Option<String>,
     /// The client's address [default: one on the hub's machine]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainConnection {
+    /// The listener
+    pub(crate) listener: String,
+    /// The server name of a TLS client [default: it sends none]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// The address it comes from [default: one that the listener takes]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) client: Option<std::net::IpAddr>,
 }

@@ -36,6 +36,7 @@ pub(crate) async fn run(name: &'static str, cli: Cli, around: &Surroundings, ter
         Command::Get(what) => explore::get(&client, terminal, what).await,
         Command::Describe(what) => explore::describe(&client, terminal, &what).await,
         Command::Explain(request) => explore::explain(&client, terminal, request).await,
+        Command::ExplainConnection(connection) => explore::explain_connection(&client, terminal, connection).await,
         Command::Uplink(Uplink::Weight(wanted)) => weight::set(&client, terminal, wanted).await,
         Command::Drain(Drain::Uplink(wanted)) => weight::drain(&client, terminal, wanted).await,
         Command::Undrain(Undrain::Uplink(wanted)) => weight::undrain(&client, terminal, wanted).await,

@@ -249,7 +249,7 @@ Why:
   path /orders is the longest prefix
 Policies:
   sessions by cookie figspan for 1h
-What they do with this request:
+What they do with it:
   pins: pin to uplink monolith for a signed x-figspan-pin: does not hold for this client
   timeouts: 5s to reach the workload
   timeouts: 15s for the request
@@ -266,6 +266,19 @@ Goes on to the next one when:
     let sent = hub.only().json();
     assert_eq!((&sent["headers"], &sent["client"]), (&json!([["x-beta", "yes"]]), &json!("10.1.2.3")));
     assert_eq!(ctl(&hub.address(), &["explain", "GET", "http://x/", "-H", "no colon"]).exit, Exit::Usage);
+}
+
+#[test]
+fn explaining_a_connection_names_its_listener_server_name_and_client() {
+    let hub = FakeHub::start(|_| Reply::ok(answers::explanation()));
+    let ran = ctl(&hub.address(), &["explain-connection", "tls", "--server-name", "a.example", "--client", "10.1.2.3"]);
+    assert!(ran.out.contains("Attempts, if each fails:"), "{} {}", ran.out, ran.err);
+    let sent = hub.only();
+    assert_eq!(
+        (sent.path.as_str(), sent.json()),
+        ("/v1/explain-connection", json!({"listener": "tls", "server_name": "a.example", "client": "10.1.2.3"}))
+    );
+    assert_eq!(ctl(&hub.address(), &["explain-connection"]).exit, Exit::Usage);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use backend::{Backend, BackendEndpoint, Bound, BreakerStatus, Mirror, Mirror
 pub use ca::{BeginCaChange, Ca, CaChange, CaRoot, FinishCaChange};
 pub use drain::{AgentCount, DrainVerdict};
 pub use event::Event;
-pub use explain::{Decision, ExplainRequest, Explanation};
+pub use explain::{Decision, ExplainConnection, ExplainRequest, Explanation};
 pub use grant::{CreateGrant, CreatedGrant, Grant, Revoke, Revoked};
 pub use log::{LogLevel, RaisedLevel, SetLogLevel};
 pub use problem::Problem;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use figspan_proto::admin::{Agent, Backend, ExplainRequest, Explanation, Route, Uplink};
+use figspan_proto::admin::{Agent, Backend, ExplainConnection, ExplainRequest, Explanation, Route, Uplink};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +56,18 @@ pub(super) async fn explain(client: &Client, terminal: &mut Terminal, request: a
     let args::Explain { method, url, headers, listener, client: from } = request;
     let request = ExplainRequest { listener, method, url, headers, client: from.map(|address| address.to_string()) };
     let explanation: Explanation = client.send(Method::POST, "/v1/explain", &request).await?;
+    terminal.show(&explanation, show::route::explanation)?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn explain_connection(
+    client: &Client,
+    terminal: &mut Terminal,
+    connection: args::ExplainConnection,
+) -> Result<Exit, CtlError> {
+    let args::ExplainConnection { listener, server_name, client: from } = connection;
+    let asked = ExplainConnection { listener, server_name, client: from.map(|address| address.to_string()) };
+    let explanation: Explanation = client.send(Method::POST, "/v1/explain-connection", &asked).await?;
     terminal.show(&explanation, show::route::explanation)?;
     Ok(Exit::Done)
 }

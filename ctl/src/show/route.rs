@@ -67,7 +67,7 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
         "{about}\nWhy:\n{}{}{}\nBackends:\n{}{}{}",
         lines(&explanation.why),
         part("Policies", &explanation.policies),
-        part("What they do with this request", &decisions.collect::<Vec<_>>()),
+        part("What they do with it", &decisions.collect::<Vec<_>>()),
         indent(&backends(&explanation.tiers, &explanation.backends)),
         part("Attempts, if each fails", &attempts),
         part("Goes on to the next one when", &explanation.retried),

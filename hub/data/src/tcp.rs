@@ -29,7 +29,7 @@ use crate::route;
 use crate::shard::ShardRef;
 
 /// Bytes of a client that are kept for another try. A ClientHello, a login, a first query; more counts as under way.
-const KEPT: usize = 16 * 1024;
+pub const KEPT: usize = 16 * 1024;
 
 /// TLS alert: fatal, unrecognized_name (RFC 6066, section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

@@ -1,9 +1,11 @@
 //! What would become of a request: admission, matching, policies and choosing as a shard does them, without counting as one.
 //!
 //! The same functions decide here and on the data path, so that the two cannot disagree; only what they count is left out.
-//! `question` makes the request, `decisions` tells what each policy does with it, `attempts` where it would go.
+//! `question` makes the request, `decisions` tells what each policy does with it, `attempts` where it would go. `connection` does
+//! all of that for listeners whose bytes are not looked into.
 
 mod attempts;
+pub(super) mod connection;
 mod decisions;
 mod question;
 
@@ -85,7 +87,7 @@ fn matched(world: &World<'_>, client: &Client, parts: request::Parts) -> Explana
         why.push(reason);
         return Explanation { why, status: Some(status), ..told };
     }
-    let attempts = attempts::of(world, rule, hash, bound, &mut why);
+    let attempts = attempts::of(world, Place::from(rule), hash, bound, &mut why);
     let status = attempts.is_empty().then(|| StatusCode::SERVICE_UNAVAILABLE.as_u16());
     Explanation { why, next: attempts.first().cloned(), retried: attempts::retried(rule, &parts.method), attempts, status, ..told }
 }

@@ -120,6 +120,14 @@ pub(super) async fn explain(State(admin): State<Admin>, Body(request): Body<admi
     Ok(Json(explain::explain(&explain::World { snapshot: &admin.reader.load(), book: &admin.book, sessions: &admin.sessions }, &request)?))
 }
 
+pub(super) async fn explain_connection(
+    State(admin): State<Admin>,
+    Body(connection): Body<admin::ExplainConnection>,
+) -> Answer<admin::Explanation> {
+    let world = explain::World { snapshot: &admin.reader.load(), book: &admin.book, sessions: &admin.sessions };
+    Ok(Json(explain::connection::explain(&world, &connection)?))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Since {

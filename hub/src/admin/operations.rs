@@ -167,6 +167,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         route: || post(handlers::explain),
     },
     Operation {
+        method: "post",
+        path: "/v1/explain-connection",
+        id: "explain_connection",
+        summary: "What would become of a connection to a TCP or TLS-passthrough listener. Counts as none",
+        query: &[],
+        body: Some((JSON, "ExplainConnection")),
+        answer: "Explanation",
+        route: || post(handlers::explain_connection),
+    },
+    Operation {
         method: "get",
         path: "/v1/events",
         id: "events",

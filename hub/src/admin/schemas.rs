@@ -86,6 +86,7 @@ pub(super) const SCHEMAS: &[Schema] = &[
         ("sessions_at_least", "boolean"),
     ]),
     ("ExplainRequest", ASKED, &[("listener", "string?="), ("method", "string"), ("url", "string"), ("headers", "[[string]]="), ("client", "string?=")]),
+    ("ExplainConnection", ASKED, &[("listener", "string"), ("server_name", "string?="), ("client", "string?=")]),
     ("Explanation", TOLD, &[
         ("refused", "string?"), ("target", "string"), ("route", "string?"), ("rule", "integer?"), ("rule_name", "string?="),
         ("policies", "[string]="), ("why", "[string]"), ("decisions", "[Decision]="), ("backends", "[RuleBackend]"), ("tiers", "[Tier]="), ("next", "string?"),

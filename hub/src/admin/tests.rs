@@ -81,6 +81,7 @@ fn every_schema_is_that_of_its_type() {
         agrees::<api::BreakerStatus>("BreakerStatus"),
         agrees::<api::BackendEndpoint>("BackendEndpoint"),
         agrees::<api::ExplainRequest>("ExplainRequest"),
+        agrees::<api::ExplainConnection>("ExplainConnection"),
         agrees::<api::Explanation>("Explanation"),
         agrees::<api::Decision>("Decision"),
         agrees::<api::Event>("Event"),

@@ -1,4 +1,4 @@
-//! What would become of a request.
+//! What would become of a request, or of a connection whose bytes are not looked into.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +23,26 @@ pub struct ExplainRequest {
     pub client: Option<String>,
 }
 
-/// The answer to [`ExplainRequest`].
+/// `POST /v1/explain-connection`: a connection to a TCP or TLS-passthrough listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainConnection {
+    /// The listener.
+    pub listener: String,
+    /// The server name of its ClientHello; else it sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The address it comes from; else one that the listener takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+/// The answer to [`ExplainRequest`] and [`ExplainConnection`]. What only requests have is empty for a connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Refused by admission: why.
+    /// Refused by admission, or not taken at all: why.
     pub refused: Option<String>,
-    /// The canonical target that matching used.
+    /// The canonical target that matching used; of a connection, where it came in.
     pub target: String,
     /// The route and rule that match.
     pub route: Option<String>,
@@ -65,7 +79,8 @@ pub struct Explanation {
 /// What one policy does with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Which: `jwt`, `pins`, `filters`, `limits`, `mirrors`, `affinity`, `backends`, `failover`, `timeouts`.
+    /// Which: `jwt`, `pins`, `filters`, `limits`, `mirrors`, `affinity`, `backends`, `failover`, `timeouts`; of a connection `client`, `limits`, `backends`, `failover`,
+    /// `timeouts`.
     pub step: String,
     /// What, a line each.
     pub says: Vec<String>,

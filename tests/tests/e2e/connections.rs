@@ -79,6 +79,32 @@ fn a_connection_stays_on_an_uplink_that_drains_and_keeps_it_from_being_drained()
 }
 
 #[test]
+fn a_connection_is_explained_as_it_then_goes_and_explaining_opens_none() {
+    let (old, new) = (named("old"), named("new"));
+    let tls = "\n[[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TLS\"\n\n[[tls_route]]\nname = \"shop\"\nlisteners = [\"tls\"]\nhostnames = [\"*.shop.example\"]\nbackend_refs = [{ uplink = \"new\" }]\n";
+    let bed = Bed::start(&(tcp("{ uplink = \"old\", weight = 3 }, { uplink = \"new\", weight = 1 }") + tls))
+        .agent("vm-1", &(old.uplink("old", NO_CHECK) + &new.uplink("new", NO_CHECK)))
+        .ready("old", 1)
+        .ready("new", 1);
+    for _ in 0..8 {
+        let told = bed.hub.json(&["explain-connection", "db", "--client", "10.1.2.3"]);
+        assert_eq!((&told["route"], told["attempts"].as_array().map(Vec::len)), (&"db".into(), Some(2)), "{told}");
+        let next = told["next"].as_str().unwrap().to_owned();
+        let went = who(bed.web()).unwrap();
+        assert_eq!(next, format!("uplink {went} on agent vm-1"), "what is told is what happens");
+    }
+    let route = bed.hub.json(&["get", "route", "db"]);
+    let picked = [0, 1].map(|backend| route["rules"][0]["backends"][backend]["picked"].as_u64().unwrap());
+    assert_eq!(picked, [6, 2], "none was opened to explain");
+    let told = bed.hub.json(&["explain-connection", "tls", "--server-name", "a.shop.example"]);
+    assert_eq!((&told["route"], &told["next"]), (&"shop".into(), &"uplink new on agent vm-1".into()), "{told}");
+    let page = text(&bed.hub.ctl(&["explain-connection", "tls", "--server-name", "other.example"]));
+    assert!(page.contains("the connection ends with the alert unrecognized_name"), "{page}");
+    let page = text(&bed.hub.ctl(&["explain-connection", "nowhere"]));
+    assert!(page.contains("no such listener"), "{page}");
+}
+
+#[test]
 fn an_agent_whose_workload_refuses_connections_is_ejected_and_asked_no_more() {
     let (good, gone) = (named("one"), named("two"));
     let dead = gone.uplink("db", NO_CHECK);

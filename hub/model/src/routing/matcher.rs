@@ -165,6 +165,18 @@ impl Matcher {
     pub fn tls(&self, listener: &str, server_name: Option<&str>) -> Option<&Arc<StreamRoute>> {
         self.tls.get(listener)?.find(server_name.unwrap_or_default(), Option::as_ref)
     }
+
+    /// [`Matcher::tls`] with the story of the search, for people.
+    pub fn explain_tls(&self, listener: &str, server_name: Option<&str>) -> (Option<&Arc<StreamRoute>>, Vec<String>) {
+        let mut why = Vec::new();
+        let found = self.tls.get(listener).and_then(|hosts| {
+            hosts.find_saying(server_name.unwrap_or_default(), |says, route| {
+                why.push(if server_name.is_some() { says } else { "no server name: routes for any".to_owned() });
+                route.as_ref()
+            })
+        });
+        (found, why)
+    }
 }
 
 fn http_hosts(routing: &Routing, listener: &ListenerName) -> Hosts<Paths> {

@@ -12,14 +12,14 @@ use crate::admin::policies;
 use crate::standing::{AsWritten, Place};
 
 /// The endpoints, one after the other; empty where nothing can be chosen, and `why` then says why.
-pub(super) fn of(world: &World<'_>, rule: &HttpRule, hash: Option<u64>, bound: Option<Bound>, why: &mut Vec<String>) -> Vec<String> {
+pub(super) fn of(world: &World<'_>, place: Place<'_>, hash: Option<u64>, bound: Option<Bound>, why: &mut Vec<String>) -> Vec<String> {
     let services = AsWritten::new(world.snapshot, world.book);
     let (mut tried, mut attempts) = (Tried::default(), Vec::new());
     while attempts.len() < MAX_ATTEMPTS as usize {
-        let question = Place::from(rule).question(world.snapshot, &tried, &services);
+        let question = place.question(world.snapshot, &tried, &services);
         match health::peek(Question { hash, bound, ..question }) {
             Ok(choice) => {
-                let target = &rule.backends[choice.backend].target;
+                let target = &place.backends[choice.backend].target;
                 attempts.push(match &choice.endpoint {
                     Chosen::Uplink { endpoint, .. } => format!("uplink {} on agent {}", target.name(), endpoint.agent),
                     Chosen::Service { endpoint, .. } if endpoint.address.ip().is_unspecified() => format!("service {}", target.name()),

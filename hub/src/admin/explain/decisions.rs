@@ -14,7 +14,7 @@ use figspan_data::limit;
 use figspan_data::metrics::SessionEvent;
 use figspan_data::pins;
 use figspan_model::health::Standing;
-use figspan_model::routing::{HttpRule, Matched, RulePolicy, Timeouts};
+use figspan_model::routing::{self, HttpRule, Matched, RulePolicy, Timeouts};
 use figspan_proto::admin::{Backend, BackendEndpoint, Decision};
 use figspan_tunnel::pin::Unbelieved;
 use http::{HeaderMap, request};
@@ -61,11 +61,8 @@ pub(super) fn of<'r>(world: &World<'_>, found: &Matched<'r>, client: &Client, mu
     step("limits", said);
     step("mirrors", rule.policy.as_deref().map(|policy| mirrors(policy, &parts)).unwrap_or_default());
     step("affinity", tied);
-    step(
-        "backends",
-        rule.backends.iter().flat_map(|backend| states(&backends::one(world.snapshot, world.book, backend), backend.fallback)).collect(),
-    );
-    step("failover", Place::from(rule).tiers().iter().map(tier).collect());
+    step("backends", standings(world, &rule.backends));
+    step("failover", tiers(Place::from(rule)));
     if unverified.is_none() && filtered.is_none() && refused.is_none() {
         step("timeouts", timeouts(&rule.timeouts));
     }
@@ -92,6 +89,16 @@ fn tokens<'r>(rule: &'r HttpRule, parts: &request::Parts) -> (Verified<'r>, Opti
             (verified, None, std::iter::once(format!("{line}: passes")).chain(claims).collect())
         }
     }
+}
+
+/// How each backend stands.
+pub(super) fn standings(world: &World<'_>, of: &[routing::Backend]) -> Vec<String> {
+    of.iter().flat_map(|backend| states(&backends::one(world.snapshot, world.book, backend), backend.fallback)).collect()
+}
+
+/// How each tier stands.
+pub(super) fn tiers(place: Place<'_>) -> Vec<String> {
+    place.tiers().iter().map(tier).collect()
 }
 
 /// What a tier of backends gets, and why.
