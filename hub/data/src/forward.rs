@@ -100,9 +100,13 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         filters::Verdict::Answer(answer) => return record.answer(answer),
         filters::Verdict::Refuse(filtered, failure) => return filters::refusal(Some(&filtered), record.refuse(failure)),
     };
+    let mut told = None;
     if let Some(policy) = &own.policy {
         match limit::source::admit(own, policy, &client, &parts.headers, &verified, &shard.metrics) {
-            Ok(counted) => record.counted(counted),
+            Ok(passed) => {
+                record.counted(passed.counted);
+                told = passed.told;
+            }
             Err(refused) => {
                 let mut response = record.refuse(refused.failure);
                 refused.tell(&mut response);
@@ -143,13 +147,17 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     let whole = clock.and_then(|clock| clock.due()).map(|at| (at, Failure::RequestTimeout));
     let of_try = request.due.get().map(|at| (at, Failure::TryTimeout));
     let deadline = whole.into_iter().chain(of_try).min_by_key(|(at, _)| *at);
-    match outcome {
+    let mut response = match outcome {
         Err(failure) => filters::refusal(filtered.as_ref(), record.refuse(failure)),
         Ok(answer) => {
             let kept = snapshot.routing.limits.replay_bytes;
             deliver(shard, &client, answer, upload, websocket, rule, deadline, kept, filtered.as_ref(), record)
         }
+    };
+    if let Some(told) = told {
+        told.tell(response.headers_mut());
     }
+    response
 }
 
 /// Turns an answer into what the inbound half sends, and sees to what goes on behind it.

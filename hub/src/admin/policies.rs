@@ -40,8 +40,10 @@ pub(super) fn token(jwt: &RuleJwt) -> String {
 
 /// Its rate limits, in their order.
 pub(super) fn rates(policy: &RulePolicy) -> impl Iterator<Item = String> {
-    let line =
-        |limit: &RateLimit| format!("rate limit: {} in {} per {}, burst {}", limit.requests, time(limit.period), limit.per, limit.burst);
+    let line = |limit: &RateLimit| {
+        let told = if limit.told { ", told by every answer" } else { "" };
+        format!("rate limit: {} in {} per {}, burst {}{told}", limit.requests, time(limit.period), limit.per, limit.burst)
+    };
     policy.rate_limits.iter().map(line)
 }
 

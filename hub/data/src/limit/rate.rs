@@ -10,32 +10,37 @@ use std::time::Duration;
 use figspan_model::routing::policy::RateLimit;
 use figspan_model::state::RateState;
 use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// Lets a request of the source pass, or says how long it has to wait.
-pub(super) fn pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<(), Duration> {
+/// Lets a request of the source pass and says how many more would pass at once, or how long it has to wait.
+pub(super) fn pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<u32, Duration> {
     pass_at(limit, debts, source, now())
 }
 
 /// What [`pass`] would say now, without counting a request.
-pub(super) fn would_pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<(), Duration> {
+pub(super) fn would_pass(limit: &RateLimit, debts: &RateState, source: u64) -> Result<u32, Duration> {
     ask(limit, Looked(debts.until(source)), source, now())
 }
 
-fn pass_at(limit: &RateLimit, debts: &RateState, source: u64, now: Nanos) -> Result<(), Duration> {
+fn pass_at(limit: &RateLimit, debts: &RateState, source: u64, now: Nanos) -> Result<u32, Duration> {
     ask(limit, Debts(debts), source, now)
 }
 
-fn ask(limit: &RateLimit, debts: impl StateStore<Key = u64>, source: u64, now: Nanos) -> Result<(), Duration> {
-    let each = (limit.period / limit.requests.get()).max(Duration::from_nanos(1));
-    let Some(quota) = Quota::with_period(each) else { return Ok(()) };
-    let limiter: RateLimiter<u64, _, Moment, NoOpMiddleware<Nanos>> =
+/// The time in which one request comes back.
+pub(super) fn each(limit: &RateLimit) -> Duration {
+    (limit.period / limit.requests.get()).max(Duration::from_nanos(1))
+}
+
+fn ask(limit: &RateLimit, debts: impl StateStore<Key = u64>, source: u64, now: Nanos) -> Result<u32, Duration> {
+    let Some(quota) = Quota::with_period(each(limit)) else { return Ok(limit.burst.get()) };
+    let limiter: RateLimiter<u64, _, Moment, StateInformationMiddleware> =
         RateLimiter::new(quota.allow_burst(limit.burst), debts, Moment { now, asked: Cell::new(false) });
-    limiter.check_key(&source).map_err(|until| until.wait_time_from(now))
+    let passed = limiter.check_key(&source);
+    passed.map(|after| after.remaining_burst_capacity()).map_err(|until| until.wait_time_from(now))
 }
 
 fn now() -> Nanos {
@@ -96,7 +101,7 @@ mod tests {
 
     fn limit(requests: u32, period: Duration, burst: u32) -> RateLimit {
         let count = |n| NonZeroU32::new(n).unwrap();
-        RateLimit { per: Per::Client, requests: count(requests), period, burst: count(burst) }
+        RateLimit { per: Per::Client, requests: count(requests), period, burst: count(burst), told: false }
     }
 
     fn at(millis: u64) -> Nanos {
@@ -107,19 +112,19 @@ mod tests {
     fn a_burst_passes_then_the_rate_holds_and_the_wait_is_what_is_missing() {
         let (debts, limit) = (RateState::default(), limit(10, Duration::from_secs(1), 3));
         let pass = |source, millis| pass_at(&limit, &debts, source, at(millis));
-        assert_eq!([pass(1, 0), pass(1, 0), pass(1, 0)], [Ok(()); 3]);
+        assert_eq!([pass(1, 0), pass(1, 0), pass(1, 0)], [Ok(2), Ok(1), Ok(0)], "and each says how many more would pass");
         assert_eq!(pass(1, 0), Err(Duration::from_millis(100)));
         assert_eq!(pass(1, 60), Err(Duration::from_millis(40)));
-        assert_eq!((pass(1, 100), pass(1, 100).is_err(), pass(2, 100)), (Ok(()), true, Ok(())), "sources are apart");
+        assert_eq!((pass(1, 100), pass(1, 100).is_err(), pass(2, 100)), (Ok(0), true, Ok(2)), "sources are apart");
         assert_eq!([pass(1, 5000), pass(1, 5000), pass(1, 5000), pass(1, 5000)].map(|passed| passed.is_ok()), [true, true, true, false]);
     }
 
     #[test]
     fn a_look_says_what_a_request_would_hear_and_counts_none() {
         let (debts, limit) = (RateState::default(), limit(1, Duration::from_secs(3600), 1));
-        assert_eq!([would_pass(&limit, &debts, 1), would_pass(&limit, &debts, 1), pass(&limit, &debts, 1)], [Ok(()); 3]);
+        assert_eq!([would_pass(&limit, &debts, 1), would_pass(&limit, &debts, 1), pass(&limit, &debts, 1)], [Ok(0); 3]);
         assert!(would_pass(&limit, &debts, 1).is_err_and(|wait| wait > Duration::from_secs(3590)));
-        assert_eq!(would_pass(&limit, &debts, 2), Ok(()), "another source owes nothing");
+        assert_eq!(would_pass(&limit, &debts, 2), Ok(0), "another source owes nothing");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use figspan_model::routing::policy::{Per, RateLimit};
 use figspan_model::routing::{HttpRule, RulePolicy};
 use figspan_model::state::{Entry, InFlightState};
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
 use super::rate;
 use crate::body::Body;
@@ -49,14 +49,46 @@ impl Refused<'_> {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return;
         };
-        let (wait, window) = (seconds(wait), seconds(limit.period));
-        headers.insert(header::RETRY_AFTER, wait.into());
-        let name = format!("\"{}-{window}s\"", limit.per);
-        let text = |text: String| HeaderValue::try_from(text).ok();
-        let policy = text(format!("{name};q={};w={window}", limit.requests));
-        let state = text(format!("{name};r=0;t={wait}"));
-        headers.extend(policy.map(|value| (header::HeaderName::from_static("ratelimit-policy"), value)));
-        headers.extend(state.map(|value| (header::HeaderName::from_static("ratelimit"), value)));
+        headers.insert(header::RETRY_AFTER, seconds(wait).into());
+        Told::of(limit, 0, wait).tell(headers);
+    }
+}
+
+/// A request that passed.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// It counts for its source, where the rule bounds what is under way.
+    pub counted: Option<Counted>,
+    /// What its answer says of rate limits, where one shall be told.
+    pub told: Option<Told>,
+}
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers: lists, an item for each rate limit that is told.
+#[derive(Debug)]
+pub struct Told {
+    policy: String,
+    state: String,
+}
+
+impl Told {
+    /// One limit: how many more requests of the source would pass at once, and when that changes for the better.
+    fn of(limit: &RateLimit, left: u32, reset: Duration) -> Self {
+        let (per, window, reset) = (&limit.per, seconds(limit.period), seconds(reset));
+        let policy = format!("\"{per}-{window}s\";q={};w={window}", limit.requests);
+        Self { policy, state: format!("\"{per}-{window}s\";r={left};t={reset}") }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { policy: self.policy + ", " + &other.policy, state: self.state + ", " + &other.state }
+    }
+
+    /// Adds them to an answer. What a workload says of its own limits stands beside them.
+    pub fn tell(self, headers: &mut HeaderMap) {
+        for (name, value) in [("ratelimit-policy", self.policy), ("ratelimit", self.state)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.append(HeaderName::from_static(name), value);
+            }
+        }
     }
 }
 
@@ -65,7 +97,7 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
 }
 
-/// Lets a request pass, counted where the rule bounds what is under way.
+/// Lets a request pass, counted where the rule bounds what is under way. Without limits that are told, nothing is allocated.
 pub fn admit<'p>(
     rule: &HttpRule,
     policy: &'p RulePolicy,
@@ -73,7 +105,7 @@ pub fn admit<'p>(
     headers: &HeaderMap,
     verified: &Verified<'_>,
     metrics: &Metrics,
-) -> Result<Option<Counted>, Refused<'p>> {
+) -> Result<Passed, Refused<'p>> {
     let counted = match (&policy.in_flight, &rule.sources.in_flight) {
         (Some(limit), Some(state)) => match state.enter(source(&limit.per, client, headers, verified), limit.max.get()) {
             Entry::Counted(place) => Some(Counted { state: Arc::clone(state), place }),
@@ -88,13 +120,26 @@ pub fn admit<'p>(
         },
         _ => None,
     };
+    let mut told = None;
     for (limit, debts) in policy.rate_limits.iter().zip(&rule.sources.rates) {
-        if let Err(wait) = rate::pass(limit, debts, source(&limit.per, client, headers, verified)) {
-            metrics.limit_hit(Limit::Rate);
-            return Err(Refused { failure: Failure::RateLimited, rate: Some((limit, wait)) });
+        match rate::pass(limit, debts, source(&limit.per, client, headers, verified)) {
+            Ok(left) if limit.told => {
+                // Until the whole burst would pass again.
+                let whole = rate::each(limit).saturating_mul(limit.burst.get().saturating_sub(left));
+                let this = Told::of(limit, left, whole);
+                told = Some(match told {
+                    Some(others) => Told::and(others, this),
+                    None => this,
+                });
+            }
+            Ok(_) => {}
+            Err(wait) => {
+                metrics.limit_hit(Limit::Rate);
+                return Err(Refused { failure: Failure::RateLimited, rate: Some((limit, wait)) });
+            }
         }
     }
-    Ok(counted)
+    Ok(Passed { counted, told })
 }
 
 /// What the limits of a rule would say of a request now: the wait of each rate limit that is used up, and how many of its
@@ -146,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_header_is_told_apart_by_all_its_lines_and_its_absence_is_one_source() {
-        let per = Per::Header(header::HeaderName::from_static("x-api-key"));
+        let per = Per::Header(HeaderName::from_static("x-api-key"));
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
@@ -161,11 +206,15 @@ mod tests {
     #[test]
     fn the_answer_tells_the_limit_and_when_to_come_back() {
         let count = |n| std::num::NonZeroU32::new(n).unwrap();
-        let limit = RateLimit { per: Per::Client, requests: count(100), period: Duration::from_millis(1500), burst: count(100) };
+        let limit =
+            RateLimit { per: Per::Client, requests: count(100), period: Duration::from_millis(1500), burst: count(100), told: true };
         let mut response = Failure::RateLimited.reply();
         Refused { failure: Failure::RateLimited, rate: Some((&limit, Duration::from_millis(10))) }.tell(&mut response);
         let field = |name: &str| response.headers()[name].to_str().unwrap();
         assert_eq!((response.status().as_u16(), field("retry-after")), (429, "1"));
         assert_eq!((field("ratelimit-policy"), field("ratelimit")), ("\"client-2s\";q=100;w=2", "\"client-2s\";r=0;t=1"));
+        let mut both = HeaderMap::new();
+        Told::of(&limit, 7, Duration::from_secs(3)).and(Told::of(&limit, 8, Duration::ZERO)).tell(&mut both);
+        assert_eq!(both["ratelimit"], "\"client-2s\";r=7;t=3, \"client-2s\";r=8;t=1");
     }
 }

@@ -134,6 +134,7 @@ fn a_source_above_its_rate_gets_429_and_learns_when_to_come_back() {
             requests: count(2),
             period: Duration::from_secs(3600),
             burst: count(2),
+            told: false,
         };
         hub.policy.replace(Some(Arc::new(RulePolicy { rate_limits: vec![rate], ..RulePolicy::default() })));
         let agent = Agent::join("vm-1", &hub.book).await;
@@ -160,6 +161,43 @@ fn a_source_above_its_rate_gets_429_and_learns_when_to_come_back() {
         hub.publish(&[&agent]);
         assert_eq!(keyed("a").await.status(), 429);
         assert_eq!((agent.state.picked.sum(), hub.metrics().limit_hits(Limit::Rate)), (3, 2));
+    });
+}
+
+#[test]
+fn limits_that_are_told_are_told_by_every_answer_the_hubs_own_too_and_others_by_none() {
+    run(|| async {
+        let hub = Hub::new();
+        let limit = |name: &str, requests, told| RateLimit {
+            per: Per::Header(name.parse().unwrap()),
+            requests: count(requests),
+            period: Duration::from_secs(3600),
+            burst: count(requests),
+            told,
+        };
+        let rate_limits = vec![limit("x-key", 4, true), limit("x-tenant", 100, false), limit("x-user", 60, true)];
+        hub.policy.replace(Some(Arc::new(RulePolicy { rate_limits, ..RulePolicy::default() })));
+        let agent = Agent::join("vm-1", &hub.book).await;
+        agent.answer();
+        hub.publish(&[&agent]);
+        let told = |answer: &http::Response<figspan_data::body::Body>| {
+            ["ratelimit-policy", "ratelimit"].map(|name| answer.headers()[name].to_str().unwrap().to_owned())
+        };
+        let first = hub.send(get()).await;
+        let policy = "\"header:x-key-3600s\";q=4;w=3600, \"header:x-user-3600s\";q=60;w=3600";
+        assert_eq!(
+            (first.status().as_u16(), told(&first)),
+            (200, [policy, "\"header:x-key-3600s\";r=3;t=900, \"header:x-user-3600s\";r=59;t=60"].map(str::to_owned))
+        );
+        hub.publish(&[]);
+        let nobody = hub.send(get()).await;
+        assert_eq!(
+            (nobody.status().as_u16(), told(&nobody)[1].as_str()),
+            (503, "\"header:x-key-3600s\";r=2;t=1800, \"header:x-user-3600s\";r=58;t=120")
+        );
+        hub.policy.replace(None);
+        hub.publish(&[&agent]);
+        assert!(hub.send(get()).await.headers().get("ratelimit").is_none());
     });
 }
 

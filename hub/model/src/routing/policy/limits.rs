@@ -56,6 +56,8 @@ pub struct RateLimit {
     pub period: Duration,
     /// So many at once after a quiet time.
     pub burst: NonZeroU32,
+    /// Whether every answer tells what is left, not only those that refuse.
+    pub told: bool,
 }
 
 impl RateLimit {

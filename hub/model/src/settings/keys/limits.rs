@@ -55,6 +55,12 @@ pub(in super::super) static RATE_LIMIT: Table = Table {
         key("requests", "1 to 10000000", "", "So many requests. Required."),
         key("period", "duration", "", "In this time, evenly. Required."),
         key("burst", "1 to 10000000", "requests", "So many at once after a quiet time."),
+        key(
+            "tell",
+            "refused or always",
+            "refused",
+            "Which answers carry RateLimit-Policy and RateLimit: those with 429, or those to requests that passed too, so that a client can slow down before it is refused. They show how much a source may have.",
+        ),
     ],
 };
 

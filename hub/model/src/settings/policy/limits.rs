@@ -59,6 +59,7 @@ fn rate(section: &Section<'_>, rule: &Section<'_>) -> Option<RateLimit> {
     let requests = section.required("requests").and_then(|item| count(&item));
     let period = section.required("period").and_then(|item| item.duration());
     let burst = section.get("burst").map(|item| count(&item));
+    let told = section.get("tell").and_then(|item| item.choice(&[("refused", false), ("always", true)])).unwrap_or_default();
     let (per, requests, period) = (per?, requests?, period?);
     let burst = match burst {
         Some(burst) => burst?,
@@ -67,7 +68,7 @@ fn rate(section: &Section<'_>, rule: &Section<'_>) -> Option<RateLimit> {
     if period.as_secs_f64() * f64::from(burst.get()) / f64::from(requests.get()) > LONGEST_REFILL.as_secs_f64() {
         section.wrong("a burst takes more than a year to come back", "use a smaller burst, a shorter period, or more requests");
     }
-    Some(RateLimit { per, requests, period, burst })
+    Some(RateLimit { per, requests, period, burst, told })
 }
 
 pub(super) fn in_flight(rule: &Section<'_>) -> Option<InFlightLimit> {
