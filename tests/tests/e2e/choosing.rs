@@ -71,6 +71,45 @@ fn by_load_an_agent_that_answers_slowly_gets_less_than_its_weight() {
     assert!(slow.seen() < 50, "by weight it would have 133, and has {}", slow.seen());
 }
 
+/// How an endpoint of the first backend stands.
+fn verdict(bed: &Bed, name: &str) -> String {
+    let backends = bed.hub.json(&["get", "backends"]);
+    let endpoints = backends[0]["endpoints"].as_array().cloned().unwrap_or_default();
+    let found = endpoints.iter().find(|endpoint| endpoint["name"] == name);
+    found.and_then(|endpoint| endpoint["verdict"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_address_that_the_hubs_own_checks_bring_back_comes_to_its_share_by_and_by() {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&healthy);
+    let moody = Workload::http(move |request| {
+        let down = request.target() == "/healthz" && !state.load(Ordering::SeqCst);
+        if down { "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned() } else { ok("moody") }
+    });
+    let steady = Workload::named("steady");
+    let [one, two] = [steady.address, moody.address].map(|address| address.to_string());
+    let service = format!("[[service]]\nname = \"orders\"\naddresses = [\"{one}\", \"{two}\"]\n\n");
+    let check = "health_check = { type = \"http\", path = \"/healthz\", interval = \"50ms\", rise = 1, fall = 1 }\n";
+    let policy = format!("\n[[backend_policy]]\nservice = \"orders\"\nload_balancing = {{ slow_start = \"2s\" }}\n{check}");
+    let bed = Bed::start(&(service + &http(&rule("{ service = \"orders\" }")) + &policy));
+    let mut client = bed.client();
+    let mut of_40 = || (0..40).filter(|_| client.get("/").text() == "moody").count();
+    let all_warm = || verdict(&bed, &one) == "ready" && verdict(&bed, &two) == "ready";
+    eventually("both are warm", Duration::from_secs(10), all_warm);
+    assert_eq!(of_40(), 20);
+
+    healthy.store(false, Ordering::SeqCst);
+    eventually("a check has failed", Duration::from_secs(10), || verdict(&bed, &two) == "unready");
+    assert_eq!(of_40(), 0);
+    healthy.store(true, Ordering::SeqCst);
+    eventually("it is back", Duration::from_secs(10), || verdict(&bed, &two) == "slow-starting");
+    let cold = of_40();
+    assert!((1..14).contains(&cold), "about a tenth of its share at first, and had {cold} of 40");
+    assert_eq!(verdict(&bed, &one), "ready", "the other one stays warm");
+    eventually("it has its whole share", Duration::from_secs(10), || of_40() == 20);
+}
+
 #[test]
 fn an_agent_that_has_recovered_comes_to_its_share_by_and_by() {
     let healthy = Arc::new(AtomicBool::new(false));
@@ -84,16 +123,8 @@ fn an_agent_that_has_recovered_comes_to_its_share_by_and_by() {
     let bed = Bed::start(&(http(&rule("{ uplink = \"shop\" }")) + &policy("shop", "slow_start = \"2s\"")))
         .agent("vm-1", &steady.uplink("shop", check))
         .agent("vm-2", &moody.uplink("shop", check));
-    let verdict = |agent: &str| {
-        let backends = bed.hub.json(&["get", "backends"]);
-        let endpoints = backends[0]["endpoints"].as_array().cloned().unwrap_or_default();
-        endpoints
-            .iter()
-            .find(|endpoint| endpoint["name"] == agent)
-            .map(|endpoint| endpoint["verdict"].as_str().unwrap_or_default().to_owned())
-    };
-    eventually("one agent is warm", Duration::from_secs(10), || verdict("vm-1").as_deref() == Some("ready"));
-    eventually("the other is known and not ready", Duration::from_secs(10), || verdict("vm-2").as_deref() == Some("unready"));
+    eventually("one agent is warm", Duration::from_secs(10), || verdict(&bed, "vm-1") == "ready");
+    eventually("the other is known and not ready", Duration::from_secs(10), || verdict(&bed, "vm-2") == "unready");
     let mut client = bed.client();
     healthy.store(true, Ordering::SeqCst);
     eventually("it is back", Duration::from_secs(10), || client.get("/").text() == "moody");
