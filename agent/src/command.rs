@@ -54,6 +54,10 @@ Exit codes: 0 good, 1 failure, 2 usage, 3 warnings (doctor), 77 not joined or re
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the agent, as the service does
+    ///
+    /// SIGTERM: hubs are told, what runs finishes, and it ends; a second one ends it at once. SIGHUP: reads the settings again. SIGUSR2: starts
+    /// the program anew as it is on the disk now, and hands over to it when its tunnels are up; no request is lost. An upgrade of the package
+    /// and needrestart do that by /usr/lib/figspan-agent/hand-over.
     Run {
         /// Redeem this grant first if the agent has not joined: a file, or `-` for standard input
         ///

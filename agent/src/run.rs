@@ -43,15 +43,15 @@ pub enum End {
 
 /// Runs the agent until a signal ends it.
 pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
+    match handover::stands_between() {
+        Ok(false) => {}
+        Ok(true) => return End::Done,
+        Err(error) => return End::Failed(format!("the program cannot be started anew: {error}")),
+    }
     let loaded = match load(config) {
         Ok(loaded) => loaded,
         Err(findings) => return End::Settings(findings),
     };
-    match Program::find().and_then(|program| program.steps_aside()) {
-        Ok(false) => {}
-        Ok(true) => return End::Done,
-        Err(error) => return End::Failed(error.to_string()),
-    }
     let log = &loaded.settings.log;
     let log = match figspan_telemetry::init(&LogSettings { format: log.format, level: log.level.clone(), access: false }) {
         Ok(log) => log,
@@ -177,6 +177,7 @@ impl Daemon {
                 _ = signals.succeed.recv(), if successor.is_none() => successor = self.succeed(),
                 ready = ready(&mut successor) => match successor.take() {
                     Some(new) if ready.is_ok() => {
+                        tracing::info!(process = new.id(), "process {} has its tunnels and takes over", new.id());
                         // The manager hears of its new main process before that one says anything.
                         systemd.hand_over(new.id());
                         if new.hand_over(&self.running.listeners()) {
@@ -237,7 +238,7 @@ impl Daemon {
         let tunnels = *live.borrow();
         match self.program.succeed(tunnels) {
             Ok(successor) => {
-                tracing::info!(process = successor.id(), tunnels, "started the program anew, to hand over to it once it has its tunnels");
+                tracing::info!(tunnels, "started the program anew, to hand over to it once it has its tunnels");
                 Some(successor)
             }
             Err(error) => {

@@ -6,9 +6,10 @@
 //! connection that the kernel has taken is lost. A new one that fails changes nothing: the old one stays.
 //!
 //! The new one is no child of the old one but of whoever keeps orphans, the service manager: only of its own children it hears at
-//! once when they die, and the old process may take long to finish.
+//! once when they die, and the old process may take long to finish. A process of the old program stands between the two for a
+//! moment, so that it is so whatever version the new one is of.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net;
@@ -25,12 +26,15 @@ use crate::settings::service::MAX_SERVICES;
 
 /// Tells a new process that another one serves, and over how many tunnels.
 const VARIABLE: &str = "FIGSPAN_HANDOVER";
-/// Tells a process that is started so to start another one in its place, which thus is nobody's child, and to end.
-const ASIDE: &str = "FIGSPAN_HANDOVER_ASIDE";
+/// Names the program that a process is to start, which thus is nobody's child, and to end.
+const STARTS: &str = "FIGSPAN_HANDOVER_STARTS";
+/// This process's own program, also where its file is gone.
+const OWN: &str = "/proc/self/exe";
 /// How long a new process may take. Hubs answer within seconds, or the old process is the better one.
 const READY_TIME: Duration = Duration::from_secs(30);
 /// Longest message: as many places as an agent may have, each as long as it may be.
 const MESSAGE: usize = 16 * 1024;
+const STARTED: u8 = b's';
 const READY: u8 = b'r';
 const YOURS: u8 = b'y';
 const NO: u8 = b'n';
@@ -45,23 +49,15 @@ impl Program {
         std::env::current_exe().map(Self)
     }
 
-    /// What to do first of all: true when this process has started another one in its place, and is to end.
-    pub(super) fn steps_aside(&self) -> io::Result<bool> {
-        if std::env::var_os(ASIDE).is_none() {
-            return Ok(false);
-        }
-        Command::new(&self.0).args(std::env::args_os().skip(1)).env_remove(ASIDE).spawn().map(|_| true)
-    }
-
     /// Starts it anew, beside this process with its tunnels.
     pub(super) fn succeed(&self, tunnels: usize) -> io::Result<Successor> {
         let (ours, theirs) = net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let channel = UnixStream::from_std(ours)?;
-        let child = Command::new(&self.0)
+        let child = Command::new(OWN)
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, tunnels.to_string())
-            .env(ASIDE, "1")
+            .env(STARTS, &self.0)
             // It names this process; the new one will be the one to feed the watchdog.
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -70,10 +66,20 @@ impl Program {
     }
 }
 
+/// What to do first of all: true when this process only had to start a program, and is to end.
+pub(super) fn stands_between() -> io::Result<bool> {
+    let Some(program) = std::env::var_os(STARTS) else { return Ok(false) };
+    let channel = net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let new = Command::new(program).args(std::env::args_os().skip(1)).env_remove(STARTS).spawn()?;
+    let [a, b, c, d] = new.id().to_be_bytes();
+    (&channel).write_all(&[STARTED, a, b, c, d])?;
+    Ok(true)
+}
+
 /// The new process, as the old one sees it.
 #[derive(Debug)]
 pub(super) struct Successor {
-    /// The one that serves; until it has said who it is, the one that was started.
+    /// Its id; until that is known, the id of the one between.
     process: u32,
     child: Child,
     channel: UnixStream,
@@ -88,19 +94,23 @@ impl Successor {
 
     /// Waits until it can take over; an error says why it cannot. Cancel-safe.
     pub(super) async fn ready(&mut self) -> Result<(), String> {
-        match tokio::time::timeout_at(self.deadline, word(&self.channel)).await {
-            Ok(Some(READY)) => {
-                // Of one that did not step aside nothing follows.
-                let mut id = [0; 4];
-                if self.channel.try_read(&mut id).is_ok_and(|read| read == id.len()) {
-                    self.process = u32::from_be_bytes(id);
-                    // It has ended long since: its place was taken before there were tunnels.
-                    let _ = self.child.try_wait();
+        loop {
+            match tokio::time::timeout_at(self.deadline, word(&self.channel)).await {
+                Ok(Some(STARTED)) => {
+                    let mut id = [0; 4];
+                    // Written together with the word.
+                    if self.channel.try_read(&mut id).is_ok_and(|read| read == id.len()) {
+                        self.process = u32::from_be_bytes(id);
+                    }
                 }
-                Ok(())
+                Ok(Some(READY)) => {
+                    // The one between has ended long since.
+                    let _ = self.child.try_wait();
+                    return Ok(());
+                }
+                Ok(_) => return Err("it ended; its last lines in the log say why".to_owned()),
+                Err(_) => return Err(format!("its tunnels were not up within {} s", READY_TIME.as_secs())),
             }
-            Ok(_) => Err("it ended; its last lines in the log say why".to_owned()),
-            Err(_) => Err(format!("its tunnels were not up within {} s", READY_TIME.as_secs())),
         }
     }
 
@@ -149,8 +159,7 @@ impl Predecessor {
     /// Says that this process can take over, and waits for it. The listeners that come with the machine, when it is ours: also
     /// when the old process is gone, for then nobody else serves it. `None`: it is not ours.
     pub(super) async fn take_over(&self) -> Option<Vec<(String, OwnedFd)>> {
-        let [a, b, c, d] = std::process::id().to_be_bytes();
-        let _ = self.channel.try_write(&[READY, a, b, c, d]);
+        let _ = self.channel.try_write(&[READY]);
         let heard = self.channel.async_io(Interest::READABLE, || receive(&self.channel)).await;
         match heard {
             Ok((message, _)) if message.first() == Some(&NO) => None,
@@ -209,9 +218,10 @@ mod tests {
         let new = Predecessor { channel: theirs, tunnels: 0 };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        new.channel.try_write(&[STARTED, 0, 0, 0, 77]).unwrap();
         let handing = async {
             old.ready().await.unwrap();
-            assert_eq!(old.id(), std::process::id(), "it says who it is");
+            assert_eq!(old.id(), 77, "the one between says who it is");
             assert!(old.hand_over(&[(address.to_string(), listener.try_clone().unwrap().into()), ("b".to_owned(), listener.into())]));
         };
         let (taken, ()) = tokio::join!(new.take_over(), handing);
