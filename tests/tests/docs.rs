@@ -73,6 +73,30 @@ fn the_configuration_in_the_manifests_parses() {
     }
 }
 
+/// The only way to it without a right to read nodes: Kubernetes copies this label of the node, and no other name, to its pods.
+#[test]
+fn the_hub_of_the_manifests_learns_its_zone_from_its_node() {
+    let page = read(&root().join("docs/08-fleet.md"));
+    let shown = page.split("```yaml\n").find(|block| block.starts_with("env:")).and_then(|rest| rest.split("```").next());
+    let shown: serde_yaml_ng::Value = serde_yaml_ng::from_str(shown.expect("the page shows how")).expect("it is YAML");
+    let mut hubs = 0;
+    for file in files(&root().join("deploy/manifests"), ".yaml") {
+        for document in serde_yaml_ng::Deserializer::from_str(&read(&file)) {
+            let object = <serde_yaml_ng::Value as serde::Deserialize>::deserialize(document).expect("the manifest is YAML");
+            let hub = &object["spec"]["template"]["spec"]["containers"][0];
+            if hub.is_null() {
+                continue;
+            }
+            let zone = &hub["env"][0];
+            assert_eq!(zone["name"], figspan_model::settings::ZONE_VARIABLE);
+            assert_eq!(zone["valueFrom"]["fieldRef"]["fieldPath"], "metadata.labels['topology.kubernetes.io/zone']");
+            assert_eq!(*zone, shown["env"][0], "docs/08-fleet.md shows the same as {}", file.display());
+            hubs += 1;
+        }
+    }
+    assert!(hubs > 0, "no hub found in deploy/manifests: is the search broken?");
+}
+
 /// The TOML blocks of a page that begin with a comment that has this word.
 fn toml_blocks<'p>(page: &'p str, word: &str) -> Vec<&'p str> {
     let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
