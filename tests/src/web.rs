@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// A port of the loopback that nobody has.
+pub(crate) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Longest time that a test waits for bytes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -218,7 +221,12 @@ pub struct Workload {
 impl Workload {
     /// Serves each connection with the function.
     pub fn raw(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        Self::raw_at(ANYWHERE, serve)
+    }
+
+    /// The same at an address of this machine.
+    pub fn raw_at(address: SocketAddr, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = listener.local_addr().expect("bound");
         let (serve, connections) = (Arc::new(serve), Arc::new(AtomicUsize::new(0)));
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -238,9 +246,14 @@ impl Workload {
 
     /// Answers each request with what the function makes of it, over kept connections.
     pub fn http(answer: impl Fn(&Message) -> String + Send + Sync + 'static) -> Self {
+        Self::http_at(ANYWHERE, answer)
+    }
+
+    /// The same at an address of this machine.
+    pub fn http_at(address: SocketAddr, answer: impl Fn(&Message) -> String + Send + Sync + 'static) -> Self {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
-        let mut workload = Self::raw(move |mut connection| {
+        let mut workload = Self::raw_at(address, move |mut connection| {
             while let Ok(Some(request)) = connection.message() {
                 // The agents' own checks are no requests of clients.
                 if request.target() != "/healthz" {

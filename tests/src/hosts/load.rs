@@ -16,6 +16,9 @@ use crate::web::Connection;
 /// Requests that may be under way at once.
 const CLIENTS: usize = 64;
 
+/// Failed requests that are told one by one where a test fails.
+const TOLD: usize = 64;
+
 /// One request and what came of it.
 #[derive(Debug, Clone)]
 struct Outcome {
@@ -33,6 +36,7 @@ struct Outcome {
 /// Load that runs until it is stopped.
 #[derive(Debug)]
 pub struct Load {
+    start: Instant,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
@@ -61,7 +65,7 @@ impl Load {
         };
         // Threads are born in the namespace of the thread that starts them.
         let clients = from.inside(|| (0..CLIENTS).map(client).collect());
-        Self { outcomes, stop, clients }
+        Self { start, outcomes, stop, clients }
     }
 
     /// Lets it run.
@@ -96,7 +100,8 @@ impl Load {
         for client in self.clients {
             client.join().expect("a client of the load does not panic");
         }
-        let outcomes = std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcomes = std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+        outcomes.sort_by_key(|outcome| outcome.sent);
         let mut report = Report { sent: outcomes.len(), ..Report::default() };
         for outcome in outcomes {
             let rows: usize = shops.iter().map(|shop| shop.count(&outcome.target)).sum();
@@ -111,7 +116,13 @@ impl Load {
             report.unsound += usize::from(!outcome.sound);
             if served {
                 report.slowest = report.slowest.max(outcome.ended - outcome.sent);
-            } else if !report.reasons.contains(&outcome.reason) && report.reasons.len() < 8 {
+                continue;
+            }
+            if report.when.len() < TOLD {
+                let (left, took) = (outcome.sent - self.start, outcome.ended - outcome.sent);
+                report.when.push(format!("{:.3} s after the start, for {} ms: {}", left.as_secs_f64(), took.as_millis(), outcome.reason));
+            }
+            if !report.reasons.contains(&outcome.reason) && report.reasons.len() < 8 {
                 report.reasons.push(outcome.reason);
             }
         }
@@ -173,6 +184,8 @@ pub struct Report {
     pub slowest: Duration,
     /// What the hub said about failures.
     pub reasons: Vec<String>,
+    /// The first of those that failed: when they left, how long they took, and why.
+    pub when: Vec<String>,
 }
 
 impl Report {
@@ -185,7 +198,7 @@ impl Report {
     /// The stronger one: nobody noticed anything.
     pub fn assert_unharmed(&self) {
         self.assert_honest();
-        assert_eq!(self.failed, 0, "{self}");
+        assert_eq!(self.failed, 0, "{self}\n{}", self.when.join("\n"));
     }
 }
 

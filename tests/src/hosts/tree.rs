@@ -38,6 +38,8 @@ pub enum Tree {
     Bare,
     /// One with Debian's Tomcat and its examples.
     Tomcat,
+    /// One as a cloud makes it: cloud-init and sshd, and what Ansible asks for.
+    Cloud,
     /// One that upgrades itself, and restarts what uses old libraries.
     Unattended,
 }
@@ -47,6 +49,7 @@ impl Tree {
         let more: &[&str] = match self {
             Self::Bare => &[],
             Self::Tomcat => &["tomcat10", "tomcat10-examples", "openjdk-17-jre-headless"],
+            Self::Cloud => &["cloud-init", "openssh-server", "python3", "python3-apt", "sudo"],
             Self::Unattended => &["unattended-upgrades", "needrestart"],
         };
         [PACKAGES, more].concat()

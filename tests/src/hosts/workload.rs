@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Namespace;
-use crate::web::{Workload, ok};
+use crate::web::{ANYWHERE, Workload, ok};
 
 /// A workload with a ledger, listening on the loopback of its VM.
 #[derive(Debug)]
@@ -18,10 +18,15 @@ pub struct Shop {
 impl Shop {
     /// Starts one in a VM's network.
     pub fn open(namespace: &Namespace) -> Self {
+        Self::open_at(namespace, ANYWHERE)
+    }
+
+    /// The same at a port that somebody has written down.
+    pub fn open_at(namespace: &Namespace, address: SocketAddr) -> Self {
         let ledger: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
         let rows = Arc::clone(&ledger);
         let workload = namespace.inside(|| {
-            Workload::http(move |request| {
+            Workload::http_at(address, move |request| {
                 if request.target() == "/healthz" {
                     return ok("up");
                 }
