@@ -8,7 +8,7 @@
 //! asked here: the answer is behind a lock that another shard may hold. The dial finds out.
 //!
 //! What the caller does: between `choose` and `choice.state().in_flight.add(shard, 1)` there must be no await, or the drain
-//! proof does not hold. After a failure, [`Tried::add`] the choice and choose again on the same snapshot. Live addresses
+//! proof does not hold. After a failure, [`Tried::add`] the choice and choose again, on the endpoints of the newest snapshot. Live addresses
 //! of services come through [`ServiceEndpoints`], which the dialer implements.
 
 mod backends;
@@ -235,7 +235,7 @@ pub struct Bound {
 /// Everything that one choice looks at.
 #[derive(Clone, Copy)]
 pub struct Question<'c> {
-    /// The picture that the request took.
+    /// The picture that the request took; for another try, with the endpoints that there are by now.
     pub snapshot: &'c Snapshot,
     /// The backends of its rule.
     pub backends: &'c [Backend],

@@ -1,8 +1,9 @@
 //! Hop: inbound -> forward -> dial. One admitted request, one answer: match, choose, try, and try again where that is safe.
 //!
-//! Holds one snapshot for the whole request. Promises that work is counted on an endpoint in the same step as it is chosen,
-//! that a request which a workload may have seen is repeated only if that does no harm (`retry`), and that an answer which
-//! broke off never ends cleanly. Every way out leaves one line in the access log and one count in the metrics.
+//! Holds one snapshot for the whole request; another try looks for endpoints in the newest. Promises that work is counted on an
+//! endpoint in the same step as it is chosen, that a request which a workload may have seen is repeated only if that does no
+//! harm (`retry`), and that an answer which broke off never ends cleanly. Every way out leaves one line in the access log and one
+//! count in the metrics.
 
 pub mod answer;
 mod ask;
@@ -23,7 +24,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use figspan_model::routing::{HttpRoute, HttpRule, Timeouts};
-use figspan_model::snapshot::Snapshot;
 use figspan_model::state::EndpointState;
 use figspan_proto::reset::Reason;
 use http::{Response, request};
@@ -56,7 +56,7 @@ pub use stream::{Connected, connect_stream};
 /// One request on its way: what every attempt needs.
 pub struct Request<'r> {
     shard: &'r ShardRef,
-    snapshot: &'r Snapshot,
+    snapshot: &'r Rc<Held>,
     rule: &'r HttpRule,
     parts: &'r request::Parts,
     client: &'r Client,

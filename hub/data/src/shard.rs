@@ -103,6 +103,17 @@ impl ShardContext {
         Rc::clone(&current)
     }
 
+    /// The snapshot that something began with, with the endpoints that there are by now: for another try of it. Rules stay what
+    /// they were, also where the configuration has changed meanwhile.
+    pub fn renewed(&self, began: &Rc<Held>) -> Rc<Held> {
+        let newest = self.snapshot();
+        if Arc::ptr_eq(&newest.routing, &began.routing) {
+            return newest;
+        }
+        let (routing, uplinks, callers) = (Arc::clone(&began.routing), newest.uplinks.clone(), newest.callers.clone());
+        Rc::new(Held(Arc::new(Snapshot { generation: newest.generation, routing, uplinks, callers })))
+    }
+
     /// Takes over the newest snapshot: what drains or vanished is closed first, then the board hears of the generation.
     pub fn catch_up(&self) {
         let snapshot = self.snapshot();

@@ -28,6 +28,7 @@ mod journey;
 mod ledger;
 mod limits;
 mod names;
+mod newcomers;
 mod operators;
 mod pins;
 mod probes;

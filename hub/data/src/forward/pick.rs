@@ -3,6 +3,8 @@
 //! From a choice to its count there is no await: the drain proof rests on it. Room is waited for afterwards, in turn and for a
 //! bounded time, and then the endpoint is looked at again.
 
+use figspan_model::snapshot::Snapshot;
+
 use crate::balance::{Choice, Chosen, NoChoice, Question, Tried};
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
@@ -22,9 +24,12 @@ pub(super) struct Picked {
     pub(super) watch: Watch,
 }
 
-/// Chooses an endpoint, counts the request on it and remembers it as tried.
+/// Chooses an endpoint, counts the request on it and remembers it as tried. After the first time among those that there are
+/// by now: a request may have waited long for one that then failed.
 pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, Failure> {
-    let (choice, permit) = health::choose(request.question(tried)).map_err(none)?;
+    let renewed = (!tried.is_empty()).then(|| request.shard.renewed(request.snapshot));
+    let snapshot = renewed.as_ref().unwrap_or(request.snapshot);
+    let (choice, permit) = health::choose(request.question(snapshot, tried)).map_err(none)?;
     let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     let backend = choice.backend;
     choice.near.into_iter().for_each(|near| request.shard.metrics.chosen(near));
@@ -32,7 +37,7 @@ pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, F
     let tier = TierOf::of(request.rule.failover(), &request.rule.state, &request.rule.backends, backend);
     let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit, tier);
     tried.add(&choice);
-    let place = Place::of(choice.endpoint, request.snapshot).ok_or(Failure::NobodyReady)?;
+    let place = Place::of(choice.endpoint, snapshot).ok_or(Failure::NobodyReady)?;
     Ok(Picked { place, in_flight, backend, watch })
 }
 
@@ -68,16 +73,16 @@ pub(super) async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tri
 
 impl Request<'_> {
     /// What `balance` is asked for this request.
-    fn question<'q>(&'q self, tried: &'q Tried) -> Question<'q> {
+    fn question<'q>(&'q self, snapshot: &'q Snapshot, tried: &'q Tried) -> Question<'q> {
         let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
-        let question = Question::new(self.snapshot, backends, rule, tried, self.shard.dialer.services());
+        let question = Question::new(snapshot, backends, rule, tried, self.shard.dialer.services());
         let failover = self.rule.failover().map(|terms| &**terms);
         Question { failover, hash: self.affinity.hash, bound: self.affinity.bound(), ..question }.now()
     }
 
-    /// Whether an endpoint is left that this request has not tried; `heard`: one that is not silent itself.
+    /// Whether there is an endpoint by now that this request has not tried; `heard`: one that is not silent itself.
     pub(super) fn has_other(&self, tried: &Tried, heard: bool) -> bool {
-        match health::peek(self.question(tried)) {
+        match health::peek(self.question(&self.shard.renewed(self.snapshot), tried)) {
             Err(_) => false,
             Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
                 endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())

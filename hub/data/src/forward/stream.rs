@@ -91,6 +91,10 @@ impl<'c> Connecting<'c> {
             if self.tried.len() >= MAX_ATTEMPTS as usize {
                 return Err(self.last.unwrap_or(Failure::NobodyReady));
             }
+            if !self.tried.is_empty() {
+                // Whoever has come since, while it waited for one that then failed, may take it.
+                self.snapshot = self.shard.renewed(&self.snapshot);
+            }
             let services = self.shard.dialer.services();
             let (backends, rule) = (&*self.route.backends, &*self.route.state);
             let failover = self.route.failover.as_deref();

@@ -1,0 +1,98 @@
+//! What was begun while only one agent was there, and goes to another one that has come since when the first one fails.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use figspan_tests::bed::{Bed, http, rule};
+use figspan_tests::process::eventually;
+use figspan_tests::web::{Connection, Workload};
+use socket2::{Domain, Socket, Type};
+
+const NO_CHECK: &str = "health = { type = \"none\" }";
+
+/// A listener whose queue is full: who connects waits, and is refused once it is dropped.
+struct Full {
+    _listener: Socket,
+    address: SocketAddr,
+    _queued: Vec<TcpStream>,
+}
+
+impl Full {
+    fn start() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let patience = Duration::from_millis(200);
+        let queued: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, patience).ok()).take(8).collect();
+        assert!(queued.len() < 8, "its queue never fills");
+        Self { _listener: listener, address, _queued: queued }
+    }
+
+    fn uplink(&self, more: &str) -> String {
+        format!("[[uplink]]\nname = \"shop\"\naddress = \"{}\"\nconnect_timeout = \"20s\"\n{NO_CHECK}\n{more}", self.address)
+    }
+}
+
+/// The agent of `vm-1` counts the connection that waits for its workload.
+fn waits(bed: &Bed) {
+    eventually("the connection waits at vm-1", Duration::from_secs(5), || bed.hub.agent_status("vm-1")["uplinks"][0]["open"] == 1);
+}
+
+#[test]
+fn a_get_whose_workload_dies_goes_to_an_agent_that_came_meanwhile() {
+    let (asked, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, end) = (Arc::clone(&asked), Arc::clone(&told));
+    let dies = Workload::raw(move |mut connection| {
+        if let Ok(Some(_)) = connection.message() {
+            count.fetch_add(1, Ordering::SeqCst);
+            eventually("it is told to die", Duration::from_secs(20), || end.load(Ordering::SeqCst) > 0);
+        }
+    });
+    let good = Workload::named("good");
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &dies.uplink("shop", NO_CHECK)).ready("shop", 1);
+    let mut client = bed.client();
+    client.send("GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+    eventually("the workload has the request", Duration::from_secs(5), || asked.load(Ordering::SeqCst) == 1);
+    let _bed = bed.agent("vm-2", &good.uplink("shop", NO_CHECK)).ready("shop", 2);
+    told.store(1, Ordering::SeqCst);
+    let answer = client.answer(true).unwrap();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "good"), "{answer:?}");
+    assert_eq!((asked.load(Ordering::SeqCst), good.seen()), (1, 1));
+}
+
+#[test]
+fn a_post_that_waits_for_a_connection_goes_to_an_agent_that_came_meanwhile_also_over_a_reload() {
+    let (full, good) = (Full::start(), Workload::named("good"));
+    let config = http(&rule("{ uplink = \"shop\" }"));
+    let bed = Bed::start(&config).agent("vm-1", &full.uplink("")).ready("shop", 1);
+    let mut client = bed.client();
+    client.send("POST /order HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 3\r\n\r\none");
+    waits(&bed);
+    // The request keeps its rule, and finds who is there by now.
+    bed.hub
+        .rewrite(&(config + "\n[[http_route]]\nname = \"other\"\nhostnames = [\"other.example\"]\n\n" + &rule("{ uplink = \"other\" }")));
+    eventually("the new route is there", Duration::from_secs(5), || {
+        bed.hub.json(&["get", "routes"]).as_array().is_some_and(|all| all.len() == 2)
+    });
+    let _bed = bed.agent("vm-2", &good.uplink("shop", NO_CHECK)).ready("shop", 2);
+    drop(full);
+    let answer = client.answer(true).unwrap();
+    assert_eq!((answer.status(), answer.text().as_str(), good.seen()), (200, "good", 1), "{answer:?}");
+}
+
+#[test]
+fn a_tcp_connection_that_waits_goes_to_an_agent_that_came_meanwhile() {
+    let full = Full::start();
+    let good = Workload::raw(|mut connection| connection.send("good"));
+    let config = "[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\nbackend_refs = [{ uplink = \"shop\" }]\n";
+    let tcp = "protocol = \"tcp\"\n";
+    let bed = Bed::start(config).agent("vm-1", &full.uplink(tcp)).ready("shop", 1);
+    let mut client = Connection::open(bed.web());
+    waits(&bed);
+    let _bed = bed.agent("vm-2", &good.uplink("shop", &(NO_CHECK.to_owned() + "\n" + tcp))).ready("shop", 2);
+    drop(full);
+    assert_eq!(client.exactly(4).unwrap(), b"good");
+}
