@@ -5,7 +5,8 @@
 //! the other. What the outbound half gets wrong, or a backend cuts short, ends as a reset connection, never as a clean end.
 //!
 //! A connection closes after an answer when the client or a drain says so, when the request's body was not read to its end
-//! (its rest cannot be told from a next request), and after each refusal.
+//! (its rest cannot be told from a next request), and after each refusal. The answer says so wherever it can be known by then;
+//! a body that is still on its way is waited for a little.
 
 mod body;
 mod encode;

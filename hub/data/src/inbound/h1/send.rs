@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::encode::{self, Connection, Sending};
-use super::wire::{Next, Progress, Shared};
+use super::wire::{Continue, Next, Progress, Shared};
 use crate::admission::fields;
 use crate::body::{Body, BodyError};
 use crate::exchange::Pause;
@@ -21,6 +21,10 @@ use crate::inbound::date;
 
 /// Bytes that may wait to be written before the response's body is asked for more. One full window of a fast local client.
 const WRITE_AHEAD: usize = 64 * 1024;
+
+/// How long a client may take to send the rest of a body that was answered early. It has its answer, so that only a next request
+/// of its own is at stake; a client that sends no faster loses the connection with its body.
+const BODY_REST: Duration = Duration::from_secs(2);
 
 /// Answers without a request and closes.
 pub(super) async fn answer_and_close<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>, response: Response<Body>) -> Next {
@@ -43,6 +47,8 @@ pub(super) async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         wire.interim = false;
         let connection = match version {
             _ if !stays || sending == Sending::UntilClose || wire.body == Progress::Abandoned => Connection::Closes,
+            // Who was told neither yes nor no may send the body or leave it out: nobody can tell it from a next request.
+            _ if wire.body == Progress::Reading && wire.expects == Continue::Wanted => Connection::Closes,
             Version::HTTP_11 => Connection::Stays,
             _ => Connection::SaysItStays,
         };
@@ -56,9 +62,26 @@ pub(super) async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         tracing::debug!(%error, "response cut short; the client's connection is reset");
         return Next::Abort;
     }
-    // A body that is still being read has no known end for the next request to begin at.
-    let read = wire.borrow().body == Progress::Done;
-    if connection == Connection::Closes || !read { Next::Close } else { Next::Keep }
+    if connection == Connection::Closes { Next::Close } else { after_body(wire).await }
+}
+
+/// Keeps the connection, as the answer's head has promised, once the request's body has come whole: before, nobody knows where a
+/// next request begins. A workload may answer before it has read the body, or without reading it.
+async fn after_body<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>) -> Next {
+    let came = |progress| if progress == Progress::Done { Next::Keep } else { Next::Close };
+    let progress = wire.borrow().body;
+    if progress != Progress::Reading {
+        return came(progress);
+    }
+    let settled = std::future::poll_fn(|cx| {
+        let mut wire = wire.borrow_mut();
+        if wire.body != Progress::Reading {
+            return Poll::Ready(wire.body);
+        }
+        wire.register(cx);
+        Poll::Pending
+    });
+    tokio::time::timeout(BODY_REST, settled).await.map_or(Next::Close, came)
 }
 
 pub(super) async fn flush<T: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<T>) -> io::Result<()> {

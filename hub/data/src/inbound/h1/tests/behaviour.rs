@@ -250,6 +250,48 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
     .await;
 }
 
+/// Answers at once, and reads the body all the same, as the rest of an upload is.
+fn answers_early() -> Fake {
+    Fake::new(|inbound| async move {
+        tokio::task::spawn_local(inbound.request.into_body().collect());
+        text("early")
+    })
+}
+
+#[tokio::test]
+async fn an_answer_before_its_requests_body_keeps_the_connection_that_its_head_promised() {
+    local(async {
+        let (address, service) = answers_early().listen().await;
+        let mut raw = Raw::connect(address).await;
+        let chunked = ["Transfer-Encoding: chunked", "3\r\none\r\n0\r\n\r\n"];
+        for [framing, body] in [["Content-Length: 3", "one"], chunked, ["Content-Length: 3", "one"]] {
+            raw.send(format!("PUT / HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n")).await;
+            let answer = raw.until("early").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && !answer.contains("connection:"), "{answer}");
+            raw.send(body).await;
+        }
+        assert_eq!(service.seen.borrow().len(), 3);
+        // One who waits for leave to send may leave its body out, and then a next request must not be taken for it.
+        raw.send("PUT / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").await;
+        let (answer, clean) = raw.rest().await;
+        assert!(answer.contains("connection: close\r\n") && clean, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_follow_its_early_answer_costs_the_connection_and_nothing_else() {
+    local(async {
+        let (address, service) = answers_early().listen().await;
+        let mut raw = Raw::connect(address).await;
+        raw.send("PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\non").await;
+        let (answer, clean) = raw.rest().await;
+        assert!(answer.ends_with("early") && clean, "{answer}");
+        assert_eq!(service.seen.borrow().len(), 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_response_that_ends_early_or_late_is_never_a_clean_end() {
     local(async {
