@@ -55,7 +55,7 @@ impl Cart {
         };
         match answer {
             Ok((open, answer)) if answer.status() == 200 => {
-                *connection = Some(open);
+                *connection = (answer.field("connection") != "close").then_some(open);
                 self.promised.insert(thing);
                 self.compare(&answer.text());
                 self.visit.answered += 1;
