@@ -18,9 +18,10 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, reload};
 
 pub use level::{Levels, MAX_RAISED, Raised};
 pub use render::escape;
@@ -168,8 +169,8 @@ pub fn init(settings: &LogSettings) -> Result<LogHandle, LogError> {
         Format::Json => writer::Sink::json(std::io::stderr()),
         Format::Text | Format::Auto => writer::Sink::text(std::io::stderr()),
     };
-    let (handle, layer) = layers(settings, sink)?;
-    tracing_subscriber::registry().with(layer).try_init().map_err(|e| LogError::Twice(e.to_string()))?;
+    let (handle, subscriber) = subscriber(settings, sink)?;
+    subscriber.try_init().map_err(|e| LogError::Twice(e.to_string()))?;
     Ok(handle)
 }
 
@@ -178,12 +179,14 @@ pub fn on_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-fn layers(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl Layer<Registry> + use<>), LogError> {
+fn subscriber(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl Subscriber + Send + Sync + use<>), LogError> {
     let writer = writer::Writer::start(sink).map_err(LogError::Thread)?;
     let (filter, reload) = reload::Layer::new(level::filter(&settings.level, settings.access, None)?);
-    // The filter stands before everything else, not on the one layer: then a disabled event is not even built.
-    let layer = filter.and_then(layer::Entries::new(writer.clone()));
-    Ok((LogHandle { level: level::Level::new(reload, &settings.level, settings.access), writer }, layer))
+    // The filter stands before everything else, not on the one layer: then a disabled event is not even built. Each is put on the
+    // registry by itself: of two that were joined before, the registry would not learn the most that they want, and each `trace!`
+    // of a library would be looked up as it passes.
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer::Entries::new(writer.clone()));
+    Ok((LogHandle { level: level::Level::new(reload, &settings.level, settings.access), writer }, subscriber))
 }
 
 #[cfg(test)]

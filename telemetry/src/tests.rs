@@ -2,7 +2,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use tracing::Level;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::level_filters::LevelFilter;
 
 use super::*;
 
@@ -27,8 +27,7 @@ fn written(settings: LogSettings, act: impl FnOnce(&LogHandle)) -> String {
         Format::Json => writer::Sink::json(output.clone()),
         _ => writer::Sink::text(output.clone()),
     };
-    let (handle, layer) = layers(&settings, sink).unwrap();
-    let subscriber = tracing_subscriber::registry().with(layer);
+    let (handle, subscriber) = subscriber(&settings, sink).unwrap();
     tracing::subscriber::with_default(subscriber, || act(&handle));
     handle.flush();
     String::from_utf8(output.0.lock().unwrap().clone()).unwrap()
@@ -118,8 +117,8 @@ fn a_reader_that_does_not_read_never_blocks_whoever_logs() {
         }
     }
     let (release, stuck) = std::sync::mpsc::channel();
-    let (handle, layer) = layers(&LogSettings::default(), writer::Sink::text(Stuck(stuck))).unwrap();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    let (handle, subscriber) = subscriber(&LogSettings::default(), writer::Sink::text(Stuck(stuck))).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
         for n in 0..40_000 {
             tracing::info!(target: ACCESS, n, "request");
         }
@@ -127,6 +126,14 @@ fn a_reader_that_does_not_read_never_blocks_whoever_logs() {
     assert!(handle.dropped() > 0);
     drop(release);
     handle.flush();
+}
+
+#[test]
+fn what_the_level_leaves_out_costs_no_more_than_a_comparison() {
+    let (handle, subscriber) = subscriber(&LogSettings::default(), writer::Sink::text(Output::default())).unwrap();
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::INFO));
+    handle.set_level("debug").unwrap();
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::DEBUG));
 }
 
 #[test]
@@ -138,8 +145,8 @@ fn formats_are_read_by_name() {
 #[test]
 fn a_raised_level_ends_by_itself_or_when_told_and_a_reload_does_not_end_it() {
     let output = Output::default();
-    let (handle, layer) = layers(&LogSettings::default(), writer::Sink::text(output.clone())).unwrap();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    let (handle, subscriber) = subscriber(&LogSettings::default(), writer::Sink::text(output.clone())).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
         let minute = Duration::from_secs(60);
         let levels = handle.raise("debug", Some("figspan_telemetry"), minute).unwrap();
         assert_eq!((levels.configured.as_str(), levels.raised.unwrap().level.as_str()), ("info", "debug"));
@@ -177,7 +184,7 @@ fn a_raised_level_ends_by_itself_or_when_told_and_a_reload_does_not_end_it() {
 
 #[test]
 fn what_cannot_be_raised_changes_nothing_and_says_why() {
-    let (handle, _layer) = layers(&LogSettings::default(), writer::Sink::text(Output::default())).unwrap();
+    let (handle, _subscriber) = subscriber(&LogSettings::default(), writer::Sink::text(Output::default())).unwrap();
     let minute = Duration::from_secs(60);
     for (level, target, time, why) in [
         ("shout=loud", None, minute, "cannot be read"),
