@@ -35,7 +35,8 @@ pub(super) async fn ask(
     let clock = request.rule.timeouts.backend_request.map(|limit| Clock::new(limit, Instant::now(), upload.meter()));
     let outcome = {
         let short = upload.fits();
-        let mut trying = pin!(picked.watch.timed(short, attempt_twice(&of, upload)));
+        let trying = pin!(attempt_twice(&of, upload));
+        let mut trying = pin!(picked.watch.timed(short, trying));
         let outcome = clock::within(clock.as_ref(), trying.as_mut()).await;
         if outcome.is_none() {
             request.dropped.set(Reason::Cancelled);

@@ -72,7 +72,7 @@ pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<A
     };
     let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, leave, informational: request.informational };
     match place.protocol() {
-        Protocol::Http1 => Box::pin(over_h1(of, upload, &call, &terms, fresh)).await,
+        Protocol::Http1 => over_h1(of, upload, &call, &terms, fresh).await,
         Protocol::H2c => Box::pin(over_h2(of, upload, &call, &terms)).await,
         // The model refuses such a rule; a change of the uplink's protocol may still cross a request.
         Protocol::Tcp => Err(Fault::unseen(Failure::NobodyReady).into()),
@@ -91,7 +91,8 @@ async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
     let wire = match pooled {
         Some(wire) => wire,
         None => {
-            let way = dialer.open(place, Kind::Http, call).await.map_err(Fault::unseen)?;
+            // Rare and large: boxed, so that no other request makes room for it.
+            let way = Box::pin(dialer.open(place, Kind::Http, call)).await.map_err(Fault::unseen)?;
             Rc::new(std::cell::RefCell::new(Wire::new(way)))
         }
     };

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,10 +59,9 @@ impl Watch {
 
     /// What comes of an attempt. If nothing has in the time that its rule gives it, its tier hears of that at once, and no more.
     /// Where the request's body is not `short`, its time is the client's.
-    pub async fn timed<F: Future>(&self, short: bool, attempt: F) -> F::Output {
+    pub async fn timed<F: Future>(&self, short: bool, mut attempt: Pin<&mut F>) -> F::Output {
         let patience = self.0.borrow().as_ref().and_then(|watched| watched.tier.as_ref()).and_then(TierOf::patience);
         let Some(patience) = patience.filter(|_| short) else { return attempt.await };
-        let mut attempt = pin!(attempt);
         if let Ok(outcome) = tokio::time::timeout(patience, attempt.as_mut()).await {
             return outcome;
         }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -84,7 +85,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     pub(super) async fn run<S: Serve>(mut self, client: &Client, service: &S, drain: &Drain) -> Next {
         let response = match self.inbound.take() {
             None => pong(),
-            Some(inbound) => match self.wait_for(service.serve(inbound)).await {
+            Some(inbound) => match self.wait_for(pin!(service.serve(inbound))).await {
                 Ok(response) => response,
                 Err(_) => return Next::Abort,
             },
@@ -107,9 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     }
 
     /// Waits for the answer; sends 1xx responses meanwhile. Fails when the client is gone.
-    async fn wait_for(&self, answer: impl Future<Output = Response<Body>>) -> io::Result<Response<Body>> {
-        // On the heap: it holds everything that happens between here and the workload.
-        let mut answer = Box::pin(answer);
+    async fn wait_for(&self, mut answer: Pin<&mut impl Future<Output = Response<Body>>>) -> io::Result<Response<Body>> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(super) async fn serve<S: Serve>(
             refusal(reject)
         }
         Ok(None) => pong(),
-        Ok(Some(inbound)) => match wait_for(service.serve(inbound), &answer).await {
+        Ok(Some(inbound)) => match wait_for(pin!(service.serve(inbound)), &answer).await {
             Ok(response) => response,
             Err(Gone) => return true,
         },
@@ -130,8 +131,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-async fn wait_for(answer: impl Future<Output = Response<Body>>, respond: &Answer) -> Result<Response<Body>, Gone> {
-    let mut answer = Box::pin(answer);
+async fn wait_for(mut answer: Pin<&mut impl Future<Output = Response<Body>>>, respond: &Answer) -> Result<Response<Body>, Gone> {
     std::future::poll_fn(|cx| {
         if let Poll::Ready(response) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(response));
