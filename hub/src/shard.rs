@@ -30,7 +30,7 @@ use crate::agent_streams;
 use crate::face::Face;
 use crate::listeners::Opened;
 
-/// Handshakes at once. Ten thousand agents that come back together are served in the order in which they knock; quinn holds
+/// Handshakes at once. Ten thousand agents that come back together are served in the order in which they knock; QUIC holds
 /// and, under load, turns away those who wait.
 const HANDSHAKES: usize = 256;
 

@@ -2,7 +2,7 @@
 //!
 //! QUIC stays the multiplexer either way, so identities, streams, reset codes and flow control are the same, and a live tunnel
 //! may change its carrier as it may change its address (RFC 9000, section 9): with its streams intact. A `link` is one TLS
-//! connection that carries datagrams in frames ([`frame`]); a `socket` is what quinn takes for its UDP socket; `probe` finds
+//! connection that carries datagrams in frames ([`frame`]); a `socket` is what an endpoint takes for its UDP socket; `probe` finds
 //! out whether UDP passes. On a hub, datagrams of a link have an `address` of their own kind.
 //!
 //! Promises that nothing waits unbounded: a link that is full is not writable, one that stands still loses datagrams, as

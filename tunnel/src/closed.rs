@@ -1,7 +1,7 @@
-//! How connections end, told from quinn's words: by whom, with which of our codes, and in text for people.
+//! How connections end, told from QUIC's words: by whom, with which of our codes, and in text for people.
 
 use figspan_proto::reset::Close;
-use quinn::ConnectionError;
+use quinn_proto::ConnectionError;
 
 /// How a tunnel ended.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub(crate) fn close_reason(error: &ConnectionError) -> Option<(bool, Close)> {
 pub(crate) fn closed(error: ConnectionError) -> Closed {
     if let Some((by_peer, close)) = close_reason(&error) {
         let detail = if by_peer { said(close) } else { "closed by this side".to_owned() };
-        // Which of our codes it was is known to the tunnel, not to quinn.
+        // Which of our codes it was is known to the tunnel, not to the protocol.
         return Closed { by_peer, close: by_peer.then_some(close), detail };
     }
     let (by_peer, detail) = match error {
@@ -42,7 +42,7 @@ pub(crate) fn closed(error: ConnectionError) -> Closed {
     Closed { by_peer, close: None, detail }
 }
 
-fn text(frame: &quinn::ConnectionClose) -> String {
+fn text(frame: &quinn_proto::ConnectionClose) -> String {
     // The reason is the peer's free text: keep what a log can bear.
     let reason: String = String::from_utf8_lossy(&frame.reason).chars().filter(|c| !c.is_control()).take(200).collect();
     if reason.is_empty() { frame.error_code.to_string() } else { format!("{} ({reason})", frame.error_code) }
@@ -71,8 +71,11 @@ mod tests {
     #[test]
     fn a_peers_free_text_can_neither_end_a_line_nor_grow() {
         let reason = format!("\u{1b}[2J\r\n2026 ERROR forged\u{9b}31m{}", "x".repeat(5000)).into_bytes();
-        let frame =
-            quinn::ConnectionClose { error_code: quinn::TransportErrorCode::INTERNAL_ERROR, frame_type: None, reason: reason.into() };
+        let frame = quinn_proto::ConnectionClose {
+            error_code: quinn_proto::TransportErrorCode::INTERNAL_ERROR,
+            frame_type: None,
+            reason: reason.into(),
+        };
         let told = closed(ConnectionError::ConnectionClosed(frame)).detail;
         assert!(told.contains("ERROR forged") && !told.contains(char::is_control) && told.len() < 500, "{told:?}");
     }

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use figspan_proto::reset::Close;
-use quinn::{Endpoint, EndpointConfig, ServerConfig};
+use figspan_quic::{Endpoint, Udp};
+use quinn_proto::{EndpointConfig, ServerConfig};
 
 use crate::carrier::MovedTo;
 use crate::carrier::address::is_over_tcp;
@@ -23,7 +24,7 @@ use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::identity::Credentials;
 use crate::tasks::Tasks;
 use crate::tunnel::Sampler;
-use crate::{tls, transport};
+use crate::{tasks, tls, transport};
 
 pub(crate) use cid::towards;
 pub(crate) use incoming::leaf;
@@ -142,9 +143,10 @@ impl HubEndpoint {
             .incoming_buffer_size(16 * 1024)
             .incoming_buffer_size_total(4 * 1024 * 1024);
 
-        let (runtime, links) = (transport::runtime(), Arc::<Links>::default());
-        let socket = CarrierSocket::new(runtime.wrap_udp_socket(socket)?, Route::ByAddress, Arc::clone(&links));
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?;
+        let links = Arc::<Links>::default();
+        let socket = CarrierSocket::new(Udp::new(socket)?, Route::ByAddress, Arc::clone(&links));
+        let (endpoint, driver) = Endpoint::new(endpoint, Some(server), socket);
+        tasks::drive(driver);
         let sampler = Sampler::start(Arc::clone(&links));
         Ok(Self { endpoint, opening: Arc::default(), sampler, links, credentials, tasks: Tasks::new() })
     }
@@ -173,8 +175,7 @@ impl HubEndpoint {
             if opening >= REFUSE_ABOVE {
                 incoming.refuse();
             } else if opening >= RETRY_ABOVE && !proven(&incoming) {
-                // Cannot fail: an address that is not validated may always be asked to retry.
-                let _ = incoming.retry();
+                incoming.retry();
             } else {
                 return Some(Incoming::new(incoming, &self.opening, &self.sampler, &self.links));
             }
@@ -198,7 +199,7 @@ impl HubEndpoint {
 }
 
 /// Whether an address is known to be that of whoever sent the attempt: TCP has shown as much.
-fn proven(incoming: &quinn::Incoming) -> bool {
+fn proven(incoming: &figspan_quic::Incoming) -> bool {
     incoming.remote_address_validated() || is_over_tcp(incoming.remote_address())
 }
 

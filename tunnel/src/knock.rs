@@ -49,7 +49,7 @@ pub enum Silence {
 pub async fn knock(address: SocketAddr, sizes: &[u16], patience: Duration) -> Result<Heard, Silence> {
     let socket = transport::udp_towards(address).map_err(Silence::Unsent)?;
     // Sets, beside what carries tunnels need, "do not fragment" and "ignore what the kernel thinks of the path".
-    quinn::udp::UdpSocketState::new((&socket).into()).map_err(Silence::Unsent)?;
+    figspan_quic::prepare(&socket).map_err(Silence::Unsent)?;
     let socket = UdpSocket::from_std(socket).map_err(Silence::Unsent)?;
     socket.connect(address).await.map_err(Silence::Unsent)?;
     let mark: [u8; ID - 2] = rand::random();

@@ -1,6 +1,6 @@
 //! How figspan's bytes are carried.
 //!
-//! quinn and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
+//! QUIC and rustls live here and nowhere else. A [`Tunnel`] is one QUIC connection between an agent and one shard of a hub;
 //! a [`Stream`] on it is one connection to a workload. Who may speak is decided by [`identity`] and [`ca`]; who carries, by
 //! [`hub`] and [`agent`] endpoints, by UDP or TCP ([`carrier`]); what is copied, by [`splice`]. Control speaks by [`grpc`] and
 //! [`exchange`] over streams, processes on VMs by [`call`]; the

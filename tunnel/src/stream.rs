@@ -1,8 +1,8 @@
 //! One bidirectional stream of a tunnel.
 //!
-//! Owns quinn's two halves behind a lock of its own (never shared with another stream), so that a [`StreamProbe`] can look at
+//! Owns the two halves of a QUIC stream behind a lock of its own (never shared with another stream), so that a [`StreamProbe`] can look at
 //! and reset a stream that hyper or a splice owns. Promises that a stream never ends silently: dropped unfinished, it is reset.
-//! Never claims "not delivered" by accident: quinn's implicit codes are read as "may have been seen".
+//! Never claims "not delivered" by accident: QUIC's implicit codes are read as "may have been seen".
 
 mod error;
 mod half;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use figspan_proto::reset::{Reason, Reset};
-use quinn::{Connection, RecvStream, SendStream};
+use figspan_quic::{Connection, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use error::StreamError;

@@ -38,6 +38,12 @@ impl Starter {
     }
 }
 
+/// Runs an endpoint's driver on the current runtime. Its owner is the endpoint with its connections: it ends after the last of them.
+#[allow(clippy::disallowed_methods, reason = "it has to outlive the handles by their last words")]
+pub(crate) fn drive(driver: figspan_quic::Driver) {
+    tokio::spawn(driver);
+}
+
 fn start<F: Future<Output = ()> + Send + 'static>(tasks: &Mutex<JoinSet<()>>, task: F) {
     let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
     // Finished tasks leave their slot here, so that a long-lived owner does not collect them.

@@ -9,7 +9,7 @@ mod verify;
 use std::sync::Arc;
 
 use figspan_proto::{ALPN_JOIN, ALPN_TCP, ALPN_TUNNEL};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::SignatureScheme;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};

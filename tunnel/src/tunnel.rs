@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use figspan_proto::name::SpiffeId;
 use figspan_proto::reset::Close;
-use quinn::{Connection, Endpoint};
+use figspan_quic::{Connection, Endpoint, Udp};
 use tokio::sync::watch;
 
 use crate::carrier::address::{is_over_tcp, real};
@@ -153,8 +153,8 @@ impl Tunnel {
         let Carrier::Own { endpoint, links, .. } = &self.0.carrier else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a hub's tunnel shares its shard's socket"));
         };
-        let udp = transport::runtime().wrap_udp_socket(transport::udp_towards(self.remote_address())?)?;
-        endpoint.rebind_abstract(CarrierSocket::new(udp, route, Arc::clone(links)))?;
+        let udp = Udp::new(transport::udp_towards(self.remote_address())?)?;
+        endpoint.rebind(CarrierSocket::new(udp, route, Arc::clone(links)));
         self.0.carried.send_replace(Carried::now(transport, why));
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Tunnel {
 
     /// Whether it has ended, for whatever reason.
     pub fn is_closed(&self) -> bool {
-        self.0.connection.close_reason().is_some()
+        self.0.connection.is_ended()
     }
 
     /// Closes the tunnel and all its streams at once; the peer hears `why`. See [`Self::wait_idle`].

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig};
+use figspan_quic::{Connection, Endpoint, Udp};
+use quinn_proto::crypto::rustls::QuicClientConfig;
+use quinn_proto::{ClientConfig, ConnectionError, EndpointConfig};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,9 +21,9 @@ use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::carrier::{Preference, Why, probe};
 use crate::hub::towards;
 use crate::identity::Identity;
-use crate::tls;
 use crate::transport::{self, INITIAL_RTT, TCP_AFTER};
 use crate::tunnel::TunnelError;
+use crate::{tasks, tls};
 
 /// Where probes over UDP are answered and the handshake still does not end, TCP may win from this time of the dial on: perhaps
 /// longer packets are lost.
@@ -136,11 +137,11 @@ impl Call<'_> {
         let mut endpoint = EndpointConfig::default();
         let payload = endpoint.max_udp_payload_size(transport::max_payload(mtu));
         payload.map_err(|error| socket_failed(std::io::Error::other(error)))?;
-        let (runtime, udp) = (transport::runtime(), transport::udp_towards(address).map_err(socket_failed)?);
-        let socket = CarrierSocket::new(runtime.wrap_udp_socket(udp).map_err(socket_failed)?, route, Arc::clone(&links));
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint, None, socket, runtime).map_err(socket_failed)?;
+        let udp = transport::udp_towards(address).and_then(Udp::new).map_err(socket_failed)?;
+        let (endpoint, driver) = Endpoint::new(endpoint, None, CarrierSocket::new(udp, route, Arc::clone(&links)));
+        tasks::drive(driver);
         let connecting = endpoint
-            .connect_with(config, address, tls::SERVER_NAME)
+            .connect(config, address, tls::SERVER_NAME)
             .map_err(|error| socket_failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
         let connection = connecting.await.map_err(|error| failure(address, error, identity))?;
         Ok(Reached { endpoint, connection, links, link: None })
@@ -153,7 +154,7 @@ fn is_final(error: &TunnelError) -> bool {
 }
 
 /// Waits until the hub has confirmed the handshake (RFC 9001, section 4.1.2), which it does after it has verified our
-/// certificate. quinn tells nobody about that frame, so its counter is looked at, ever less often.
+/// certificate. quinn-proto tells nobody about that frame, so its counter is looked at, ever less often.
 pub(super) async fn confirmed(connection: &Connection) -> Result<(), ConnectionError> {
     let mut wait = Duration::from_micros(500);
     while connection.stats().frame_rx.handshake_done == 0 {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quinn::{QlogConfig, TransportConfig};
+use quinn_proto::{QlogConfig, TransportConfig};
 
 /// Where a tunnel's packets are written down. Clones share it.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 /// The mark. Interfaces have small numbers.
 const OVER_TCP: u32 = 0x8000_0000;
 
-/// The address under which quinn knows the far end of a TCP connection.
+/// The address under which QUIC knows the far end of a TCP connection.
 pub(crate) fn over_tcp(peer: SocketAddr) -> SocketAddr {
     let ip = match peer.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),

@@ -1,4 +1,4 @@
-//! A link: one TLS connection over TCP that carries datagrams both ways, as the socket of quinn sees it and as a task drives it.
+//! A link: one TLS connection over TCP that carries datagrams both ways, as an endpoint's socket sees it and as a task drives it.
 //!
 //! Owns two bounded buffers. What the socket sends waits in one; when that is full, the socket is told to come again. What came
 //! waits in the other; when that is full, nothing more is read, and TCP slows the peer down. A link whose connection stands still
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use figspan_proto::name::SpiffeId;
+use figspan_quic::RecvMeta;
 use futures_util::task::AtomicWaker;
-use quinn::udp::RecvMeta;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, Deframer};
 
-/// What may wait to be written, in bytes, before the socket is told to come again; one send of quinn may exceed it. With as much
+/// What may wait to be written, in bytes, before the socket is told to come again; one send may exceed it. With as much
 /// under way in TLS and in the kernel, a sign of life waits for about 100 KiB: 80 ms at 10 Mbit/s.
 const OUT: usize = 32 * 1024;
 
@@ -64,7 +64,7 @@ pub(super) enum Sent {
 /// One link; shared by the socket and the task that drives it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Where quinn shall think its datagrams come from.
+    /// Where QUIC shall think its datagrams come from.
     from: SocketAddr,
     /// Our address, where datagrams shall carry it.
     local: Option<IpAddr>,
@@ -119,7 +119,7 @@ impl Link {
         })
     }
 
-    /// Where quinn thinks its datagrams come from.
+    /// Where QUIC thinks its datagrams come from.
     pub(crate) fn from(&self) -> SocketAddr {
         self.from
     }

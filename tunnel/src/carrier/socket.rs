@@ -1,22 +1,20 @@
-//! What quinn takes for its UDP socket: the UDP socket itself, and the links beside it.
+//! What an endpoint takes for its UDP socket: the UDP socket itself, and the links beside it.
 //!
 //! On a hub, the address of a datagram says by which of them it goes; on an agent, the route does, which changes with a rebind.
-//! Costs a datagram over UDP two looks at thread-local bytes and one at an atomic.
+//! Costs a datagram over UDP a look at an atomic.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use figspan_proto::name::SpiffeId;
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use figspan_quic::{RecvMeta, Socket, Udp};
+use quinn_proto::Transmit;
 
-use super::link::{Arrivals, Link, Sent};
+use super::link::{Arrivals, Link};
 use super::{MovedTo, address};
 use crate::tasks::Tasks;
 
@@ -74,79 +72,67 @@ pub(crate) enum Route {
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct CarrierSocket {
-    udp: Arc<dyn AsyncUdpSocket>,
+    udp: Udp,
     route: Route,
     links: Arc<Links>,
     /// Whose turn it is to be read first, so that neither way starves the other.
     links_first: AtomicBool,
 }
 
+/// Where a datagram goes.
+enum Way {
+    Udp,
+    Link(Arc<Link>),
+    /// A link that is gone: a network that loses everything.
+    Nowhere,
+}
+
 impl CarrierSocket {
-    pub(crate) fn new(udp: Arc<dyn AsyncUdpSocket>, route: Route, links: Arc<Links>) -> Arc<Self> {
+    pub(crate) fn new(udp: Udp, route: Route, links: Arc<Links>) -> Arc<Self> {
         Arc::new(Self { udp, route, links, links_first: AtomicBool::new(false) })
     }
 
-    fn link(&self, destination: SocketAddr) -> Option<Option<Arc<Link>>> {
+    fn way(&self, to: SocketAddr) -> Way {
         match &self.route {
-            Route::ByAddress if address::is_over_tcp(destination) => Some(self.links.find(destination)),
-            Route::ByAddress | Route::Udp => None,
-            Route::Link(link) => Some(Some(Arc::clone(link))),
+            Route::ByAddress if address::is_over_tcp(to) => self.links.find(to).map_or(Way::Nowhere, Way::Link),
+            Route::ByAddress | Route::Udp => Way::Udp,
+            Route::Link(link) => Way::Link(Arc::clone(link)),
         }
     }
 }
 
-thread_local! {
-    /// Whether a connection has just been told that it may send: the next send on this thread is its own. quinn's endpoint sends
-    /// without asking, and gives up at once.
-    static ASKED: Cell<bool> = const { Cell::new(false) };
-    /// Whether [`FULL`] holds something.
-    static REFUSED: Cell<bool> = const { Cell::new(false) };
-    /// The link that had no room for that send. The connection asks again at once, on the same thread, and waits for it.
-    static FULL: Cell<Option<Arc<Link>>> = const { Cell::new(None) };
-}
-
-impl AsyncUdpSocket for CarrierSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        let udp = match self.route {
-            Route::ByAddress | Route::Udp => Some(Arc::clone(&self.udp).create_io_poller()),
-            Route::Link(_) => None,
-        };
-        Box::pin(Poller { udp, waiting: None })
+impl Socket for CarrierSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.udp.local_addr()
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let asked = ASKED.replace(false);
-        match self.link(transmit.destination) {
-            None => self.udp.try_send(transmit),
-            // A link that is gone is a network that loses everything.
-            Some(None) => Ok(()),
-            Some(Some(link)) => match link.send(transmit.contents, transmit.segment_size) {
-                Sent::Taken | Sent::Lost => Ok(()),
-                Sent::Full if asked => {
-                    FULL.set(Some(link));
-                    REFUSED.set(true);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                Sent::Full => Err(io::ErrorKind::WouldBlock.into()),
-            },
-        }
+    fn may_fragment(&self) -> bool {
+        self.udp.may_fragment()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+    fn gro_segments(&self) -> usize {
+        self.udp.gro_segments()
+    }
+
+    fn gso_segments(&self, size: u16) -> usize {
+        self.udp.gso_segments(size)
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
         let arrivals = &self.links.arrivals;
         if arrivals.any() && self.links_first.fetch_xor(true, Ordering::Relaxed) {
-            let taken = arrivals.take(bufs, meta);
+            let taken = arrivals.take(bufs, metas);
             if taken > 0 {
                 return Poll::Ready(Ok(taken));
             }
         }
-        if let Poll::Ready(done) = self.udp.poll_recv(cx, bufs, meta) {
+        if let Poll::Ready(done) = self.udp.poll_recv(cx, bufs, metas) {
             return Poll::Ready(done);
         }
         // Registered before the last look, so that nothing that comes in between is missed.
         arrivals.register(cx);
         match arrivals.any() {
-            true => match arrivals.take(bufs, meta) {
+            true => match arrivals.take(bufs, metas) {
                 0 => Poll::Pending,
                 taken => Poll::Ready(Ok(taken)),
             },
@@ -154,47 +140,24 @@ impl AsyncUdpSocket for CarrierSocket {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.udp.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        match self.route {
-            Route::ByAddress | Route::Udp => self.udp.max_transmit_segments(),
-            // A link cuts them itself; quinn has its own, lower limit.
-            Route::Link(_) => usize::MAX,
+    fn poll_room(&self, cx: &mut Context<'_>, to: SocketAddr) -> Poll<()> {
+        match self.way(to) {
+            Way::Link(link) => link.poll_room(cx),
+            Way::Udp | Way::Nowhere => Poll::Ready(()),
         }
     }
 
-    fn max_receive_segments(&self) -> usize {
-        self.udp.max_receive_segments()
+    fn send(&self, transmit: &Transmit, contents: &[u8]) -> io::Result<()> {
+        match self.way(transmit.destination) {
+            Way::Udp => return self.udp.send(transmit, contents),
+            // What it does not take is lost; whether it has room was asked before.
+            Way::Link(link) => drop(link.send(&contents[..transmit.size], transmit.segment_size)),
+            Way::Nowhere => {}
+        }
+        Ok(())
     }
 
-    fn may_fragment(&self) -> bool {
-        self.udp.may_fragment()
-    }
-}
-
-/// Says when one connection may send.
-#[derive(Debug)]
-struct Poller {
-    udp: Option<Pin<Box<dyn UdpPoller>>>,
-    waiting: Option<Arc<Link>>,
-}
-
-impl UdpPoller for Poller {
-    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if REFUSED.replace(false) {
-            self.waiting = FULL.take();
-        }
-        if let Some(link) = &self.waiting {
-            ready!(link.poll_room(cx));
-            self.waiting = None;
-        }
-        if let Some(udp) = &mut self.udp {
-            ready!(udp.as_mut().poll_writable(cx))?;
-        }
-        ASKED.set(true);
-        Poll::Ready(Ok(()))
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.udp.poll_writable(cx)
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use figspan_proto::reset::Close;
 use figspan_proto::{ALPN_JOIN, ALPN_TUNNEL};
-use quinn::Connection;
-use quinn::crypto::rustls::HandshakeData;
+use figspan_quic::Connection;
+use quinn_proto::ConnectionError;
+use quinn_proto::crypto::rustls::HandshakeData;
 use rustls::pki_types::CertificateDer;
 
 use crate::carrier::address::{is_over_tcp, real};
@@ -24,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A connection attempt. Dropped, it is refused.
 #[derive(Debug)]
 pub struct Incoming {
-    incoming: quinn::Incoming,
+    incoming: figspan_quic::Incoming,
     sampler: Arc<Sampler>,
     links: Arc<Links>,
     _counted: Counted,
@@ -50,7 +51,7 @@ pub enum Established {
 }
 
 impl Incoming {
-    pub(super) fn new(incoming: quinn::Incoming, opening: &Arc<AtomicUsize>, sampler: &Arc<Sampler>, links: &Arc<Links>) -> Self {
+    pub(super) fn new(incoming: figspan_quic::Incoming, opening: &Arc<AtomicUsize>, sampler: &Arc<Sampler>, links: &Arc<Links>) -> Self {
         opening.fetch_add(1, Ordering::Relaxed);
         Self { incoming, sampler: Arc::clone(sampler), links: Arc::clone(links), _counted: Counted(Arc::clone(opening)) }
     }
@@ -101,9 +102,9 @@ impl Incoming {
     }
 }
 
-fn refused(remote: SocketAddr, error: quinn::ConnectionError) -> TunnelError {
+fn refused(remote: SocketAddr, error: ConnectionError) -> TunnelError {
     match error {
-        quinn::ConnectionError::TransportError(error) => {
+        ConnectionError::TransportError(error) => {
             TunnelError::Identity(format!("{remote} is refused: {}", crate::tls::plain(&error.reason)))
         }
         error => TunnelError::Lost(format!("handshake with {remote} failed: {}", crate::closed::closed(error).detail)),

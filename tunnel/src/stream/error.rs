@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use figspan_proto::reset::Reset;
-use quinn::{ReadError, WriteError};
+use figspan_quic::{ReadError, WriteError};
 
 /// Why a stream failed. `AsyncRead`/`AsyncWrite` errors carry it as their source: see [`StreamError::of`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,9 +57,9 @@ impl From<StreamError> for io::Error {
     }
 }
 
-/// Reads a code from the wire. What quinn says by itself when a stream is dropped is code 0, `Internal` with nothing
+/// Reads a code from the wire. What QUIC ends say by themselves when a stream is dropped is code 0, `Internal` with nothing
 /// delivered; nobody has counted anything there, so it must not read as "not delivered".
-pub(super) fn reset(code: quinn::VarInt) -> Reset {
+pub(super) fn reset(code: quinn_proto::VarInt) -> Reset {
     use figspan_proto::reset::Reason;
     match Reset::from_code(code.into_inner()) {
         Reset { reason: Reason::Internal, .. } => Reset { reason: Reason::Internal, delivered: Reset::MAX_DELIVERED },
@@ -71,8 +71,8 @@ impl From<ReadError> for StreamError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Reset(code) => Self::Reset(reset(code)),
-            ReadError::ConnectionLost(error) => Self::Lost(crate::closed::closed(error).detail),
-            ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => Self::Closed,
+            ReadError::Lost(error) => Self::Lost(crate::closed::closed(error).detail),
+            ReadError::Closed => Self::Closed,
         }
     }
 }
@@ -81,8 +81,8 @@ impl From<WriteError> for StreamError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stopped(code) => Self::Reset(reset(code)),
-            WriteError::ConnectionLost(error) => Self::Lost(crate::closed::closed(error).detail),
-            WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::Closed,
+            WriteError::Lost(error) => Self::Lost(crate::closed::closed(error).detail),
+            WriteError::Closed => Self::Closed,
         }
     }
 }

@@ -63,7 +63,7 @@ impl StreamProbe {
 
     /// Whether the tunnel under it is gone.
     pub fn tunnel_lost(&self) -> bool {
-        self.0.connection.close_reason().is_some()
+        self.0.connection.is_ended()
     }
 
     /// Resets the stream from outside, whoever owns it; the owner's pending reads and writes fail.

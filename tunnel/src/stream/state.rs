@@ -1,7 +1,5 @@
 //! The state that a stream's halves and probes share.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -9,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use figspan_proto::reset::{Reason, Reset};
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use figspan_quic::{Connection, ReadError, RecvStream, SendStream, WriteError};
+use quinn_proto::VarInt;
 use tokio::io::ReadBuf;
 use tokio::sync::Notify;
 
@@ -82,7 +81,7 @@ impl Shared {
         if halves.closed {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        match halves.recv.poll_read_buf(cx, buf) {
+        match halves.recv.poll_read(cx, buf) {
             Poll::Pending => {
                 remember(&mut halves.reader, cx);
                 Poll::Pending
@@ -102,14 +101,12 @@ impl Shared {
         if halves.closed {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        // The future keeps nothing between polls, so that making it anew each time costs and loses nothing.
-        let polled = pin!(halves.recv.read_chunk(max, true)).poll(cx);
-        match polled {
+        match halves.recv.poll_chunk(cx, max) {
             Poll::Pending => {
                 remember(&mut halves.reader, cx);
                 Poll::Pending
             }
-            Poll::Ready(Ok(Some(chunk))) => Poll::Ready(Ok(Some(chunk.bytes))),
+            Poll::Ready(Ok(Some(chunk))) => Poll::Ready(Ok(Some(chunk))),
             Poll::Ready(Ok(None)) => {
                 self.read_ended(&mut halves);
                 Poll::Ready(Ok(None))
@@ -124,8 +121,7 @@ impl Shared {
         if halves.closed {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        let polled = pin!(halves.recv.read_chunks(chunks)).poll(cx);
-        match polled {
+        match halves.recv.poll_chunks(cx, chunks) {
             Poll::Pending => {
                 remember(&mut halves.reader, cx);
                 Poll::Pending
@@ -147,7 +143,7 @@ impl Shared {
         }
     }
 
-    fn read_failed(&self, halves: &mut Halves, error: quinn::ReadError) -> StreamError {
+    fn read_failed(&self, halves: &mut Halves, error: ReadError) -> StreamError {
         let error = StreamError::from(error);
         if let StreamError::Reset(reset) = &error {
             self.tell(*reset);
@@ -158,25 +154,24 @@ impl Shared {
     }
 
     fn look_for_stop(&self, halves: &Halves) {
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok(Some(code))) = pin!(halves.send.stopped()).poll(&mut cx) {
+        if let Ok(Some(code)) = halves.send.stop_code() {
             self.tell(error::reset(code));
         }
     }
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize, StreamError>> {
-        self.poll_send(cx, |send, cx| std::pin::Pin::new(send).poll_write(cx, buf))
+        self.poll_send(cx, |send, cx| send.poll_write(cx, buf))
     }
 
     /// Writes as much of `data` as fits, cuts that off its front, and returns how much it was.
     pub(super) fn poll_write_chunk(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, StreamError>> {
-        self.poll_send(cx, |send, cx| pin!(send.write_chunks(std::slice::from_mut(data))).poll(cx).map_ok(|written| written.bytes))
+        self.poll_send(cx, |send, cx| send.poll_write_chunk(cx, data))
     }
 
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, quinn::WriteError>>,
+        write: impl FnOnce(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
     ) -> Poll<Result<usize, StreamError>> {
         let mut halves = self.halves();
         if halves.closed {
@@ -205,7 +200,7 @@ impl Shared {
         let mut halves = self.halves();
         if !halves.send_ended {
             halves.send_ended = true;
-            let _ = halves.send.finish();
+            halves.send.finish();
         }
     }
 
@@ -213,7 +208,7 @@ impl Shared {
         let mut halves = self.halves();
         if !halves.recv_ended {
             halves.recv_ended = true;
-            let _ = halves.recv.stop(varint(reset));
+            halves.recv.stop(varint(reset));
             if let Some(reader) = halves.reader.take() {
                 reader.wake();
             }
@@ -228,10 +223,10 @@ impl Shared {
         }
         halves.closed = true;
         halves.send_ended = true;
-        let _ = halves.send.reset(varint(reset));
+        halves.send.reset(varint(reset));
         if !halves.recv_ended {
             halves.recv_ended = true;
-            let _ = halves.recv.stop(varint(reset));
+            halves.recv.stop(varint(reset));
         }
         for waker in [halves.reader.take(), halves.writer.take()].into_iter().flatten() {
             waker.wake();
@@ -245,7 +240,7 @@ impl Shared {
         let awaited = halves.peer_ended && self.probes.load(Ordering::Acquire) > 0;
         if !halves.send_ended && !awaited {
             halves.send_ended = true;
-            let _ = halves.send.reset(varint(DROPPED));
+            halves.send.reset(varint(DROPPED));
         }
     }
 

@@ -124,7 +124,7 @@ async fn dropped_unfinished_it_is_reset_and_never_reads_as_not_delivered() {
 
 #[tokio::test]
 async fn quinns_own_codes_read_as_perhaps_seen() {
-    let reset = error::reset(quinn::VarInt::from_u32(0));
+    let reset = error::reset(quinn_proto::VarInt::from_u32(0));
     assert!(reset.reason == Reason::Internal && reset.may_have_seen(0));
 }
 
@@ -188,7 +188,7 @@ async fn streams_beyond_the_limit_wait_for_a_free_place() {
         open.push((stream, hub.accept().await.unwrap()));
     }
     assert!(tokio::time::timeout(Duration::from_millis(100), agent.open()).await.is_err());
-    // quinn announces freed places in batches of an eighth of the limit.
+    // QUIC ends announce freed places in batches of an eighth of the limit.
     open.truncate(8);
     assert!(tokio::time::timeout(SOON, agent.open()).await.is_ok());
 }

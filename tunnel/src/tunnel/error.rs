@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use figspan_proto::reset::Close;
-use quinn::ConnectionError;
+use quinn_proto::ConnectionError;
 
 use crate::closed::{close_reason, closed, said};
 use crate::transport::HANDSHAKE_TIMEOUT;

@@ -28,7 +28,7 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn of(stats: &quinn::ConnectionStats) -> Self {
+    pub(super) fn of(stats: &quinn_proto::ConnectionStats) -> Self {
         let sent = &stats.frame_tx;
         // What a tunnel in use consists of, and the signs of life of one that is not.
         let asked =
@@ -135,7 +135,7 @@ impl Sampler {
                 }
                 let mut tunnels = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 tunnels.retain(|tunnel| match tunnel.upgrade() {
-                    Some(tunnel) if tunnel.connection.close_reason().is_none() => {
+                    Some(tunnel) if !tunnel.connection.is_ended() => {
                         tunnel.sample();
                         tunnel.check_path(&links);
                         true

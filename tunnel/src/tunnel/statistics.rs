@@ -1,6 +1,6 @@
 //! What a tunnel has carried and what its path did to it.
 
-use quinn::ConnectionStats;
+use quinn_proto::ConnectionStats;
 
 /// Counters since the tunnel's start, and how its path is now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
