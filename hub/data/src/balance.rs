@@ -156,12 +156,22 @@ pub struct Tried {
     endpoints: Vec<Arc<EndpointState>>,
     /// Backends that have no room, whichever endpoint is asked.
     full: Vec<Arc<BackendState>>,
+    /// Tries of which only the way there failed.
+    forgiven: usize,
 }
 
 impl Tried {
     /// Remembers the endpoint of a choice.
     pub fn add(&mut self, choice: &Choice) {
         self.endpoints.push(Arc::clone(choice.state()));
+    }
+
+    /// Lets an endpoint be asked again: only the way to it failed, and there is another.
+    pub fn forgive(&mut self, state: &EndpointState) {
+        if let Some(at) = self.endpoints.iter().position(|tried| std::ptr::eq(&**tried, state)) {
+            self.endpoints.swap_remove(at);
+            self.forgiven += 1;
+        }
     }
 
     /// Remembers that a backend has no room, so that no endpoint of it is chosen any more.
@@ -171,12 +181,12 @@ impl Tried {
 
     /// How often the request was tried.
     pub fn len(&self) -> usize {
-        self.endpoints.len()
+        self.endpoints.len() + self.forgiven
     }
 
     /// Whether it was not tried yet.
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
+        self.len() == 0
     }
 
     fn is_full(&self, backend: &BackendState) -> bool {

@@ -83,11 +83,9 @@ impl Endpoint {
         self.ready && !self.weight.is_zero() && !self.tunnels.is_empty()
     }
 
-    /// The tunnel to use from a shard: its own, else any that lives. Others are looked at only without an own one: asking
-    /// whether a tunnel lives takes its lock, which belongs to the shard that carries it.
-    pub fn tunnel(&self, shard: Shard) -> Option<&TunnelAt> {
-        let of = |own: bool| self.tunnels.iter().find(|at| (at.shard == shard) == own && !at.tunnel.is_closed());
-        of(true).or_else(|| of(false))
+    /// Whether there is a way to it that speaks.
+    pub fn speaks(&self) -> bool {
+        self.tunnels.iter().any(|at| !at.tunnel.suspect() && !at.tunnel.is_closed())
     }
 }
 

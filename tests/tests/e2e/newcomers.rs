@@ -1,9 +1,9 @@
-//! What was begun while only one agent was there, and goes to another one that has come since when the first one fails.
+//! What was begun while only one agent was there, and goes to whoever has come since when that one fails: another, or its own next process.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use figspan_tests::bed::{Bed, http, rule};
 use figspan_tests::process::eventually;
@@ -95,4 +95,34 @@ fn a_tcp_connection_that_waits_goes_to_an_agent_that_came_meanwhile() {
     let _bed = bed.agent("vm-2", &good.uplink("shop", &(NO_CHECK.to_owned() + "\n" + tcp))).ready("shop", 2);
     drop(full);
     assert_eq!(client.exactly(4).unwrap(), b"good");
+}
+
+#[test]
+fn what_was_under_way_at_an_agent_that_was_killed_goes_to_its_next_process() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    // The first two are never answered.
+    let shop = Workload::raw(move |mut connection| {
+        while let Ok(Some(message)) = connection.message() {
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => drop(connection.some(1)),
+                _ => connection.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", message.text().len(), message.text())),
+            }
+        }
+    });
+    let mut bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", NO_CHECK)).ready("shop", 1);
+    let (mut known, mut unknown) = (bed.client(), bed.client());
+    known.send("PUT /known HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 3\r\n\r\none");
+    unknown.send("PUT /unknown HTTP/1.1\r\nhost: shop.example\r\ntransfer-encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n");
+    eventually("the workload has both", Duration::from_secs(5), || asked.load(Ordering::SeqCst) == 2);
+    bed.agents.remove("vm-1").unwrap().signal("KILL");
+    let killed = Instant::now();
+    let _again = bed.hub.run_agent("vm-1");
+    for (client, body) in [(&mut known, "one"), (&mut unknown, "two")] {
+        let answer = client.answer(true).unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, body), "{answer:?} after {:?}", killed.elapsed());
+    }
+    // Not only when the tunnels of the one before have died of silence.
+    assert!(killed.elapsed() < Duration::from_millis(4500), "{:?}", killed.elapsed());
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "each was given once more");
 }

@@ -50,10 +50,13 @@ pub async fn open(
     Err(failure)
 }
 
-/// Live tunnels of the endpoint, the shard's own first.
+/// Live tunnels of the endpoint: those that speak before those that are silent, and the shard's own first.
 fn candidates(endpoint: &Endpoint, shard: Shard) -> impl Iterator<Item = &Tunnel> {
-    let of = move |own: bool| endpoint.tunnels.iter().filter(move |at: &&TunnelAt| (at.shard == shard) == own && !at.tunnel.is_closed());
-    of(true).chain(of(false)).map(|at| &at.tunnel)
+    let of = move |own: bool, silent: bool| {
+        let fits = move |at: &&TunnelAt| (at.shard == shard) == own && at.tunnel.suspect() == silent && !at.tunnel.is_closed();
+        endpoint.tunnels.iter().filter(fits)
+    };
+    of(true, false).chain(of(false, false)).chain(of(true, true)).chain(of(false, true)).map(|at| &at.tunnel)
 }
 
 /// Reads a `traceparent` header (W3C Trace Context, section 3.2); `None` where there is none or it is not valid.

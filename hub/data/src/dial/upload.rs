@@ -22,8 +22,29 @@ pub struct Meter {
     pub bytes: Cell<u64>,
     /// When the client had sent all of it.
     pub ended: Cell<Option<Instant>>,
+    /// All of it has come and is kept for another try.
+    pub kept: Cell<bool>,
     /// It is no small thing that is sent at once: its length is unknown, or above what is kept for another try.
     pub streams: bool,
+}
+
+/// Whether a body can be sent from its beginning, whatever is still read of it.
+#[derive(Debug)]
+pub enum Kept {
+    /// It is known to be small.
+    Always,
+    /// Once all of it has come, if it was small.
+    Once(Option<Rc<Meter>>),
+}
+
+impl Kept {
+    /// As of now.
+    pub fn now(&self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Once(meter) => meter.as_ref().is_some_and(|meter| meter.kept.get()),
+        }
+    }
 }
 
 /// A request's body, with what was read of it so far.
@@ -115,6 +136,11 @@ impl Upload {
         self.look(|tape| !tape.spilled && tape.length.is_some_and(|length| length <= tape.limit as u64))
     }
 
+    /// Whether all of it is replayable, to be asked while it is being sent.
+    pub fn kept(&self) -> Kept {
+        if self.fits() { Kept::Always } else { Kept::Once(self.meter()) }
+    }
+
     /// Starts over for another try. Only while [`Upload::replayable`].
     pub fn rewind(&mut self) {
         self.next = 0;
@@ -157,6 +183,9 @@ impl Tape {
         self.kept.drain(..next);
         self.limit = 0;
         self.spilled = true;
+        if let Some(meter) = &self.meter {
+            meter.kept.set(false);
+        }
     }
 
     fn poll_part(&mut self, next: &mut usize, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
@@ -176,9 +205,9 @@ impl Tape {
                     continue;
                 }
                 Some(Err(error)) => {
+                    self.spilled = true;
                     self.end();
                     self.tees.clear();
-                    self.spilled = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
@@ -197,6 +226,7 @@ impl Tape {
         self.ended = true;
         if let Some(meter) = &self.meter {
             meter.ended.set(Some(Instant::now()));
+            meter.kept.set(!self.spilled);
         }
     }
 
@@ -296,5 +326,22 @@ mod tests {
         assert!(meter.ended.get().is_some() && meter.bytes.get() == 4);
         assert!(upload("abcde", 4).meter().unwrap().streams);
         assert!(Upload::new(body(&["a"]), 4).meter().unwrap().streams);
+    }
+
+    #[tokio::test]
+    async fn a_small_body_of_unknown_length_can_be_sent_again_once_all_of_it_has_come() {
+        let mut small = Upload::new(body(&["ab", "cd"]), 4);
+        let kept = small.kept();
+        let _ = poll_fn(|cx| small.poll_part(cx)).await;
+        assert!(!kept.now());
+        drain(&mut small).await;
+        assert!(kept.now());
+        small.forget();
+        assert!(!kept.now());
+        let mut large = Upload::new(body(&["ab", "cd", "e"]), 4);
+        let kept = large.kept();
+        drain(&mut large).await;
+        assert!(!kept.now());
+        assert!(Upload::new(Body::Full(Bytes::from_static(b"abcd")), 4).kept().now());
     }
 }

@@ -3,7 +3,9 @@
 //! From a choice to its count there is no await: the drain proof rests on it. Room is waited for afterwards, in turn and for a
 //! bounded time, and then the endpoint is looked at again.
 
-use figspan_model::snapshot::Snapshot;
+use std::sync::Arc;
+
+use figspan_model::snapshot::{Endpoint, Snapshot};
 
 use crate::balance::{Choice, Chosen, NoChoice, Question, Tried};
 use crate::dial::inflight::InFlight;
@@ -84,11 +86,20 @@ impl Request<'_> {
     pub(super) fn has_other(&self, tried: &Tried, heard: bool) -> bool {
         match health::peek(self.question(&self.shard.renewed(self.snapshot), tried)) {
             Err(_) => false,
-            Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => {
-                endpoint.tunnel(self.shard.shard).is_some_and(|at| !at.tunnel.suspect())
-            }
+            Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => endpoint.speaks(),
             Ok(_) => true,
         }
+    }
+
+    /// Whether an endpoint of which a tunnel failed is there by another one that speaks: perhaps of a new process of its agent.
+    pub(super) fn has_other_way(&self, place: &Place) -> bool {
+        let Place::Uplink { uplink, endpoint, .. } = place else { return false };
+        let snapshot = self.shard.renewed(self.snapshot);
+        let newest = snapshot.uplinks.get(&uplink.name).and_then(|uplink| {
+            let same = |other: &&Arc<Endpoint>| Arc::ptr_eq(&other.state, &endpoint.state);
+            uplink.endpoints.iter().find(same)
+        });
+        newest.is_some_and(|endpoint| endpoint.speaks())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hop: balance -> forward -> dial. The tries of one request: choose an endpoint, ask it, and go on as the table allows.
 //!
 //! From a choice to its count (`pick`) there is no await. An endpoint is asked (`ask`) once per request, or by `hedge` beside
-//! another. Never decides by itself whether a repetition is safe: that is `retry`.
+//! another; once more where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is `retry`.
 
 use figspan_model::routing::policy::RetryPolicy;
 
@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::record::Record;
 use super::{Request, ask, hedge, pick};
 use crate::balance::Tried;
+use crate::dial::Fault;
 use crate::dial::upload::Upload;
 use crate::metrics::{Limit, Retry};
 use crate::reply::Failure;
@@ -38,12 +39,19 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
         }
         record.picked(&picked.place);
         let backend = &request.rule.backends[picked.backend];
-        let movable = request.repeatable() && upload.fits() && !upgrade;
-        let outcome = match request.retry().and_then(|retry| retry.hedge).filter(|_| movable) {
+        let movable = request.repeatable() && !upgrade;
+        let outcome = match request.retry().and_then(|retry| retry.hedge).filter(|_| movable && upload.fits()) {
             Some(delay) => Box::pin(hedge::race(request, picked, delay, upload, &mut tried, record)).await,
             None => {
-                let leave = || movable && request.has_other(&tried, true);
-                ask::ask(request, &picked, upload, upgrade, &leave).await
+                let kept = upload.kept();
+                let leave = || movable && kept.now() && (request.has_other(&tried, true) || request.has_other_way(&picked.place));
+                let outcome = ask::ask(request, &picked, upload, upgrade, &leave).await;
+                if let Err(Fault { failure: Failure::TunnelLost | Failure::TunnelSilent, .. }) = outcome
+                    && request.has_other_way(&picked.place)
+                {
+                    tried.forgive(picked.place.state());
+                }
+                outcome
             }
         };
         let fault = match outcome {
