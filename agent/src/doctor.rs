@@ -80,9 +80,12 @@ pub async fn examine(loaded: &Loaded, token: Option<&Token>) -> Report {
         let usable = certificate.mark != Mark::Fail;
         checks.push(certificate);
         let credentials = Credentials::new(kept.identity, kept.roots);
-        let tunnels: Vec<Vec<Check>> =
+        let tunnels: Vec<tunnel::Seen> =
             stream::iter(&ways).map(|way| tunnel::look(way, usable, &credentials, settings.transport)).buffered(AT_ONCE).collect().await;
-        checks.extend(tunnels.into_iter().flatten());
+        for (way, seen) in ways.iter().zip(tunnels) {
+            seen.udp_arrives.into_iter().for_each(|arrives| path::direction(&mut checks, way.address, arrives));
+            checks.extend(seen.checks);
+        }
     }
     checks.extend(running::look(settings, status, joined, &checks));
     let workloads: Vec<Check> =

@@ -20,6 +20,8 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Most bytes of a certificate request.
 pub const MAX_CSR: usize = 8 * 1024;
 const MAX_HUBS: usize = 16;
+/// Bytes with which the connection ids begin that a hub listens for; as many as an id has that nobody guesses (RFC 9000, section 7.2).
+pub const MARK: usize = 8;
 
 /// 256 random bits that redeem a grant. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -135,6 +137,11 @@ pub enum IdentityRequest {
     },
     /// The hub's clock, which anybody may ask for.
     Clock,
+    /// Whether a first packet over UDP arrives whose connection id begins so, while the agent sends such.
+    Listen {
+        /// Its first bytes.
+        mark: [u8; MARK],
+    },
 }
 
 /// The hub's clock.
@@ -215,6 +222,7 @@ impl IdentityRequest {
             }
             Body::Renew(renew) => Ok(Self::Renew { csr: csr(renew.csr)?, time_ms: renew.time_ms }),
             Body::Clock(pb::ClockRequest {}) => Ok(Self::Clock),
+            Body::Listen(listen) => Ok(Self::Listen { mark: listen.mark.try_into().map_err(|_| JoinError::Shape("mark"))? }),
         }
     }
 }
@@ -228,6 +236,7 @@ impl From<IdentityRequest> for pb::IdentityRequest {
             }
             IdentityRequest::Renew { csr, time_ms } => Body::Renew(pb::RenewRequest { csr, time_ms }),
             IdentityRequest::Clock => Body::Clock(pb::ClockRequest {}),
+            IdentityRequest::Listen { mark } => Body::Listen(pb::ListenRequest { mark: mark.to_vec() }),
         };
         Self { body: Some(body) }
     }
@@ -270,7 +279,7 @@ pub fn check_reply(reply: pb::IdentityReply) -> Result<Result<Issued, Refused>, 
             };
             Ok(Err(Refused { reason, message: plain(&refused.message), hub_time_ms: refused.hub_time_ms }))
         }
-        Body::Clock(_) => Err(JoinError::Shape("identity")),
+        Body::Clock(_) | Body::Heard(_) => Err(JoinError::Shape("identity")),
     }
 }
 
@@ -286,6 +295,19 @@ pub fn check_clock(reply: pb::IdentityReply) -> Result<HubClock, JoinError> {
 pub fn clock_reply(clock: HubClock) -> pb::IdentityReply {
     let clock = pb::HubClock { time_ms: clock.time_ms, software: clock.software };
     pb::IdentityReply { body: Some(pb::identity_reply::Body::Clock(clock)) }
+}
+
+/// Checks a reply to [`IdentityRequest::Listen`]: whether the hub heard something.
+pub fn check_heard(reply: pb::IdentityReply) -> Result<bool, JoinError> {
+    match reply.body {
+        Some(pb::identity_reply::Body::Heard(heard)) => Ok(heard.heard),
+        _ => Err(JoinError::Shape("heard")),
+    }
+}
+
+/// That reply for the wire.
+pub fn heard_reply(heard: bool) -> pb::IdentityReply {
+    pb::IdentityReply { body: Some(pb::identity_reply::Body::Heard(pb::Heard { heard })) }
 }
 
 /// The reply for the wire.
@@ -348,6 +370,14 @@ mod tests {
     fn requests_and_replies_read_back_as_written() {
         let request = IdentityRequest::Join { grant: "g".into(), secret: Secret([1; 32]), wanted_name: None, csr: vec![1], time_ms: 3 };
         assert_eq!(IdentityRequest::check(request.clone().into()).unwrap(), request);
+        let listen = IdentityRequest::Listen { mark: [1; MARK] };
+        assert_eq!(IdentityRequest::check(listen.clone().into()).unwrap(), listen);
+        for length in [0, MARK - 1, MARK + 1] {
+            let body = pb::identity_request::Body::Listen(pb::ListenRequest { mark: vec![1; length] });
+            assert!(IdentityRequest::check(pb::IdentityRequest { body: Some(body) }).is_err(), "{length} bytes");
+        }
+        assert!(check_heard(heard_reply(true)).unwrap() && !check_heard(heard_reply(false)).unwrap());
+        assert!(check_reply(heard_reply(true)).is_err());
         let issued = Issued {
             chain: vec![vec![1]],
             roots: vec![vec![2]],

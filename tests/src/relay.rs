@@ -25,6 +25,8 @@ struct State {
     inside: UdpSocket,
     ended: AtomicBool,
     dark: AtomicBool,
+    /// Whether what agents send is lost, and what the hub does.
+    cut: [AtomicBool; 2],
     largest: AtomicUsize,
     mappings: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
     seen: Mutex<HashMap<SocketAddr, Instant>>,
@@ -59,6 +61,7 @@ impl Relay {
             inside,
             ended: AtomicBool::new(false),
             dark: AtomicBool::new(false),
+            cut: Default::default(),
             largest: AtomicUsize::new(usize::MAX),
             mappings: Mutex::default(),
             seen: Mutex::default(),
@@ -78,6 +81,16 @@ impl Relay {
     /// Drops everything over UDP both ways, or no longer.
     pub fn dark(&self, dark: bool) {
         self.state.dark.store(dark, Ordering::SeqCst);
+    }
+
+    /// Drops what agents send over UDP.
+    pub fn cut_out(&self) {
+        self.state.cut[0].store(true, Ordering::SeqCst);
+    }
+
+    /// Drops what the hub sends over UDP.
+    pub fn cut_back(&self) {
+        self.state.cut[1].store(true, Ordering::SeqCst);
     }
 
     /// Drops whatever is larger, without a word, both ways.
@@ -104,7 +117,7 @@ impl State {
         while !self.ended.load(Ordering::SeqCst) {
             let Ok((length, agent)) = self.inside.recv_from(&mut buffer) else { continue };
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert_with(Instant::now);
-            if self.lets_pass(length) {
+            if self.lets_pass(length) && !self.cut[0].load(Ordering::SeqCst) {
                 let _ = self.mapping(agent).send_to(&buffer[..length], self.hub);
             }
         }
@@ -147,7 +160,7 @@ impl State {
             || self.mappings.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).is_some_and(|now| Arc::ptr_eq(now, outside));
         while current() {
             let Ok((length, _)) = outside.recv_from(&mut buffer) else { continue };
-            if current() && self.lets_pass(length) {
+            if current() && self.lets_pass(length) && !self.cut[1].load(Ordering::SeqCst) {
                 let _ = self.inside.send_to(&buffer[..length], agent);
             }
         }

@@ -7,6 +7,7 @@
 mod call;
 mod clock;
 mod failure;
+mod heard;
 mod link;
 mod mover;
 mod recording;
@@ -29,6 +30,7 @@ use failure::failure;
 use mover::{LOOK_BACK, Mover};
 
 pub use clock::{Proven, Trust, ask_clock};
+pub use heard::udp_arrives;
 pub use recording::Recording;
 
 /// How to dial.

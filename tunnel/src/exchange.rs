@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use figspan_proto::join::{
-    HubClock, IdentityRequest, Issued, JoinError, MAX_MESSAGE, Refused, check_clock, check_reply, clock_reply, reply,
+    HubClock, IdentityRequest, Issued, JoinError, MARK, MAX_MESSAGE, Refused, check_clock, check_heard, check_reply, clock_reply,
+    heard_reply, reply,
 };
 use figspan_proto::pb;
 use prost::Message;
@@ -50,6 +51,12 @@ pub async fn ask_clock(stream: Stream) -> Result<HubClock, ExchangeError> {
     Ok(check_clock(exchange(stream, IdentityRequest::Clock).await?)?)
 }
 
+/// Agent: asks whether first packets over UDP arrive whose connection ids begin so. At most [`EXCHANGE_TIMEOUT`]. Hubs that do not know
+/// the question break the stream off.
+pub async fn ask_heard(stream: Stream, mark: [u8; MARK]) -> Result<bool, ExchangeError> {
+    Ok(check_heard(exchange(stream, IdentityRequest::Listen { mark }).await?)?)
+}
+
 async fn exchange(mut stream: Stream, request: IdentityRequest) -> Result<pb::IdentityReply, ExchangeError> {
     bounded(async {
         stream.write_chunk(frame(&pb::IdentityRequest::from(request))).await?;
@@ -85,6 +92,11 @@ pub async fn answer(stream: Stream, answer: Result<Issued, Refused>) -> Result<(
 /// Hub: tells its clock, in the same way.
 pub async fn answer_clock(stream: Stream, clock: HubClock) -> Result<(), ExchangeError> {
     say(stream, clock_reply(clock)).await
+}
+
+/// Hub: tells whether it heard something, in the same way.
+pub async fn answer_heard(stream: Stream, heard: bool) -> Result<(), ExchangeError> {
+    say(stream, heard_reply(heard)).await
 }
 
 async fn say(mut stream: Stream, reply: pb::IdentityReply) -> Result<(), ExchangeError> {

@@ -21,6 +21,7 @@ use quinn_proto::{EndpointConfig, ServerConfig};
 use crate::carrier::MovedTo;
 use crate::carrier::address::is_over_tcp;
 use crate::carrier::socket::{CarrierSocket, Links, Route};
+use crate::heard::Heard;
 use crate::identity::Credentials;
 use crate::tasks::Tasks;
 use crate::tunnel::Sampler;
@@ -110,6 +111,7 @@ pub struct HubEndpoint {
     opening: Arc<AtomicUsize>,
     sampler: Arc<Sampler>,
     links: Arc<Links>,
+    heard: Arc<Heard>,
     credentials: Arc<Credentials>,
     /// Connections over TCP.
     tasks: Tasks,
@@ -148,7 +150,7 @@ impl HubEndpoint {
         let (endpoint, driver) = Endpoint::new(endpoint, Some(server), socket);
         tasks::drive(driver);
         let sampler = Sampler::start(Arc::clone(&links));
-        Ok(Self { endpoint, opening: Arc::default(), sampler, links, credentials, tasks: Tasks::new() })
+        Ok(Self { endpoint, opening: Arc::default(), sampler, links, heard: Arc::default(), credentials, tasks: Tasks::new() })
     }
 
     /// Accepts agents over TCP as well, with one of the shares of [`tcp::bind_tcp`], until the endpoint is dropped.
@@ -171,13 +173,16 @@ impl HubEndpoint {
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.endpoint.accept().await?;
+            if !is_over_tcp(incoming.remote_address()) {
+                self.heard.note(&incoming.first_id());
+            }
             let opening = self.opening.load(Ordering::Relaxed);
             if opening >= REFUSE_ABOVE {
                 incoming.refuse();
             } else if opening >= RETRY_ABOVE && !proven(&incoming) {
                 incoming.retry();
             } else {
-                return Some(Incoming::new(incoming, &self.opening, &self.sampler, &self.links));
+                return Some(Incoming::new(incoming, &self.opening, &self.sampler, &self.links, &self.heard));
             }
         }
     }

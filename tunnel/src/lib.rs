@@ -23,6 +23,7 @@ pub mod drain;
 pub mod exchange;
 pub mod front_tls;
 pub mod grpc;
+mod heard;
 pub mod hub;
 pub mod identity;
 pub mod knock;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
+use figspan_proto::join::MARK;
 use figspan_proto::name::SpiffeId;
 use figspan_proto::reset::Close;
 use figspan_quic::{Connection, Endpoint, Udp};
@@ -22,6 +23,7 @@ use crate::carrier::address::{is_over_tcp, real};
 use crate::carrier::socket::{CarrierSocket, Links, Route};
 use crate::carrier::{Carried, Transport, Why};
 use crate::closed::{Closed, closed};
+use crate::heard::Heard;
 use crate::identity::Leaf;
 use crate::stream::Stream;
 use crate::tasks::Tasks;
@@ -65,7 +67,11 @@ enum Carrier {
     /// An agent's tunnel has an endpoint and sockets of its own, and perhaps a task that moves it between them.
     Own { endpoint: Endpoint, links: Arc<Links>, mover: Tasks },
     /// A hub's tunnel is looked after by its shard.
-    Shard(#[allow(dead_code, reason = "kept, so that the sampler lives")] Arc<Sampler>),
+    Shard {
+        #[allow(dead_code, reason = "kept, so that it lives")]
+        sampler: Arc<Sampler>,
+        heard: Arc<Heard>,
+    },
 }
 
 impl Tunnel {
@@ -73,9 +79,9 @@ impl Tunnel {
         Self::new(connection, peer, Carrier::Own { endpoint, links, mover: Tasks::default() }, carried)
     }
 
-    pub(crate) fn of_hub(connection: Connection, peer: Leaf, sampler: Arc<Sampler>) -> Self {
+    pub(crate) fn of_hub(connection: Connection, peer: Leaf, sampler: Arc<Sampler>, heard: Arc<Heard>) -> Self {
         let carried = arrived(connection.remote_address());
-        let tunnel = Self::new(connection, peer, Carrier::Shard(Arc::clone(&sampler)), carried);
+        let tunnel = Self::new(connection, peer, Carrier::Shard { sampler: Arc::clone(&sampler), heard }, carried);
         sampler.watch(&tunnel.0);
         tunnel
     }
@@ -144,7 +150,7 @@ impl Tunnel {
     pub(crate) fn links(&self) -> Option<Arc<Links>> {
         match &self.0.carrier {
             Carrier::Own { links, .. } => Some(Arc::clone(links)),
-            Carrier::Shard(_) => None,
+            Carrier::Shard { .. } => None,
         }
     }
 
@@ -175,6 +181,15 @@ impl Tunnel {
     pub fn allow_calls(&self) {
         let streams = transport::STREAMS_FROM_AGENT + transport::CALLS_FROM_AGENT;
         self.0.connection.set_max_concurrent_bi_streams(streams.into());
+    }
+
+    /// Hub: waits up to 3 s for a first packet over UDP to come to the tunnel's shard whose connection id begins so. `None` where too
+    /// many are waited for, or on the agent's end.
+    pub async fn hears(&self, mark: [u8; MARK]) -> Option<bool> {
+        match &self.0.carrier {
+            Carrier::Shard { heard, .. } => heard.listen(mark).await,
+            Carrier::Own { .. } => None,
+        }
     }
 
     /// Waits for the end.
@@ -257,7 +272,7 @@ impl Tunnel {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match &self.0.carrier {
             Carrier::Own { endpoint, .. } => endpoint.local_addr().ok(),
-            Carrier::Shard(_) => None,
+            Carrier::Shard { .. } => None,
         }
     }
 }

@@ -74,7 +74,7 @@ what! {
     NameResolution "name-resolution" "hub"
         "FAIL: a hub's name has no address, or no name server answers.",
     UdpPath "udp-path" "address of a hub"
-        "A packet there and its answer back, without TLS. FAIL: no answer, or nobody listens. WARN: the same, but TCP passes and carries the tunnels, or another address of that hub answers.",
+        "A packet there and its answer back, without TLS. FAIL: no answer, or nobody listens. WARN: the same, but TCP passes and carries the tunnels, or another address of that hub answers. Over TCP the hub says which way is cut: there, or back.",
     PathMtu "path-mtu" "address of a hub"
         "WARN: packets of 1400 bytes do not get through; traffic works and costs more.",
     Ca "ca" "address of a hub"

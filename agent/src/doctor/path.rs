@@ -37,6 +37,8 @@ pub(super) struct Way {
     pub(super) skew_ms: Option<i64>,
     /// Whether the hub answered over something; where that was not UDP, it was TCP.
     answered: bool,
+    /// Whether nothing came back over UDP, and TCP passes.
+    pub(super) one_way: bool,
 }
 
 /// Looks at the way to one address. Without anybody to trust, only packets are looked at. Where TCP may carry tunnels, silence over UDP
@@ -64,6 +66,7 @@ pub(super) async fn look(hub: String, address: SocketAddr, trust: Option<Trust>,
             if way.answered {
                 told.mark = Mark::Warn;
                 told.seen.push_str("; TCP passes, and carries the tunnels");
+                way.one_way = matches!(silence, Silence::Nothing(_));
             } else {
                 way.checks = [What::Ca, What::Clock].map(|what| Check::after(what, &subject, What::UdpPath)).into();
                 way.blocked = Some(What::UdpPath);
@@ -105,7 +108,7 @@ impl Way {
     }
 
     pub(super) fn new(hub: String, address: SocketAddr) -> Self {
-        Self { hub, address, checks: Vec::new(), blocked: None, skew_ms: None, answered: false }
+        Self { hub, address, checks: Vec::new(), blocked: None, skew_ms: None, answered: false, one_way: false }
     }
 
     fn proven(&mut self, proven: Proven) {
@@ -136,6 +139,24 @@ pub(super) fn forgive(ways: &mut [Way]) {
             check.seen.push_str(&format!("; another address of {} answers", way.hub));
         }
     }
+}
+
+/// What the hub said over TCP of what was sent to it over UDP, where nothing came back.
+pub(super) fn direction(checks: &mut [Check], address: SocketAddr, arrives: bool) {
+    let subject = address.to_string();
+    let of_it = |check: &&mut Check| check.check == What::UdpPath && check.subject == subject && check.mark == Mark::Warn;
+    let Some(check) = checks.iter_mut().find(of_it) else { return };
+    let (seen, mend) = match arrives {
+        true => (
+            "UDP is cut on the way back: the hub hears this VM, and its answers do not come; TCP passes, and carries the tunnels",
+            "let UDP from that port back in: look at what the firewalls between do with answers, at the hub's own rules for what it sends, and at the hub's Service",
+        ),
+        false => (
+            "UDP is cut on the way there: the hub hears nothing of this VM; TCP passes, and carries the tunnels",
+            "let UDP to that port pass out: look at the VM's firewall, then at those between, then at the hub's Service",
+        ),
+    };
+    (check.seen, check.mend) = (seen.to_owned(), mend.to_owned());
 }
 
 fn silent(subject: &str, silence: &Silence) -> Check {

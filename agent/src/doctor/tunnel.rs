@@ -7,7 +7,7 @@ use figspan_proto::VERSIONS;
 use figspan_proto::control::{FromHub, HubHello, negotiate};
 use figspan_proto::reset::Close;
 use figspan_tunnel::agent::DialOptions;
-use figspan_tunnel::carrier::Preference;
+use figspan_tunnel::carrier::{Preference, Transport};
 use figspan_tunnel::{Closed, Credentials, Tunnel, TunnelError, agent, grpc};
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
@@ -20,21 +20,42 @@ const HELLO: Duration = Duration::from_secs(5);
 /// How long the last word may take to get out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// What a tunnel showed.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) checks: Vec<Check>,
+    /// Whether the hub hears what is sent to it over UDP, where nothing comes back.
+    pub(super) udp_arrives: Option<bool>,
+}
+
+impl From<Vec<Check>> for Seen {
+    fn from(checks: Vec<Check>) -> Self {
+        Self { checks, udp_arrives: None }
+    }
+}
+
 /// Opens a tunnel to the address, hears the hub's hello and closes it. Where an earlier check failed, nothing is tried.
-pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credentials>, preference: Preference) -> Vec<Check> {
+pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credentials>, preference: Preference) -> Seen {
     let subject = way.address.to_string();
     if let Some(cause) = way.blocked.or((!certificate).then_some(What::Certificate)) {
-        return vec![Check::after(What::Tunnel, subject, cause)];
+        return vec![Check::after(What::Tunnel, subject, cause)].into();
     }
     let options = DialOptions { preference, ..DialOptions::default() };
     let tunnel = match agent::dial_with(way.address, 0, credentials, &options).await {
         Ok(tunnel) => tunnel,
-        Err(error) => return vec![refused(subject, &error)],
+        Err(error) => return vec![refused(subject, &error)].into(),
     };
-    let heard = tokio::time::timeout(HELLO, hello(&tunnel)).await.ok().flatten();
-    let own_ms = now_ms();
-    let checks = match heard {
-        Some(hello) => {
+    let udp = async {
+        // A hub from before the question does not say; then it stays open which way is cut.
+        match way.one_way && tunnel.carried().transport == Transport::Tcp {
+            true => agent::udp_arrives(&tunnel, way.address, credentials).await.ok(),
+            false => None,
+        }
+    };
+    let mut udp_arrives = None;
+    let checks = match hello(&tunnel, udp).await {
+        Some((hello, own_ms, arrives)) => {
+            udp_arrives = arrives;
             let over = tunnel.carried().transport;
             let seen = format!("{} answers over {over} in {:.1} ms", tunnel.peer(), tunnel.rtt().as_secs_f64() * 1e3);
             let mut checks = Vec::new();
@@ -52,23 +73,31 @@ pub(super) async fn look(way: &Way, certificate: bool, credentials: &Arc<Credent
     };
     tunnel.close(Close::Done);
     let _ = tokio::time::timeout(GOODBYE, tunnel.wait_idle()).await;
-    checks
+    Seen { checks, udp_arrives }
 }
 
-/// The hub's first word on its control stream.
-async fn hello(tunnel: &Tunnel) -> Option<HubHello> {
-    let stream = tunnel.accept().await.ok()?;
+/// The hub's first word on its control stream and our clock at that moment, and what came of `more`, which goes on behind it: a
+/// tunnel ends with its control stream.
+async fn hello<T>(tunnel: &Tunnel, more: impl Future<Output = T>) -> Option<(HubHello, u64, T)> {
+    let stream = tokio::time::timeout(HELLO, tunnel.accept()).await.ok()?.ok()?;
     let (tell, told) = oneshot::channel();
     let serving = grpc::serve(stream, move |hub| {
         let _ = tell.send(hub);
         futures_util::stream::pending().boxed()
     });
-    let first = async { FromHub::check(told.await.ok()?.next().await?.ok()?).ok()? };
-    tokio::select! {
-        first = first => match first? {
-            FromHub::Hello(hello) => Some(hello),
+    let first = async {
+        let mut hub = told.await.ok()?;
+        match FromHub::check(hub.next().await?.ok()?).ok()?? {
+            FromHub::Hello(hello) => Some((hello, now_ms(), hub)),
             _ => None,
-        },
+        }
+    };
+    let talk = async {
+        let (hello, own_ms, _hub) = tokio::time::timeout(HELLO, first).await.ok()??;
+        Some((hello, own_ms, more.await))
+    };
+    tokio::select! {
+        talked = talk => talked,
         _ = serving => None,
     }
 }

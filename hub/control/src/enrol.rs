@@ -149,7 +149,9 @@ impl Enrolment {
                 Ok(()) => return in_time(exchange::answer_clock(stream, clock(context))).await,
                 Err(_) => Err(refused(context, RefusedReason::Busy, "asked for the time too often; try again in a few seconds".to_owned())),
             },
-            IdentityRequest::Renew { .. } => Err(refused(context, RefusedReason::Other, "a renewal needs a tunnel".to_owned())),
+            IdentityRequest::Renew { .. } | IdentityRequest::Listen { .. } => {
+                Err(refused(context, RefusedReason::Other, "that is asked over a tunnel".to_owned()))
+            }
         };
         in_time(exchange::answer(stream, answer)).await
     }
@@ -217,6 +219,10 @@ impl Enrolment {
             let answer = match in_time(exchange::question_begun(&mut stream)).await? {
                 IdentityRequest::Renew { csr, time_ms } => self.renew(context, tunnel, &csr, time_ms).await,
                 IdentityRequest::Clock => return in_time(exchange::answer_clock(stream, clock(context))).await,
+                IdentityRequest::Listen { mark } => match tunnel.hears(mark).await {
+                    Some(heard) => return in_time(exchange::answer_heard(stream, heard)).await,
+                    None => Err(refused(context, RefusedReason::Busy, "too many listen; try again in a few seconds".to_owned())),
+                },
                 IdentityRequest::Join { .. } => {
                     Err(refused(context, RefusedReason::Other, "this tunnel has an identity already".to_owned()))
                 }

@@ -219,6 +219,14 @@ const FAULTS: &[(&str, &str, &str, &str, Plant)] = &[
         patient.relay(|relay| relay.dark(true));
         patient.tcp();
     }),
+    ("UDP is cut on the way out", "udp-path", "WARN", "UDP is cut on the way there: the hub hears nothing of this VM", |patient| {
+        patient.relay(Relay::cut_out);
+        patient.tcp();
+    }),
+    ("UDP is cut on the way back", "udp-path", "WARN", "UDP is cut on the way back: the hub hears this VM", |patient| {
+        patient.relay(Relay::cut_back);
+        patient.tcp();
+    }),
     ("large packets vanish", "path-mtu", "WARN", "1280 bytes", |patient| patient.relay(|relay| relay.largest(1300))),
     ("the clock is a day ahead", "clock", "FAIL", "1day", |patient| patient.variables = patient.clinic.clock.off(86_400)),
     ("the clock is a week behind", "clock", "FAIL", "7days behind", |patient| patient.variables = patient.clinic.clock.off(-7 * 86_400)),

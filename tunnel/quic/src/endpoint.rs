@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::{ClientConfig, ConnectError, ConnectionError, EndpointConfig, ServerConfig, VarInt};
+use quinn_proto::{ClientConfig, ConnectError, ConnectionError, ConnectionId, EndpointConfig, ServerConfig, VarInt};
 use tokio::sync::Notify;
 
 use crate::Map;
@@ -148,6 +148,11 @@ impl Incoming {
     /// Where it comes from.
     pub fn remote_address(&self) -> SocketAddr {
         self.attempt().remote_address()
+    }
+
+    /// The connection id with which the peer's first packet came.
+    pub fn first_id(&self) -> ConnectionId {
+        *self.attempt().orig_dst_cid()
     }
 
     /// Whether the peer has proven that it receives what is sent to its address.

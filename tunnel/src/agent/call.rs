@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use figspan_quic::{Connection, Endpoint, Udp};
 use quinn_proto::crypto::rustls::QuicClientConfig;
-use quinn_proto::{ClientConfig, ConnectionError, EndpointConfig};
+use quinn_proto::{ClientConfig, ConnectionError, ConnectionId, EndpointConfig};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -125,7 +125,18 @@ impl Call<'_> {
     }
 
     pub(super) async fn connect(self, crypto: QuicClientConfig, route: Route, links: Arc<Links>) -> Result<Reached, TunnelError> {
-        let Self { address, shard, mtu, identity, recording } = self;
+        self.connect_as(towards(self.shard), crypto, route, links).await
+    }
+
+    /// The same with first packets of that connection id.
+    pub(super) async fn connect_as(
+        self,
+        id: ConnectionId,
+        crypto: QuicClientConfig,
+        route: Route,
+        links: Arc<Links>,
+    ) -> Result<Reached, TunnelError> {
+        let Self { address, shard: _, mtu, identity, recording } = self;
         let socket_failed = |error: std::io::Error| TunnelError::Socket { address, source: Arc::new(error) };
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut carried = transport::agent(mtu);
@@ -133,7 +144,7 @@ impl Call<'_> {
             recording.of(&mut carried);
         }
         config.transport_config(Arc::new(carried));
-        config.initial_dst_cid_provider(Arc::new(move || towards(shard)));
+        config.initial_dst_cid_provider(Arc::new(move || id));
         let mut endpoint = EndpointConfig::default();
         let payload = endpoint.max_udp_payload_size(transport::max_payload(mtu));
         payload.map_err(|error| socket_failed(std::io::Error::other(error)))?;

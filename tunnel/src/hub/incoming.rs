@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::carrier::address::{is_over_tcp, real};
 use crate::carrier::socket::Links;
+use crate::heard::Heard;
 use crate::identity::Leaf;
 use crate::stream::Stream;
 use crate::transport::{HANDSHAKE_TIMEOUT, TUNNEL_WINDOW};
@@ -28,6 +29,7 @@ pub struct Incoming {
     incoming: figspan_quic::Incoming,
     sampler: Arc<Sampler>,
     links: Arc<Links>,
+    heard: Arc<Heard>,
     _counted: Counted,
 }
 
@@ -51,9 +53,21 @@ pub enum Established {
 }
 
 impl Incoming {
-    pub(super) fn new(incoming: figspan_quic::Incoming, opening: &Arc<AtomicUsize>, sampler: &Arc<Sampler>, links: &Arc<Links>) -> Self {
+    pub(super) fn new(
+        incoming: figspan_quic::Incoming,
+        opening: &Arc<AtomicUsize>,
+        sampler: &Arc<Sampler>,
+        links: &Arc<Links>,
+        heard: &Arc<Heard>,
+    ) -> Self {
         opening.fetch_add(1, Ordering::Relaxed);
-        Self { incoming, sampler: Arc::clone(sampler), links: Arc::clone(links), _counted: Counted(Arc::clone(opening)) }
+        Self {
+            incoming,
+            sampler: Arc::clone(sampler),
+            links: Arc::clone(links),
+            heard: Arc::clone(heard),
+            _counted: Counted(Arc::clone(opening)),
+        }
     }
 
     /// Where it comes from; not proven to be true unless the peer has answered a Retry.
@@ -86,7 +100,7 @@ impl Incoming {
                 }
                 Some(leaf) if leaf.id.agent().is_some() => {
                     connection.set_receive_window(TUNNEL_WINDOW.into());
-                    Ok(Established::Tunnel(Tunnel::of_hub(connection, leaf, self.sampler)))
+                    Ok(Established::Tunnel(Tunnel::of_hub(connection, leaf, self.sampler, self.heard)))
                 }
                 _ => {
                     connection.close(Close::Identity.code().into(), b"an agent's certificate is needed");
