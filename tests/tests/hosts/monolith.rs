@@ -196,7 +196,6 @@ fn assert_sound(stage: &Stage<'_>, visit: &Visit, what: &str) {
 }
 
 #[test]
-#[ignore = "not steady with release builds yet: `just e2e-hosts-unsteady`"]
 fn a_real_monolith_on_two_vms_loses_nothing_while_everything_around_it_fails() {
     let bed = Bed::start_routed("10.97.0.1:7443", "certificate_lifetime = \"30s\"", RULES);
     let mut vms = [bed.vm_of(Tree::Tomcat, "vm-1", 11), bed.vm_of(Tree::Tomcat, "vm-2", 12)];

@@ -14,6 +14,8 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 /// Between two steps of a visitor.
 const PACE: Duration = Duration::from_millis(100);
+/// How the ids of sessions end, by VM; carts are opened on each in turn.
+const VMS: [&str; 2] = [".vm-1", ".vm-2"];
 /// The longest that a visitor waits for one answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,11 +41,17 @@ pub struct Cart {
 }
 
 impl Cart {
-    fn open(web: SocketAddr) -> Self {
-        let answer = Connection::open(web).get("/shop/cart/");
-        let session = answer.field("set-cookie").strip_prefix("JSESSIONID=").and_then(|rest| rest.split(';').next());
-        let session = session.unwrap_or_else(|| panic!("no session: {answer:?}")).to_owned();
-        Self { session, promised: BTreeSet::new(), visit: Visit::default() }
+    /// Opens one on that VM: whoever comes without a session is given to either, so it may take a few tries.
+    fn open(web: SocketAddr, vm: &str) -> Self {
+        for _ in 0..64 {
+            let answer = Connection::open(web).get("/shop/cart/");
+            let session = answer.field("set-cookie").strip_prefix("JSESSIONID=").and_then(|rest| rest.split(';').next());
+            let session = session.unwrap_or_else(|| panic!("no session: {answer:?}"));
+            if session.ends_with(vm) {
+                return Self { session: session.to_owned(), promised: BTreeSet::new(), visit: Visit::default() };
+            }
+        }
+        panic!("of 64 new sessions none was on {vm}");
     }
 
     fn step(&mut self, web: SocketAddr, connection: &mut Option<Connection>, number: usize) {
@@ -88,16 +96,16 @@ pub struct Visitors {
 }
 
 impl Visitors {
-    /// So many of each, from a namespace to a listener.
+    /// So many of each, from a namespace to a listener; the carts are spread over both VMs.
     pub fn start(from: &Namespace, web: SocketAddr, each: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = || Arc::clone(&stop);
         let (carts, sockets) = from.inside(|| {
             let carts = (0..each)
-                .map(|_| {
+                .map(|number| {
                     std::thread::spawn({
                         let ended = ended();
-                        move || fill(web, &ended)
+                        move || fill(web, VMS[number % VMS.len()], &ended)
                     })
                 })
                 .collect();
@@ -122,8 +130,8 @@ impl Visitors {
     }
 }
 
-fn fill(web: SocketAddr, stop: &AtomicBool) -> Cart {
-    let (mut cart, mut connection) = (Cart::open(web), None);
+fn fill(web: SocketAddr, vm: &str, stop: &AtomicBool) -> Cart {
+    let (mut cart, mut connection) = (Cart::open(web, vm), None);
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;
