@@ -1,7 +1,7 @@
 //! Hop: balance -> forward -> dial. The tries of one request: choose an endpoint, ask it, and go on as the table allows.
 //!
 //! From a choice to its count (`pick`) there is no await. An endpoint is asked (`ask`) once per request, or by `hedge` beside
-//! another; once more where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is `retry`.
+//! another; again where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is `retry`.
 
 use figspan_model::routing::policy::RetryPolicy;
 
