@@ -25,11 +25,14 @@ struct State {
     inside: UdpSocket,
     ended: AtomicBool,
     dark: AtomicBool,
+    /// The agent's socket for which it stays light.
+    light_for: Mutex<Option<SocketAddr>>,
     /// Whether what agents send is lost, and what the hub does.
     cut: [AtomicBool; 2],
     largest: AtomicUsize,
     mappings: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
-    seen: Mutex<HashMap<SocketAddr, Instant>>,
+    /// When each socket of an agent was heard last.
+    heard: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Relay {
@@ -61,10 +64,11 @@ impl Relay {
             inside,
             ended: AtomicBool::new(false),
             dark: AtomicBool::new(false),
+            light_for: Mutex::default(),
             cut: Default::default(),
             largest: AtomicUsize::new(usize::MAX),
             mappings: Mutex::default(),
-            seen: Mutex::default(),
+            heard: Mutex::default(),
         });
         std::thread::spawn({
             let state = Arc::clone(&state);
@@ -83,6 +87,12 @@ impl Relay {
         self.state.dark.store(dark, Ordering::SeqCst);
     }
 
+    /// Drops everything over UDP but from and to one socket of an agent.
+    pub fn dark_but_for(&self, agent: SocketAddr) {
+        *self.state.light_for.lock().unwrap_or_else(PoisonError::into_inner) = Some(agent);
+        self.dark(true);
+    }
+
     /// Drops what agents send over UDP.
     pub fn cut_out(&self) {
         self.state.cut[0].store(true, Ordering::SeqCst);
@@ -98,9 +108,14 @@ impl Relay {
         self.state.largest.store(bytes, Ordering::SeqCst);
     }
 
-    /// The sockets that agents used so far, and when each spoke first.
+    /// The sockets that agents used so far, and when each spoke last.
     pub fn seen(&self) -> HashMap<SocketAddr, Instant> {
-        self.state.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sockets of agents that were heard within the last second: those that tunnels use.
+    pub fn speaking(&self) -> Vec<SocketAddr> {
+        self.seen().into_iter().filter(|(_, at)| at.elapsed() < Duration::from_secs(1)).map(|(agent, _)| agent).collect()
     }
 }
 
@@ -116,15 +131,16 @@ impl State {
         let mut buffer = vec![0; 65536];
         while !self.ended.load(Ordering::SeqCst) {
             let Ok((length, agent)) = self.inside.recv_from(&mut buffer) else { continue };
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert_with(Instant::now);
-            if self.lets_pass(length) && !self.cut[0].load(Ordering::SeqCst) {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(agent, Instant::now());
+            if self.lets_pass(agent, length) && !self.cut[0].load(Ordering::SeqCst) {
                 let _ = self.mapping(agent).send_to(&buffer[..length], self.hub);
             }
         }
     }
 
-    fn lets_pass(&self, length: usize) -> bool {
-        !self.dark.load(Ordering::SeqCst) && length <= self.largest.load(Ordering::SeqCst)
+    fn lets_pass(&self, agent: SocketAddr, length: usize) -> bool {
+        let light = || *self.light_for.lock().unwrap_or_else(PoisonError::into_inner) == Some(agent);
+        (!self.dark.load(Ordering::SeqCst) || light()) && length <= self.largest.load(Ordering::SeqCst)
     }
 
     fn connections(self: Arc<Self>, listener: &TcpListener) {
@@ -160,7 +176,7 @@ impl State {
             || self.mappings.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).is_some_and(|now| Arc::ptr_eq(now, outside));
         while current() {
             let Ok((length, _)) = outside.recv_from(&mut buffer) else { continue };
-            if current() && self.lets_pass(length) && !self.cut[1].load(Ordering::SeqCst) {
+            if current() && self.lets_pass(agent, length) && !self.cut[1].load(Ordering::SeqCst) {
                 let _ = self.inside.send_to(&buffer[..length], agent);
             }
         }

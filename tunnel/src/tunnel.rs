@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use figspan_proto::join::MARK;
 use figspan_proto::name::SpiffeId;
@@ -248,6 +248,16 @@ impl Tunnel {
     /// read. On the agent's end it is only looked at where the tunnel may change its transport.
     pub fn suspect(&self) -> bool {
         self.0.pulse.suspect()
+    }
+
+    /// Since when it has been silent, where it is [`Self::suspect`].
+    pub fn suspect_since(&self) -> Option<Instant> {
+        self.suspect().then(|| self.0.pulse.quiet_since())
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.0.pulse.start()
     }
 
     /// [`Self::suspect`] as a channel, for those who must not miss a change between two looks.

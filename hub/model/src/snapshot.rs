@@ -9,6 +9,7 @@ mod shares;
 mod uplinks;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use figspan_proto::control::Protocol;
@@ -85,7 +86,13 @@ impl Endpoint {
 
     /// Whether there is a way to it that speaks.
     pub fn speaks(&self) -> bool {
-        self.tunnels.iter().any(|at| !at.tunnel.suspect() && !at.tunnel.is_closed())
+        self.speaks_since(None)
+    }
+
+    /// The same, opened after `since`.
+    pub fn speaks_since(&self, since: Option<Instant>) -> bool {
+        let speaks = |tunnel: &Tunnel| !tunnel.suspect() && !tunnel.is_closed();
+        self.tunnels.iter().any(|at| speaks(&at.tunnel) && since.is_none_or(|since| at.tunnel.opened() > since))
     }
 }
 

@@ -13,7 +13,7 @@ use figspan_tests::relay::Relay;
 use figspan_tests::web::{Connection, Message, Workload, ok};
 
 /// How long a request under way takes in the workload: longer than the move.
-const SLOW: Duration = Duration::from_millis(2500);
+const SLOW: Duration = Duration::from_millis(3500);
 /// Pieces of a long download, and their size.
 const PIECES: usize = 50;
 const PIECE: usize = 32 * 1024;
@@ -141,6 +141,33 @@ fn udp_that_is_blocked_under_load_costs_no_request_nor_does_its_return() {
     stop.store(true, Ordering::SeqCst);
     load.into_iter().for_each(|client| client.join().expect("no request failed on the way back"));
     assert!(status(&bed, "vm-1").contains("quic"));
+}
+
+#[test]
+fn a_tunnel_that_moves_alone_keeps_its_requests_although_its_agents_other_one_speaks() {
+    let (workload, seen) = shop();
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")));
+    let relay = Relay::start_with_tcp(tunnel_address(&bed));
+    bed.hub.dials("vm-1", &[relay.address]);
+    let bed = bed.agent("vm-1", &workload.uplink("shop", "")).ready("shop", 1);
+    eventually("both shards are reached by UDP", Duration::from_secs(5), || transports(&bed) == ["quic", "quic"]);
+    let web = bed.web();
+    let clients: Vec<_> = (0..40).map(|number| std::thread::spawn(move || ask(web, 10 * number + 5))).collect();
+    eventually("all of them are with the workload", Duration::from_secs(5), || seen.lock().unwrap().len() >= 40);
+
+    // What joined and looked for the hub before is silent by now.
+    std::thread::sleep(Duration::from_secs(1));
+    relay.dark_but_for(*relay.speaking().first().expect("a tunnel speaks"));
+    eventually("one tunnel is on TCP", Duration::from_secs(5), || {
+        let mut transports = transports(&bed);
+        transports.sort();
+        transports == ["quic", "tcp"]
+    });
+    for client in clients {
+        client.join().expect("nothing that was under way is lost");
+    }
+    let again: Vec<(String, usize)> = seen.lock().unwrap().clone().into_iter().filter(|(_, count)| *count != 1).collect();
+    assert!(again.is_empty(), "asked more than once: {again:?}");
 }
 
 #[test]

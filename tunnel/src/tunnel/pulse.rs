@@ -83,13 +83,23 @@ impl Pulse {
         } else if asked && self.owed_ms.load(Ordering::Relaxed) == NOTHING {
             self.owed_ms.store(now, Ordering::Relaxed);
         }
-        let owed = now.saturating_sub(self.owed_ms.load(Ordering::Relaxed));
-        let suspect = self.silent_for().max(Duration::from_millis(owed)) > SUSPECT_AFTER + 2 * passed.rtt;
+        let suspect = self.quiet_since().elapsed() > SUSPECT_AFTER + 2 * passed.rtt;
         self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
     }
 
     pub(super) fn silent_for(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)))
+    }
+
+    /// When the peer was last known to hear and speak.
+    pub(super) fn quiet_since(&self) -> Instant {
+        let since = self.heard_ms.load(Ordering::Relaxed).min(self.owed_ms.load(Ordering::Relaxed));
+        self.start + Duration::from_millis(since)
+    }
+
+    /// When the tunnel was opened.
+    pub(super) fn start(&self) -> Instant {
+        self.start
     }
 
     pub(super) fn suspect(&self) -> bool {

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use figspan_tunnel::{Stream, StreamProbe, Tunnel};
@@ -145,9 +146,9 @@ impl Trace {
         self.tunnel.is_some()
     }
 
-    /// Whether the tunnel has been silent for so long that others are to be preferred.
-    pub fn is_suspect(&self) -> bool {
-        self.tunnel.as_ref().is_some_and(Tunnel::suspect)
+    /// Since when the tunnel has been silent, where that is so long that others are to be preferred.
+    pub fn suspect_since(&self) -> Option<Instant> {
+        self.tunnel.as_ref()?.suspect_since()
     }
 
     /// Number of the next byte behind the preamble: where a request that is about to be written starts.

@@ -16,6 +16,7 @@ use super::pick::Picked;
 use super::{Request, attempt};
 use crate::balance::Timer;
 use crate::dial::Fault;
+use crate::dial::h1::exchange::Leave;
 use crate::dial::upload::Upload;
 use crate::metrics::{Limit, Retry};
 use crate::reply::Failure;
@@ -26,7 +27,7 @@ pub(super) async fn ask(
     picked: &Picked,
     upload: &mut Upload,
     upgrade: bool,
-    leave: &dyn Fn() -> bool,
+    leave: &Leave<'_>,
 ) -> Result<Answer, Fault> {
     let (backend, in_flight) = (&request.rule.backends[picked.backend], &picked.in_flight);
     let timer = Timer::begin(backend, in_flight.state());

@@ -16,7 +16,7 @@ use crate::admission::{Marks, fields};
 use crate::client::Client;
 use crate::dial::h1::body::{Home, ResponseBody};
 use crate::dial::h1::decode::Decoder;
-use crate::dial::h1::exchange::{Begun, Terms};
+use crate::dial::h1::exchange::{Begun, Leave, Terms};
 use crate::dial::h1::head::{self, has};
 use crate::dial::h1::{self, Wire};
 use crate::dial::inflight::InFlight;
@@ -53,8 +53,8 @@ pub struct Try<'t> {
     pub in_flight: &'t InFlight,
     /// Whether the request asks for a WebSocket.
     pub upgrade: bool,
-    /// Whether another endpoint that is heard of could take over.
-    pub leave: &'t dyn Fn() -> bool,
+    /// Asked when its tunnel has gone silent.
+    pub leave: &'t Leave<'t>,
     /// Set once there is a way: from then on the workload may have seen something.
     pub began: Cell<bool>,
 }

@@ -39,7 +39,7 @@ pub(super) async fn race(
 ) -> Result<Answer, Fault> {
     let (mut of_first, mut of_second) = (upload.fork(), upload.fork());
     // Silence is what the second try is for.
-    let stay = || false;
+    let stay = |_| false;
     let (winner, outcome) = {
         let mut asking = pin!(ask(request, &first, &mut of_first, false, &stay));
         let early = tokio::time::timeout(delay, asking.as_mut()).await;

@@ -4,6 +4,7 @@
 //! bounded time, and then the endpoint is looked at again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use figspan_model::snapshot::{Endpoint, Snapshot};
 
@@ -91,15 +92,16 @@ impl Request<'_> {
         }
     }
 
-    /// Whether an endpoint of which a tunnel failed is there by another one that speaks: perhaps of a new process of its agent.
-    pub(super) fn has_other_way(&self, place: &Place) -> bool {
+    /// Whether an endpoint of which a tunnel failed is there by another one that speaks and was opened after `since`: then probably
+    /// of a new process of its agent.
+    pub(super) fn has_other_way(&self, place: &Place, since: Option<Instant>) -> bool {
         let Place::Uplink { uplink, endpoint, .. } = place else { return false };
         let snapshot = self.shard.renewed(self.snapshot);
         let newest = snapshot.uplinks.get(&uplink.name).and_then(|uplink| {
             let same = |other: &&Arc<Endpoint>| Arc::ptr_eq(&other.state, &endpoint.state);
             uplink.endpoints.iter().find(same)
         });
-        newest.is_some_and(|endpoint| endpoint.speaks())
+        newest.is_some_and(|endpoint| endpoint.speaks_since(since))
     }
 }
 

@@ -3,6 +3,8 @@
 //! From a choice to its count (`pick`) there is no await. An endpoint is asked (`ask`) once per request, or by `hedge` beside
 //! another; again where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is `retry`.
 
+use std::cell::Cell;
+
 use figspan_model::routing::policy::RetryPolicy;
 
 use super::answer::Answer;
@@ -44,11 +46,21 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
             Some(delay) => Box::pin(hedge::race(request, picked, delay, upload, &mut tried, record)).await,
             None => {
                 let kept = upload.kept();
-                let leave = || movable && kept.now() && (request.has_other(&tried, true) || request.has_other_way(&picked.place));
+                // A silent tunnel of an agent's process that lives may come back, as when it changes its transport. One opened since
+                // is a sign that it will not.
+                let anew = Cell::new(false);
+                let leave = |silent_since| {
+                    let other = request.has_other(&tried, true);
+                    anew.set(!other && request.has_other_way(&picked.place, Some(silent_since)));
+                    movable && kept.now() && (other || anew.get())
+                };
                 let outcome = ask::ask(request, &picked, upload, upgrade, &leave).await;
-                if let Err(Fault { failure: Failure::TunnelLost | Failure::TunnelSilent, .. }) = outcome
-                    && request.has_other_way(&picked.place)
-                {
+                let forgiven = match &outcome {
+                    Err(Fault { failure: Failure::TunnelLost, .. }) => request.has_other_way(&picked.place, None),
+                    Err(Fault { failure: Failure::TunnelSilent, .. }) => anew.get(),
+                    _ => false,
+                };
+                if forgiven {
                     tried.forgive(picked.place.state());
                 }
                 outcome

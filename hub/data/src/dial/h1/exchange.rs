@@ -27,6 +27,9 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// A clock that never strikes.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Whether somebody who is heard of could take over from a tunnel that has been silent since then.
+pub type Leave<'a> = dyn Fn(std::time::Instant) -> bool + 'a;
+
 /// What an exchange needs to know.
 pub struct Terms<'a> {
     /// Bounds on the response head.
@@ -35,8 +38,8 @@ pub struct Terms<'a> {
     pub timeouts: &'a Timeouts,
     /// Whether the request asks for a WebSocket.
     pub upgrade: bool,
-    /// Whether another endpoint that is heard of could take over; asked when this one's tunnel has gone silent.
-    pub leave: &'a dyn Fn() -> bool,
+    /// Asked when this endpoint's tunnel has gone silent.
+    pub leave: &'a Leave<'a>,
     /// Hands on a 1xx.
     pub informational: &'a dyn Fn(Response<()>),
 }
@@ -112,7 +115,7 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
             armed = false;
             looked = Instant::now();
             if due > looked {
-                if wire.trace.is_suspect() && (terms.leave)() {
+                if wire.trace.suspect_since().is_some_and(terms.leave) {
                     return Poll::Ready(Err(ReadError::Protocol(Failure::TunnelSilent)));
                 }
                 continue;

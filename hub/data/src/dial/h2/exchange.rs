@@ -229,7 +229,7 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
             }
             armed = false;
             looked = Instant::now();
-            if trace.is_suspect() && (terms.leave)() {
+            if trace.suspect_since().is_some_and(terms.leave) {
                 return Poll::Ready(Err(Broken::Clock(Failure::TunnelSilent)));
             }
             if due <= looked {

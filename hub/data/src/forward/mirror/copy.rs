@@ -112,7 +112,7 @@ impl Copy {
             backend: &target.backend,
             in_flight: &in_flight,
             upgrade: false,
-            leave: &|| false,
+            leave: &|_| false,
             began: Cell::new(false),
         };
         let answer = ask::attempt_twice(&of, &mut upload).await.map_err(|fault| match fault.failure {
