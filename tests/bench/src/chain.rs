@@ -70,12 +70,17 @@ impl Chain {
         Self { name, kind: Kind::Gateway, fronts, programs: Programs::Ours(Box::new(pair)) }
     }
 
+    /// The process id of each program, near the client first.
+    pub fn ids(&self) -> Vec<u32> {
+        match &self.programs {
+            Programs::Ours(pair) => pair.ids().to_vec(),
+            Programs::Theirs(parts) => parts.iter().map(Part::id).collect(),
+        }
+    }
+
     /// What each program has cost so far, near the client first.
     pub fn costs(&self) -> Vec<Cost> {
-        match &self.programs {
-            Programs::Ours(pair) => pair.ids().map(cost).to_vec(),
-            Programs::Theirs(parts) => parts.iter().map(|part| cost(part.id())).collect(),
-        }
+        self.ids().into_iter().map(cost).collect()
     }
 
     /// What all of them have cost together.

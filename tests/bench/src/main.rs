@@ -40,6 +40,12 @@ enum Command {
         #[arg(long)]
         record: bool,
     },
+    /// Keeps chains up until the standard input ends, for a profiler or a load of your own.
+    Hold {
+        /// Only chains whose name contains one of these.
+        #[arg(long, value_delimiter = ',', default_value = "figspan")]
+        only: Vec<String>,
+    },
     /// The echoing half of the workload; started by the others.
     #[command(hide = true)]
     Echo {
@@ -86,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Peers(arguments) => peers(&arguments),
         Command::Control { changes, tunnels } => control(control::Extent { changes: changes.max(1), tunnels: tunnels.max(1) }),
         Command::Instructions { record } => instructions(record),
+        Command::Hold { only } => hold(&only),
         Command::Echo { websocket, grpc, tcp } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(origin::echo(websocket, grpc, tcp))?;
@@ -118,6 +125,24 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
     // Peers may be missing; our own chain may not fail.
     let ours = chains.iter().any(|chain| chain.name == table::OURS) && !failed.iter().any(|(name, ..)| *name == table::OURS);
     Ok(if ours { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn hold(only: &[String]) -> anyhow::Result<ExitCode> {
+    let bed = bed::Bed::new()?;
+    let origin = origin::Origin::start(&bed)?;
+    let mut chains = Vec::new();
+    for started in chains::start(&bed, origin.at, only) {
+        match started {
+            chains::Started::Running(chain) => {
+                println!("{}: HTTP at {}, processes {:?}", chain.name, chain.fronts.http, chain.ids());
+                chains.push(chain);
+            }
+            chains::Started::Absent(name, why) => eprintln!("{name}: {why}"),
+        }
+    }
+    println!("paths: /small, /files/medium, /files/part, /files/large; ends with the standard input");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn control(extent: control::Extent) -> anyhow::Result<ExitCode> {
