@@ -107,7 +107,7 @@ impl Holder {
             Ok(roots) if roots == *self.credentials.roots() => {}
             Ok(roots) => {
                 let count = roots.to_der().len();
-                if let Some(Err(error)) = self.files.as_ref().map(|files| files.write_roots(&roots)) {
+                if let Some(Err(error)) = self.files.as_ref().map(|files| files.renew_roots(&roots, &self.key())) {
                     tracing::error!(%error, "cannot keep the hub's new root certificates: {error}; they hold until a restart");
                 }
                 self.credentials.set_roots(roots);
@@ -151,16 +151,19 @@ impl Holder {
         Ok(())
     }
 
-    /// Writes the certificate in use, if the files do not hold it yet. Returns whether it had to.
+    /// Writes the certificate in use, if the files do not hold it yet. Returns whether it had to. What another join has put there is
+    /// left alone: it is taken on soon.
     fn save(&self) -> Result<bool, FileError> {
         let (Some(files), identity) = (&self.files, self.credentials.identity()) else { return Ok(false) };
         let chain = identity.chain_pem();
         if chain == *self.disk() {
             return Ok(false);
         }
-        files.write_chain(&identity)?;
-        *self.disk() = chain;
-        Ok(true)
+        let written = files.renew_chain(&identity, &self.key())?;
+        if written {
+            *self.disk() = chain;
+        }
+        Ok(written)
     }
 
     fn disk(&self) -> std::sync::MutexGuard<'_, String> {
@@ -199,9 +202,10 @@ mod tests {
         let old = kept.identity.chain_pem();
         let holder = Holder::new(kept, Some(files.clone())).unwrap();
 
-        // Stands where the new file would be made.
-        let obstacle = files.chain().with_extension("pem.new");
-        std::fs::create_dir(&obstacle).unwrap();
+        // A directory stands where the new file would be put.
+        let (chain, aside) = (files.chain(), dir.path().join("aside"));
+        std::fs::rename(&chain, &aside).unwrap();
+        std::fs::create_dir(&chain).unwrap();
         holder
             .renewed(Issued {
                 services: Vec::new(),
@@ -213,10 +217,11 @@ mod tests {
             .unwrap();
         let new = holder.credentials.identity().chain_pem();
         assert!(new != old && holder.save().is_err());
+        std::fs::remove_dir(&chain).unwrap();
+        std::fs::rename(&aside, &chain).unwrap();
         assert!(!holder.reread().unwrap(), "the old file does not win over it");
         assert_eq!(holder.credentials.identity().chain_pem(), new);
 
-        std::fs::remove_dir(&obstacle).unwrap();
         assert!(holder.save().unwrap() && !holder.save().unwrap());
         assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), new);
     }

@@ -1,7 +1,9 @@
 //! Key, certificate and roots in the state directory: 0600, each written whole or not at all.
 //!
 //! `join` is often run by root while the agent runs as a user of its own, so what is written belongs to whom the state
-//! directory belongs to.
+//! directory belongs to. Two processes may write at once, while one hands over to the other or a `join` runs beside the service: each
+//! writes under a name of its own and renames it into place, and what a killed one left behind goes with the next write. What
+//! belongs to another key than the one that is kept is never written: it would outlive the join that replaced it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +17,9 @@ use figspan_tunnel::{Identity, KeyPair, Roots};
 use super::Kept;
 use crate::settings::Address;
 use crate::settings::load::JOIN_DROP_IN;
+
+/// How the name of a file ends that is being written.
+const BEING_WRITTEN: &str = ".new";
 
 /// What the operator declared with the join, to be kept beside what the grant gave.
 #[derive(Debug, Default)]
@@ -117,31 +122,42 @@ impl Files {
     pub fn write_joined(&self, kept: &Kept, hubs: &[String], trust_domain: &TrustDomain, declared: &Declared) -> Result<(), FileError> {
         remove(&self.chain())?;
         self.write(&self.key(), &kept.key.to_pem())?;
-        self.write_roots(&kept.roots)?;
+        self.write(&self.roots(), &kept.roots.to_pem())?;
         self.write(&self.state_dir.join(JOIN_DROP_IN), &drop_in(hubs, trust_domain, declared))?;
-        self.write_chain(&kept.identity)?;
+        self.write(&self.chain(), &kept.identity.chain_pem())?;
         self.forget_joining_key()
     }
 
     /// Tries whether files can be kept, and leaves nothing behind.
     pub fn try_write(&self) -> Result<(), FileError> {
-        let path = self.identity_dir().join("try");
-        self.write(&path, "")?;
-        remove(&path)
+        self.write(&self.trial(), "")?;
+        remove(&self.trial())
     }
 
-    /// Keeps a certificate.
-    pub fn write_chain(&self, identity: &Identity) -> Result<(), FileError> {
-        self.write(&self.chain(), &identity.chain_pem())
+    /// Keeps a renewed certificate of this key; false where another join has put another key there, whose certificate it is not.
+    pub fn renew_chain(&self, identity: &Identity, key: &KeyPair) -> Result<bool, FileError> {
+        self.replace(&self.chain(), &identity.chain_pem(), key)
     }
 
-    /// Keeps roots.
-    pub fn write_roots(&self, roots: &Roots) -> Result<(), FileError> {
-        self.write(&self.roots(), &roots.to_pem())
+    /// Keeps roots that whoever has this key shall trust; false where another join has put another key there.
+    pub fn renew_roots(&self, roots: &Roots, key: &KeyPair) -> Result<bool, FileError> {
+        self.replace(&self.roots(), &roots.to_pem(), key)
+    }
+
+    fn replace(&self, path: &Path, text: &str, key: &KeyPair) -> Result<bool, FileError> {
+        let kept = read(&self.key())?.and_then(|text| KeyPair::from_pem(&text).ok());
+        if kept.is_some_and(|kept| kept.to_pem() != key.to_pem()) {
+            return Ok(false);
+        }
+        self.write(path, text).map(|()| true)
     }
 
     fn joining(&self) -> PathBuf {
         self.identity_dir().join("joining.pem")
+    }
+
+    fn trial(&self) -> PathBuf {
+        self.identity_dir().join("try")
     }
 
     fn identity_dir(&self) -> PathBuf {
@@ -156,11 +172,8 @@ impl Files {
         let dir = path.parent().unwrap_or(&self.state_dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail("make the directory of"))?;
         let owner = fs::metadata(&self.state_dir).map_err(fail("look at the directory of"))?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
-        remove(&temporary)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(fail("create"))?;
+        self.sweep(dir);
+        let (temporary, mut file) = being_written(path).map_err(fail("create"))?;
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(fail("protect"))?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail("write"))?;
         for path in [temporary.as_path(), dir] {
@@ -168,6 +181,47 @@ impl Files {
         }
         fs::rename(&temporary, path).map_err(fail("replace"))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("keep"))
+    }
+
+    /// Removes what writers left behind that were ended in the middle; one that lives holds its file's lock. A left-over that stays
+    /// does no harm but to take room, so nothing fails here.
+    fn sweep(&self, dir: &Path) {
+        let files = [self.key(), self.chain(), self.roots(), self.joining(), self.trial(), self.state_dir.join(JOIN_DROP_IN)];
+        let names: Vec<&str> = files.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let start = name.to_str().and_then(|name| name.strip_suffix(BEING_WRITTEN));
+            let of =
+                |name: &&str| start.and_then(|start| start.strip_prefix(name)).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let ours = names.iter().any(of);
+            if ours
+                && entry.file_type().is_ok_and(|kind| kind.is_file())
+                && let Ok(left) = File::open(entry.path())
+                && left.try_lock().is_ok()
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Makes a file beside `path` that no other writer has, locked for as long as it is open.
+fn being_written(path: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{:016x}{BEING_WRITTEN}", rand::random::<u64>()));
+        let name = PathBuf::from(name);
+        let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(error),
+        };
+        // Where files cannot be locked, nobody takes one for a left-over either.
+        let _ = file.lock();
+        // Another writer may have done so just before.
+        if file.metadata()?.nlink() > 0 {
+            return Ok((name, file));
+        }
     }
 }
 
@@ -207,70 +261,4 @@ fn drop_in(hubs: &[String], trust_domain: &TrustDomain, declared: &Declared) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use figspan_proto::name::Role;
-    use figspan_tunnel::testing::Authority;
-    use std::time::{Duration, SystemTime};
-
-    fn kept(authority: &Authority) -> Kept {
-        let key = KeyPair::generate().unwrap();
-        let id =
-            figspan_proto::name::SpiffeId { trust_domain: authority.ca.trust_domain().clone(), role: Role::Agent("vm-1".parse().unwrap()) };
-        let chain = authority.ca.issue(&id, &key.csr().unwrap(), SystemTime::now(), Duration::from_secs(60)).unwrap();
-        Kept { identity: Identity::from_der(chain, &key).unwrap(), key, roots: authority.ca.roots() }
-    }
-
-    #[test]
-    fn what_a_join_gave_is_read_back_and_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files::new(&dir.path().join("state"));
-        assert!(files.read().unwrap().is_none());
-        let authority = Authority::new();
-        let joined = kept(&authority);
-        let declared = Declared {
-            uplinks: [("shop".parse().unwrap(), "127.0.0.1:8080".parse().unwrap())].into(),
-            zone: Some("eu-1a".parse().unwrap()),
-        };
-        files.write_joined(&joined, &["hub.example:7443".to_owned()], authority.ca.trust_domain(), &declared).unwrap();
-        let back = files.read().unwrap().unwrap();
-        assert_eq!(back.identity.chain_pem(), joined.identity.chain_pem());
-        for file in [files.key(), files.chain(), files.roots()] {
-            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
-        }
-        let mut reader = crate::settings::read::Reader::default();
-        reader.read("join", &fs::read_to_string(dir.path().join("state").join(JOIN_DROP_IN)).unwrap());
-        let (settings, _) = reader.finish().unwrap();
-        assert_eq!(settings.hubs, ["hub.example:7443"]);
-        assert_eq!((&settings.uplinks[0].name, &settings.uplinks[0].address), (&declared.uplinks[0].0, &declared.uplinks[0].1));
-        assert_eq!(settings.zone, declared.zone);
-        // Another join replaces all of it.
-        let other = kept(&authority);
-        files.write_joined(&other, &["other:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
-        assert_eq!(files.read().unwrap().unwrap().identity.chain_pem(), other.identity.chain_pem());
-    }
-
-    #[test]
-    fn the_key_of_a_join_stays_the_same_until_its_answer_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files::new(dir.path());
-        let first = files.joining_key().unwrap().to_pem();
-        assert_eq!(files.joining_key().unwrap().to_pem(), first);
-        assert_eq!(fs::metadata(files.joining()).unwrap().mode() & 0o777, 0o600);
-        let authority = Authority::new();
-        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
-        assert!(!files.joining().exists());
-        assert_ne!(files.joining_key().unwrap().to_pem(), first);
-    }
-
-    #[test]
-    fn a_key_of_another_certificate_is_told_with_its_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files::new(dir.path());
-        let authority = Authority::new();
-        files.write_joined(&kept(&authority), &["hub:1".to_owned()], authority.ca.trust_domain(), &Declared::default()).unwrap();
-        fs::write(files.key(), KeyPair::generate().unwrap().to_pem()).unwrap();
-        let error = files.read().unwrap_err().to_string();
-        assert!(error.contains("chain.pem") && error.contains("figspan-agent join"), "{error}");
-    }
-}
+mod tests;
