@@ -92,12 +92,13 @@ bench *args:
     cargo build --release --locked --workspace --bins
     target/release/figspan-bench peers {{args}}
 
-# figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing and compressing cost.
+# figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing, compressing and heads cost.
 bench-control *args:
     cargo build --release --locked --workspace --bins
     target/release/figspan-bench control {{args}}
     cargo run --release --locked -p figspan-data --example choosing
     cargo run --release --locked -p figspan-data --example compressing
+    cargo run --release --locked -p figspan-data --example heads
 
 # Instructions of one request and of 1 MiB, against tests/bench/baseline.toml; fails when one got dearer.
 instructions *args:

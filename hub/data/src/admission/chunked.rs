@@ -6,8 +6,9 @@
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::head::{HeadLimits, fields};
+use super::head::HeadLimits;
 use super::reject::Reject;
+use super::section;
 use super::syntax::{check_field_line, is_field_value};
 
 /// Most digits of a chunk's size: 2^60 bytes, far from overflow.
@@ -141,7 +142,7 @@ impl Chunked {
         };
         if line.is_empty() {
             let section: Bytes = std::mem::take(&mut self.trailers).freeze();
-            return Ok(Some(fields(&section, &section)?));
+            return section::of_trailers(&section).map(Some);
         }
         if line.contains(&b'\r') {
             return Err(Reject::LineEnd);

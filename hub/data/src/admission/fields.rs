@@ -24,7 +24,7 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Takes away what concerns one connection only. `TE: trailers` stays, as gRPC needs it to.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, marks: Marks) -> Result<(), Reject> {
-    if marks.has(Marks::CONNECTION) && !removed_plain(headers) {
+    if marks.has(Marks::CONNECTION) {
         let mut named = Vec::new();
         for name in list(headers, header::CONNECTION) {
             if !is_token(name) || named.len() == CONNECTION_NAMES {
@@ -63,20 +63,6 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, marks: Marks) -> Result<(), Re
         }
     }
     Ok(())
-}
-
-/// Takes away a Connection that names nothing but itself, as nearly all do.
-fn removed_plain(headers: &mut HeaderMap) -> bool {
-    let header::Entry::Occupied(entry) = headers.entry(header::CONNECTION) else { return true };
-    let plain = |value: &HeaderValue| {
-        let value = value.as_bytes();
-        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
-    };
-    let plain = entry.iter().all(plain);
-    if plain {
-        entry.remove_entry_mult();
-    }
-    plain
 }
 
 /// Takes away what only the hub, or a trusted proxy before it, may say, under all spellings. From a trusted peer the true

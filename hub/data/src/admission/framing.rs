@@ -54,7 +54,7 @@ pub fn of_response(
 }
 
 fn declared(version: Version, headers: &HeaderMap, marks: Marks) -> Result<Option<Framing>, Reject> {
-    let length = content_length(headers)?;
+    let length = if marks.has(Marks::CONTENT_LENGTH) { content_length(headers)? } else { None };
     if !marks.has(Marks::TRANSFER_ENCODING) {
         return Ok(length.map(Framing::Length));
     }

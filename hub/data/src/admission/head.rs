@@ -8,8 +8,10 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
 
+use super::marks::Marks;
 use super::reject::Reject;
-use super::syntax::{check_field_line, field, is_field_value, is_token};
+use super::section;
+use super::syntax::{check_field_line, field_line, is_field_value, token};
 
 /// Bounds of a head or a trailer section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,29 +54,36 @@ impl HeadScan {
     /// once the head is whole: its length, line ends included.
     pub fn scan(&mut self, bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, Reject> {
         let window = &bytes[..bytes.len().min(limits.bytes)];
-        while let Some(at) = memchr::memchr(b'\n', &window[self.from..]) {
+        loop {
+            let rest = &window[self.line..];
+            if self.lines > 0 && rest.starts_with(b"\r\n") {
+                return Ok(Some(self.line + 2));
+            }
+            // Nearly all lines are good, and whole at the first look.
+            if (1..=limits.count).contains(&self.lines)
+                && self.from == self.line
+                && let Some(length) = field_line(rest)
+            {
+                self.pass(self.line + length);
+                self.lines += 1;
+                continue;
+            }
+            let Some(at) = memchr::memchr(b'\n', &window[self.from..]) else { break };
             let end = self.from + at;
-            let line = match &window[self.line..end] {
-                [line @ .., b'\r'] => line,
-                _ => return Err(Reject::LineEnd),
-            };
-            self.line = end + 1;
-            self.from = end + 1;
+            let [line @ .., b'\r'] = &window[self.line..end] else { return Err(Reject::LineEnd) };
+            self.pass(end + 1);
             match (line, self.lines) {
-                ([], 0) if self.side == Side::Request && !self.skipped => self.skipped = true,
-                (_, 0) => {
-                    match self.side {
-                        Side::Request => drop(request_line(line)?),
-                        Side::Response => drop(status_line(line)?),
-                    }
-                    self.lines = 1;
+                ([], 0) if self.side == Side::Request && !self.skipped => {
+                    self.skipped = true;
+                    continue;
                 }
-                ([], _) => return Ok(Some(end + 1)),
-                _ if self.lines <= limits.count && check_field_line(line).is_ok() => self.lines += 1,
+                (_, 0) if self.side == Side::Request => drop(request_line(line)?),
+                (_, 0) => drop(status_line(line)?),
                 _ if memchr::memchr(b'\r', line).is_some() => return Err(Reject::LineEnd),
                 _ if self.lines > limits.count => return Err(Reject::TooManyFields),
-                _ => return check_field_line(line).and(Ok(None)),
+                _ => drop(check_field_line(line)?),
             }
+            self.lines += 1;
         }
         self.from = window.len();
         match bytes.len() {
@@ -84,13 +93,17 @@ impl HeadScan {
         }
     }
 
+    fn pass(&mut self, line: usize) {
+        (self.line, self.from) = (line, line);
+    }
+
     /// Whether nothing of a head has come yet but perhaps its permitted empty line.
     pub fn is_fresh(&self, held: usize) -> bool {
         self.lines == 0 && held <= if self.skipped { 2 } else { 0 }
     }
 }
 
-/// The head of a request, as it was sent.
+/// The head of a request.
 #[derive(Debug)]
 pub struct RequestHead {
     /// A token; never CONNECT.
@@ -99,19 +112,23 @@ pub struct RequestHead {
     pub target: Bytes,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The field section.
+    /// The field section, but a Connection that its marks tell.
     pub headers: HeaderMap,
+    /// What is in it, and what Connection said.
+    pub marks: Marks,
 }
 
-/// The head of a response, as it was sent.
+/// The head of a response.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// 100 to 599.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The field section.
+    /// The field section, but a Connection that its marks tell.
     pub headers: HeaderMap,
+    /// What is in it, and what Connection said.
+    pub marks: Marks,
 }
 
 /// Reads a whole head of a request, with its last empty line.
@@ -120,31 +137,19 @@ pub fn request(head: &Bytes) -> Result<RequestHead, Reject> {
     let (line, rest) = split_line(bytes)?;
     let (method, target, version) = request_line(line)?;
     let method = Method::from_bytes(method).map_err(|_| Reject::StartLine)?;
-    Ok(RequestHead { method, target: head.slice_ref(target), version, headers: fields(head, rest)? })
+    let (headers, marks) = section::of_head(head, rest, section::ADMITTED)?;
+    Ok(RequestHead { method, target: head.slice_ref(target), version, headers, marks })
 }
 
 /// Reads a whole head of a response, with its last empty line.
 pub fn response(head: &Bytes) -> Result<ResponseHead, Reject> {
     let (line, rest) = split_line(head)?;
     let (version, status) = status_line(line)?;
-    Ok(ResponseHead { status, version, headers: fields(head, rest)? })
+    let (headers, marks) = section::of_head(head, rest, 0)?;
+    Ok(ResponseHead { status, version, headers, marks })
 }
 
-/// Reads a field section up to and including its empty line, from checked bytes or unchecked ones.
-pub fn fields(whole: &Bytes, mut rest: &[u8]) -> Result<HeaderMap, Reject> {
-    // A guess that spares most heads a second allocation; bounded by the bytes that were admitted.
-    let mut headers = HeaderMap::with_capacity((rest.len() / 24).clamp(4, 128));
-    loop {
-        let (line, next) = split_line(rest)?;
-        if line.is_empty() {
-            return Ok(headers);
-        }
-        let (name, value) = field(whole, line)?;
-        headers.try_append(name, value).map_err(|_| Reject::TooManyFields)?;
-        rest = next;
-    }
-}
-
+/// The first line, without its line end, and what follows.
 fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     let end = memchr::memchr(b'\n', bytes).ok_or(Reject::LineEnd)?;
     match &bytes[..end] {
@@ -153,48 +158,51 @@ fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     }
 }
 
+/// A line with CR inside is refused for that, whatever else is wrong with it.
+fn refused(line: &[u8], reject: Reject) -> Reject {
+    if memchr::memchr(b'\r', line).is_some() { Reject::LineEnd } else { reject }
+}
+
 /// `method SP target SP version`, one space each.
 fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Reject> {
-    if memchr::memchr(b'\r', line).is_some() {
-        return Err(Reject::LineEnd);
-    }
-    let mut parts = line.split(|&byte| byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err(Reject::StartLine);
+    let read = || {
+        let (method, rest) = line.split_at(token(line));
+        let asked = rest.strip_prefix(b" ").and_then(|rest| rest.split_last_chunk::<9>());
+        let Some((target, [b' ', version @ ..])) = asked else { return Err(Reject::StartLine) };
+        // To the end in any case, so that many bytes are looked at in one instruction.
+        let divided = target.iter().fold(false, |found, byte| found | matches!(byte, b' ' | b'\r'));
+        if method.is_empty() || target.is_empty() || divided {
+            return Err(Reject::StartLine);
+        }
+        Ok((method, target, self::version(version)?))
     };
-    if !is_token(method) || target.is_empty() {
-        return Err(Reject::StartLine);
-    }
-    let version = self::version(version)?;
+    let (method, target, version) = read().map_err(|reject| refused(line, reject))?;
     // Last, so that a line which is no HTTP at all is not taken for a wish to connect.
-    if method == b"CONNECT" {
-        return Err(Reject::Connect);
-    }
-    Ok((method, target, version))
+    if method == b"CONNECT" { Err(Reject::Connect) } else { Ok((method, target, version)) }
 }
 
 /// `version SP status [SP reason]`. The space before an empty reason may be missing: many servers leave it out, and nothing
 /// can be read into it.
 fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Reject> {
-    if memchr::memchr(b'\r', line).is_some() {
-        return Err(Reject::LineEnd);
-    }
-    let (version, rest) = line.split_at_checked(8).ok_or(Reject::StartLine)?;
-    let version = self::version(version)?;
-    let [b' ', status @ ..] = rest else { return Err(Reject::StartLine) };
-    let (status, reason) = status.split_at_checked(3).ok_or(Reject::StartLine)?;
-    if !status.iter().all(u8::is_ascii_digit) || !matches!(status[0], b'1'..=b'5') {
-        return Err(Reject::StartLine);
-    }
-    match reason {
-        [] => {}
-        [b' ', reason @ ..] if is_field_value(reason) => {}
-        _ => return Err(Reject::StartLine),
-    }
-    Ok((version, StatusCode::from_bytes(status).map_err(|_| Reject::StartLine)?))
+    let read = || {
+        let (version, rest) = line.split_first_chunk().ok_or(Reject::StartLine)?;
+        let version = self::version(version)?;
+        let [b' ', status @ ..] = rest else { return Err(Reject::StartLine) };
+        let (status, reason) = status.split_first_chunk::<3>().ok_or(Reject::StartLine)?;
+        if !matches!(status, [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']) {
+            return Err(Reject::StartLine);
+        }
+        match reason {
+            [] => {}
+            [b' ', reason @ ..] if is_field_value(reason) => {}
+            _ => return Err(Reject::StartLine),
+        }
+        Ok((version, StatusCode::from_bytes(status).map_err(|_| Reject::StartLine)?))
+    };
+    read().map_err(|reject| refused(line, reject))
 }
 
-fn version(bytes: &[u8]) -> Result<Version, Reject> {
+fn version(bytes: &[u8; 8]) -> Result<Version, Reject> {
     match bytes {
         b"HTTP/1.1" => Ok(Version::HTTP_11),
         b"HTTP/1.0" => Ok(Version::HTTP_10),
@@ -203,5 +211,7 @@ fn version(bytes: &[u8]) -> Result<Version, Reject> {
     }
 }
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod tests;

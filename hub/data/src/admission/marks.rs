@@ -1,4 +1,4 @@
-//! Hop `admission`: which fields with a meaning for this hop a head has, noted in one pass over its names.
+//! Hop `admission`: which fields with a meaning for this hop a head has, noted as its names are read.
 //!
 //! Most heads have none of them. Whoever would look for a field that is not there asks the marks first: a look into the map
 //! costs a hash each time, and there are some thirty looks per request. A mark may be set for a field that has gone since;
@@ -13,6 +13,8 @@ use figspan_model::routing::fields::{is_alias, is_hubs};
 pub struct Marks(u16);
 
 impl Marks {
+    /// No mark.
+    pub const NONE: Self = Self(0);
     /// Connection.
     pub const CONNECTION: Self = Self(1);
     /// TE.
@@ -29,10 +31,16 @@ impl Marks {
     pub const TRUSTED: Self = Self(1 << 6);
     /// Authorization and WWW-Authenticate.
     pub const AUTHENTICATION: Self = Self(1 << 7);
+    /// Content-Length.
+    pub const CONTENT_LENGTH: Self = Self(1 << 8);
+    /// The `close` of Connection; only in marks that were noted as an HTTP/1 head was read.
+    pub const CLOSE: Self = Self(1 << 9);
+    /// The `keep-alive` of Connection, likewise.
+    pub const KEEP_ALIVE: Self = Self(1 << 10);
 
-    /// The marks of a head.
+    /// The marks of a head that HTTP/2 brought.
     pub fn of(headers: &HeaderMap) -> Self {
-        headers.keys().fold(Self::default(), |marks, name| Self(marks.0 | Self::of_name(name.as_str().as_bytes()).0))
+        headers.keys().fold(Self::NONE, |marks, name| marks.and(Self::of_name(name.as_str().as_bytes())))
     }
 
     /// Whether any of `wanted` is set.
@@ -47,7 +55,7 @@ impl Marks {
     }
 
     /// `name` is lower case, as header maps keep it.
-    fn of_name(name: &[u8]) -> Self {
+    pub(super) fn of_name(name: &[u8]) -> Self {
         match name {
             b"connection" => Self::CONNECTION,
             b"te" => Self::TE,
@@ -57,9 +65,10 @@ impl Marks {
                 Self::HOP
             }
             b"expect" => Self::EXPECT,
+            b"content-length" => Self::CONTENT_LENGTH,
             b"authorization" | b"www-authenticate" => Self::AUTHENTICATION,
             _ if is_hubs(name) || is_alias(name) => Self::TRUSTED,
-            _ => Self::default(),
+            _ => Self::NONE,
         }
     }
 }

@@ -12,7 +12,6 @@ use http::{Method, StatusCode, Version};
 use super::chunked::{Chunked, Step};
 use super::framing::{self, Framing};
 use super::head::{self, HeadLimits, HeadScan, Side};
-use super::marks::Marks;
 use super::reject::Reject;
 
 /// Most requests that may wait for their responses on one connection: pipelines of our own are one deep.
@@ -107,7 +106,7 @@ impl Requests {
             bytes = &bytes[taken..];
             if let Some(head) = head {
                 let head = head::request(&head)?;
-                let marks = Marks::of(&head.headers);
+                let marks = head.marks;
                 let framing = framing::of_request(head.version, &head.headers, marks)?;
                 super::target::host(&head.headers)?.ok_or(Reject::Host)?;
                 super::target::parse(&head.method, &head.target)?;
@@ -165,7 +164,7 @@ impl Responses {
             if let Some(head) = head {
                 let head = head::response(&head)?;
                 let (method, upgrade) = self.asked.front().ok_or(Reject::StartLine)?;
-                let marks = Marks::of(&head.headers);
+                let marks = head.marks;
                 let framing = framing::of_response(method, head.status, head.version, &head.headers, marks, *upgrade)?;
                 let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                 if interim && head.version != Version::HTTP_11 {

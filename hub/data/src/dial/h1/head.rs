@@ -4,10 +4,10 @@
 
 use bytes::{Bytes, BytesMut};
 use figspan_model::routing::Limits;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::admission::head::{HeadScan, Side};
-use crate::admission::{Framing, HeadLimits, Marks, Reject, fields, framing, head};
+use crate::admission::{Framing, HeadLimits, Reject, connection, fields, framing, head};
 use crate::reply::Failure;
 
 /// A response's head, hop-by-hop fields removed (but those of a 101, which its reader needs).
@@ -57,22 +57,13 @@ pub fn take(
 }
 
 fn read(bytes: &Bytes, method: &Method, upgrade: bool) -> Result<Head, Reject> {
-    let head::ResponseHead { status, version, mut headers } = head::response(bytes)?;
-    let marks = Marks::of(&headers);
+    let head::ResponseHead { status, version, mut headers, marks } = head::response(bytes)?;
     let framing = framing::of_response(method, status, version, &headers, marks, upgrade)?;
-    let keep_alive = framing != Framing::UntilClose && stays_open(version, &headers, marks);
+    let keep_alive = framing != Framing::UntilClose && connection::stays(version, marks);
     if status != StatusCode::SWITCHING_PROTOCOLS {
         fields::remove_hop_by_hop(&mut headers, marks)?;
     }
     Ok(Head { status, headers, framing, keep_alive })
-}
-
-fn stays_open(version: Version, headers: &HeaderMap, marks: Marks) -> bool {
-    if !marks.has(Marks::CONNECTION) {
-        return version == Version::HTTP_11;
-    }
-    let says = |word: &[u8]| has(headers, header::CONNECTION, word);
-    if version == Version::HTTP_11 { !says(b"close") } else { says(b"keep-alive") && !says(b"close") }
 }
 
 /// Whether a list field has that item.

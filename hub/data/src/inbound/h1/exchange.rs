@@ -9,7 +9,6 @@ use std::task::Poll;
 use bytes::Bytes;
 use figspan_model::routing::Routing;
 use figspan_tunnel::drain::Drain;
-use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
@@ -20,8 +19,7 @@ use super::send::{flush, send};
 use super::upgrade::{Upgraded, client_io};
 use super::wire::{Continue, Next, Progress, Shared};
 use crate::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
-use crate::admission::syntax::list;
-use crate::admission::{Marks, Reject, framing, head};
+use crate::admission::{Reject, connection, framing, head};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, WebSocket};
@@ -44,10 +42,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     /// Admits the request whose head this is.
     pub(super) fn open(wire: &Shared<T>, client: &Rc<Client>, routing: &Routing, head: Bytes) -> Result<Self, Reject> {
         let mut head = head::request(&head)?;
-        let marks = Marks::of(&head.headers);
+        let marks = head.marks;
         let framing = framing::of_request(head.version, &head.headers, marks)?;
         let websocket = asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
-        let keeps = keeps_alive(head.version, &head.headers, marks);
+        let keeps = connection::stays(head.version, marks);
         let waits = expects_continue(&head.headers, marks)? && head.version == Version::HTTP_11;
         let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks };
         let admitted = admit(asked, client, &routing.proxies, &routing.reserved)?;
@@ -150,12 +148,4 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
         let _ = ended.await;
         Next::Close
     }
-}
-
-fn keeps_alive(version: Version, headers: &HeaderMap, marks: Marks) -> bool {
-    if !marks.has(Marks::CONNECTION) {
-        return version == Version::HTTP_11;
-    }
-    let says = |option: &'static [u8]| list(headers, header::CONNECTION).any(|name| name.eq_ignore_ascii_case(option));
-    !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
 }
