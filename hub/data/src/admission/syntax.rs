@@ -2,17 +2,14 @@
 
 use super::reject::Reject;
 
-/// For each byte its lower case where a token may hold it, else 0.
-pub(super) static LOWER: [u8; 256] = {
-    let mut table = [0; 256];
+/// For each byte whether a token may hold it.
+static IN_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         let c = byte as u8;
-        if c.is_ascii_alphanumeric()
-            || matches!(c, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-        {
-            table[byte] = c.to_ascii_lowercase();
-        }
+        table[byte] = c.is_ascii_alphanumeric()
+            || matches!(c, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
         byte += 1;
     }
     table
@@ -20,7 +17,7 @@ pub(super) static LOWER: [u8; 256] = {
 
 /// The length of the token at the front of the bytes.
 pub(super) fn token(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&byte| LOWER[usize::from(byte)] == 0).unwrap_or(bytes.len())
+    bytes.iter().position(|&byte| !IN_TOKEN[usize::from(byte)]).unwrap_or(bytes.len())
 }
 
 /// Whether the bytes are a token (RFC 9110, section 5.6.2).
@@ -50,12 +47,15 @@ pub(super) fn text(bytes: &[u8]) -> usize {
 /// Eight bytes at once: the highest bit of each control character, the tab included. Exact up to the first one, in the order
 /// of the bytes; behind it a borrow may show others.
 fn controls(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHEST: u64 = ONES * 0x80;
-    let deleted = word ^ (ONES * 0x7f);
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = deleted.wrapping_sub(ONES) & !deleted;
-    (below_space | delete) & HIGHEST
+    let other = word ^ every(0x7f);
+    let below_space = word.wrapping_sub(every(b' ')) & !word;
+    let delete = other.wrapping_sub(every(1)) & !other;
+    (below_space | delete) & every(0x80)
+}
+
+/// Eight times that byte.
+pub(super) const fn every(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
 }
 
 fn is_control(byte: u8) -> bool {
