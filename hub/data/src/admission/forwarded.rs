@@ -95,12 +95,10 @@ pub fn write(
             None => HeaderValue::from_static("80"),
             Some(port) => port.into(),
         };
-        for (name, value) in [(FOR, list), (PROTO, Some(HeaderValue::from_static(scheme))), (HOST, host), (PORT, Some(port))] {
-            match value {
-                Some(value) => drop(headers.insert(name, value)),
-                None => drop(headers.remove(name)),
-            }
-        }
+        set(headers, FOR, list);
+        set(headers, PROTO, Some(HeaderValue::from_static(scheme)));
+        set(headers, HOST, host);
+        set(headers, PORT, Some(port));
     }
     if matches!(which, ForwardedHeaders::Forwarded | ForwardedHeaders::Both) {
         let mut list = String::with_capacity(80);
@@ -112,6 +110,13 @@ pub fn write(
         if let Some(value) = value(list) {
             headers.insert(FORWARDED, value);
         }
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => drop(headers.insert(name, value)),
+        None => drop(headers.remove(name)),
     }
 }
 

@@ -31,16 +31,21 @@ impl Authority {
             };
             (format!("[{address}]"), port)
         } else {
-            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-            (name_of(name)?, port)
+            let colon = memchr::memchr(b':', bytes);
+            let (name, port) = colon.map_or((text, None), |colon| (&text[..colon], Some(&text[colon + 1..])));
+            let mut host = String::with_capacity(text.len());
+            host.push_str(checked(name)?);
+            host.make_ascii_lowercase();
+            (host, port)
         };
-        let port = port.map(port_of).transpose()?;
         let length = host.len();
+        let number = port.map(port_of).transpose()?;
         if let Some(port) = port {
-            use std::fmt::Write as _;
-            let _ = write!(host, ":{port}");
+            host.push(':');
+            // As numbers are written: without zeros in front.
+            host.push_str(&port[port.bytes().take_while(|&digit| digit == b'0').count().min(port.len() - 1)..]);
         }
-        Ok(Self { text: host, host: length, port })
+        Ok(Self { text: host, host: length, port: number })
     }
 
     /// `host[:port]`.
@@ -59,13 +64,24 @@ impl Authority {
     }
 }
 
-fn name_of(name: &str) -> Result<String, Reject> {
+/// For each byte whether a label may hold it.
+static IN_LABEL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
+
+/// A name without its last dot.
+fn checked(name: &str) -> Result<&str, Reject> {
     let name = name.strip_suffix('.').unwrap_or(name);
     // One pass over the bytes, and a label may not be empty.
     let mut before = b'.';
     for byte in name.bytes() {
-        let fits = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && before != b'.');
-        if !fits {
+        if !(IN_LABEL[usize::from(byte)] || (byte == b'.' && before != b'.')) {
             return Err(Reject::Host);
         }
         before = byte;
@@ -73,7 +89,7 @@ fn name_of(name: &str) -> Result<String, Reject> {
     if name.len() > NAME || before == b'.' {
         return Err(Reject::Host);
     }
-    Ok(name.to_ascii_lowercase())
+    Ok(name)
 }
 
 fn port_of(digits: &str) -> Result<u16, Reject> {

@@ -16,35 +16,36 @@ pub enum Framing {
     Chunked,
 }
 
-/// Fields that the hub writes itself or that a proxy never passes on.
-fn ours(name: &header::HeaderName) -> bool {
-    [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE].contains(name)
-}
+/// Room that is made at once for a head: more than most need.
+const ROOM: usize = 1024;
 
 /// Appends a request's head; says how its body must be framed. `length` is the body's length where known; `upgrade` asks for
 /// a WebSocket.
 pub fn head(out: &mut BytesMut, parts: &request::Parts, length: Option<u64>, upgrade: bool) -> Framing {
-    let declared: Option<u64> = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    out.reserve(ROOM);
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    line(out, &[parts.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
+    let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
+    line(out, &[b"host: ", authority.as_bytes()]);
+    let (mut declared, mut cookie) = (None, false);
+    for (name, value) in &parts.headers {
+        match *name {
+            header::CONTENT_LENGTH => declared = declared.or_else(|| value.to_str().ok()?.parse().ok()),
+            _ if ours(name) => {}
+            // HTTP/2 may split it, HTTP/1.1 may not (RFC 9113, section 8.2.3). All lines of a field come one after the other.
+            header::COOKIE if cookie => {
+                out.truncate(out.len() - 2);
+                line(out, &[b"; ", value.as_bytes()]);
+            }
+            _ => line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]),
+        }
+        cookie = *name == header::COOKIE;
+    }
     let framing = match length.or(declared) {
         None => Framing::Chunked,
         Some(0) if declared.is_none() && !expects_body(&parts.method) => Framing::None,
         Some(length) => Framing::Length(length),
     };
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    out.reserve(256 + target.len() + parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>());
-    line(out, &[parts.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
-    let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
-    line(out, &[b"host: ", authority.as_bytes()]);
-    let cookies = parts.headers.get_all(header::COOKIE);
-    let split_cookie = cookies.iter().nth(1).is_some();
-    for (name, value) in parts.headers.iter().filter(|(name, _)| !ours(name) && (!split_cookie || *name != header::COOKIE)) {
-        line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
-    }
-    if split_cookie {
-        // HTTP/2 may split it, HTTP/1.1 may not (RFC 9113, section 8.2.3).
-        let crumbs: Vec<&[u8]> = cookies.iter().map(http::HeaderValue::as_bytes).collect();
-        line(out, &[b"cookie: ", &crumbs.join(&b"; "[..])]);
-    }
     if upgrade {
         line(out, &[b"connection: Upgrade"]);
         line(out, &[b"upgrade: websocket"]);
@@ -58,6 +59,11 @@ pub fn head(out: &mut BytesMut, parts: &request::Parts, length: Option<u64>, upg
     }
     out.put_slice(b"\r\n");
     framing
+}
+
+/// Fields that the hub writes itself or that a proxy never passes on.
+fn ours(name: &header::HeaderName) -> bool {
+    matches!(*name, header::HOST | header::CONNECTION | header::TRANSFER_ENCODING | header::CONTENT_LENGTH | header::UPGRADE)
 }
 
 /// Methods of which workloads expect `Content-Length: 0` rather than silence (RFC 9110, section 8.6).

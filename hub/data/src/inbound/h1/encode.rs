@@ -9,6 +9,9 @@ use http_body::Body as _;
 use crate::admission::framing::content_length;
 use crate::body::Body;
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
 /// How a response's body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
@@ -124,8 +127,7 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap) {
 /// What this connection says by itself.
 fn is_framing(name: &HeaderName) -> bool {
     matches!(*name, header::CONNECTION | header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::UPGRADE)
-        || name == "keep-alive"
-        || name == "proxy-connection"
+        || [KEEP_ALIVE, PROXY_CONNECTION].contains(name)
 }
 
 fn decimal_field(out: &mut BytesMut, name: &[u8], value: u64) {
