@@ -53,7 +53,8 @@ pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
         Err(findings) => return End::Settings(findings),
     };
     let log = &loaded.settings.log;
-    let log = match figspan_telemetry::init(&LogSettings { format: log.format, level: log.level.clone(), access: false }) {
+    let log = LogSettings { format: log.format, level: log.level.clone(), access: false, short: true };
+    let log = match figspan_telemetry::init(&log) {
         Ok(log) => log,
         Err(error) => return End::Failed(error.to_string()),
     };

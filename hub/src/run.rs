@@ -154,7 +154,8 @@ fn log_settings(log: &settings::Log) -> LogSettings {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    LogSettings { format, level: log.level.clone(), access: log.access }
+    // A reload may switch the access log on.
+    LogSettings { format, level: log.level.clone(), access: log.access, short: false }
 }
 
 /// A panic ends one connection, or the hub; in both cases the log must have it.

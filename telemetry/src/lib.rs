@@ -66,11 +66,13 @@ pub struct LogSettings {
     pub level: String,
     /// Whether the access log is written.
     pub access: bool,
+    /// Whether this program never writes an access log, so that less may wait and less memory is taken.
+    pub short: bool,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: Format::Auto, level: "info".into(), access: true }
+        Self { format: Format::Auto, level: "info".into(), access: true, short: false }
     }
 }
 
@@ -180,7 +182,8 @@ pub fn on_terminal() -> bool {
 }
 
 fn subscriber(settings: &LogSettings, sink: writer::Sink) -> Result<(LogHandle, impl Subscriber + Send + Sync + use<>), LogError> {
-    let writer = writer::Writer::start(sink).map_err(LogError::Thread)?;
+    let places = if settings.short { writer::SHORT_QUEUE } else { writer::QUEUE };
+    let writer = writer::Writer::start(sink, places).map_err(LogError::Thread)?;
     let (filter, reload) = reload::Layer::new(level::filter(&settings.level, settings.access, None)?);
     // The filter stands before everything else, not on the one layer: then a disabled event is not even built. Each is put on the
     // registry by itself: of two that were joined before, the registry would not learn the most that they want, and each `trace!`

@@ -77,6 +77,23 @@ impl Process {
         ticks / 100.0
     }
 
+    /// What it has written into memory of its own since it began, in KiB: heap, stacks and what the kernel maps for them. Without
+    /// the pages of its file, which the kernel shares and may take back, and which differ between builds.
+    pub fn own_memory(&self) -> u64 {
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.id())).expect("the process runs");
+        let (mut own, mut of_file) = (0, false);
+        for line in maps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            match (words.next(), words.next()) {
+                (Some("Anonymous:"), Some(kib)) if !of_file => own += kib.parse::<u64>().expect("a number of kB"),
+                // A mapping: its addresses, and behind five columns its file, `[heap]`, `[stack]` or nothing.
+                (Some(range), Some(_)) if range.contains('-') => of_file = words.nth(3).is_some_and(|name| name.starts_with('/')),
+                _ => {}
+            }
+        }
+        own
+    }
+
     /// Resident memory in MiB.
     pub fn rss(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");

@@ -46,6 +46,7 @@ impl Beside {
 pub fn measure(bed: &Bed, extent: Extent, say: &mut dyn FnMut(&str, String)) -> anyhow::Result<()> {
     let beside = Beside::start(bed, "changes")?;
     say("idle agent, resident", format!("{:.1} MiB", beside.agent.rss()));
+    say("idle agent, of its own", format!("{:.1} MiB", beside.agent.own_memory() as f64 / 1024.0));
     say("idle hub, resident", format!("{:.1} MiB", beside.hub.process.rss()));
     changes::measure(&beside.hub, extent.changes, say);
     drop(beside);

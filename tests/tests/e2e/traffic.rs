@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use figspan_tests::bed::{Bed, http, rule};
+use figspan_tests::process::eventually;
 use figspan_tests::web::{Connection, Workload, accept_websocket, ok};
 
 const NO_CHECK: &str = "health = { type = \"none\" }";
@@ -116,6 +117,22 @@ fn an_upload_and_a_download_of_half_a_gigabyte_take_constant_memory() {
     }
     writer.join().unwrap();
     assert!(peak - before < 64.0, "memory grew from {before:.0} to {peak:.0} MiB");
+}
+
+/// KiB that an idle agent may have of its own: about 1,000 are its heap, stacks and two tunnels. The rest of what is resident are pages
+/// of its program's file, which the kernel shares and may take back.
+const IDLE: u64 = 1280;
+
+#[test]
+fn an_idle_agent_keeps_little_memory_of_its_own() {
+    let workload = Workload::named("shop");
+    let bed = shop(&workload);
+    eventually("both tunnels are up", Duration::from_secs(5), || {
+        bed.hub.agent_status("vm-1")["tunnels"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    let own = bed.agents["vm-1"].own_memory();
+    println!("idle agent: {own} KiB of its own, {:.1} MiB resident", bed.agents["vm-1"].rss());
+    assert!(own < IDLE, "{own} KiB");
 }
 
 #[test]
