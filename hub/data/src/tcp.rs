@@ -2,9 +2,10 @@
 //!
 //! A connection is tried elsewhere as long as nothing of it can have reached a workload: an agent says only after the client's
 //! first bytes whether its workload took the connection, so those bytes are kept until the workload has answered or they
-//! are too many. A connection that fails is reset, never closed as if it had ended well.
+//! are too many. Of whom nothing was sent yet leaves a tunnel that is lost or silent. A connection that fails is reset, never closed as if it had ended well.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use figspan_model::routing::StreamRoute;
 use figspan_proto::preamble::Kind;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::splice::{SpliceSettings, Spliced, splice_client, splice_tcp};
-use figspan_tunnel::{Stream, StreamError, front_tls};
+use figspan_tunnel::{Stream, StreamError, Tunnel, front_tls};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::dial::SILENCE_CHECK;
 use crate::dial::io::Io;
 use crate::forward::stream::Connecting;
 use crate::forward::{Connected, websocket};
@@ -160,18 +162,24 @@ async fn carry(search: &mut Connecting<'_>, mut tcp: TcpStream, first: Bytes, id
             // The count of work under way is held until the splice has ended.
             Ok(Connected::Tcp(service, _in_flight)) => return splice_tcp(tcp, service, kept.freeze(), &settings).await.into(),
             Ok(Connected::Tls(mut io, _in_flight)) => return over_tls(tcp, kept.freeze(), &mut io, idle).await,
-            Ok(Connected::Tunnel(mut stream, in_flight)) => match begin_in_time(&mut tcp, &mut stream, &mut kept, settings.idle).await {
-                Begun::Settled => {
-                    search.settled();
-                    return splice_client(tcp, stream, Bytes::new(), &settings).await.into();
+            Ok(Connected::Tunnel(mut stream, tunnel, in_flight)) => {
+                let begun = {
+                    let left = pin!(left_by(&tunnel, |since| search.may_leave(since)));
+                    begin_in_time(&mut tcp, &mut stream, &mut kept, left, settings.idle).await
+                };
+                match begun {
+                    Begun::Settled => {
+                        search.settled();
+                        return splice_client(tcp, stream, Bytes::new(), &settings).await.into();
+                    }
+                    Begun::Elsewhere(failure) => search.failed(&in_flight, failure),
+                    Begun::Broken(failure) => {
+                        search.broke(&in_flight, failure);
+                        return Ended::refused(&tcp, failure);
+                    }
+                    Begun::ClientGone => return Ended::refused(&tcp, Failure::ClientGone),
                 }
-                Begun::Elsewhere(failure) => search.failed(&in_flight, failure),
-                Begun::Broken(failure) => {
-                    search.broke(&in_flight, failure);
-                    return Ended::refused(&tcp, failure);
-                }
-                Begun::ClientGone => return Ended::refused(&tcp, Failure::ClientGone),
-            },
+            }
         }
     }
 }
@@ -206,8 +214,27 @@ enum Begun {
     ClientGone,
 }
 
-async fn begin_in_time(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut BytesMut, idle: Option<Duration>) -> Begun {
-    let begun = begin(tcp, stream, kept);
+/// Waits until the tunnel has been silent for long and somebody could take over.
+async fn left_by(tunnel: &Tunnel, may_leave: impl Fn(std::time::Instant) -> bool) {
+    let mut suspicion = tunnel.suspicion();
+    // It ends with the tunnel, of which the stream tells.
+    while suspicion.wait_for(|suspect| *suspect).await.is_ok() {
+        if tunnel.suspect_since().is_some_and(&may_leave) {
+            return;
+        }
+        tokio::time::sleep(SILENCE_CHECK).await;
+    }
+    std::future::pending().await
+}
+
+async fn begin_in_time(
+    tcp: &mut TcpStream,
+    stream: &mut Stream,
+    kept: &mut BytesMut,
+    left: impl Future<Output = ()> + Unpin,
+    idle: Option<Duration>,
+) -> Begun {
+    let begun = begin(tcp, stream, kept, left);
     match idle {
         None => begun.await,
         Some(idle) => tokio::time::timeout(idle, begun).await.unwrap_or(Begun::Broken(Failure::ClientIdle)),
@@ -215,12 +242,13 @@ async fn begin_in_time(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut Byte
 }
 
 /// Sends what the client says first and keeps it, until the workload's first byte or end settles that the connection is made.
-async fn begin(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut BytesMut) -> Begun {
+/// `left` ends when the tunnel had better be left, which is possible as long as the client has said nothing.
+async fn begin(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut BytesMut, mut left: impl Future<Output = ()> + Unpin) -> Begun {
     // A stream that another agent refused may have taken these bytes; they are sent anew.
     if !kept.is_empty()
         && let Err(error) = stream.write_chunk(kept.clone().freeze()).await
     {
-        return failed(&error);
+        return failed(&error, true);
     }
     loop {
         if kept.len() >= KEPT {
@@ -229,7 +257,7 @@ async fn begin(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut BytesMut) ->
         tokio::select! {
             biased;
             chunk = stream.read_chunk(KEPT) => return match chunk {
-                Err(error) => failed(&error),
+                Err(error) => failed(&error, !kept.is_empty()),
                 Ok(None) => Begun::Settled,
                 Ok(Some(chunk)) => match tcp.write_all(&chunk).await {
                     Ok(()) => Begun::Settled,
@@ -244,21 +272,24 @@ async fn begin(tcp: &mut TcpStream, stream: &mut Stream, kept: &mut BytesMut) ->
                     Ok(_) => {
                         let new = Bytes::copy_from_slice(&kept[before..]);
                         if let Err(error) = stream.write_chunk(new).await {
-                            return failed(&error);
+                            return failed(&error, true);
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => return Begun::ClientGone,
                 }
             }
+            () = &mut left, if kept.is_empty() => return Begun::Elsewhere(Failure::TunnelSilent),
         }
     }
 }
 
-fn failed(error: &StreamError) -> Begun {
+/// `given`: bytes of the client were on their way.
+fn failed(error: &StreamError, given: bool) -> Begun {
     match error {
         StreamError::Reset(reset) if !reset.may_have_seen(0) => Begun::Elsewhere(Failure::of_reset(reset.reason)),
         StreamError::Reset(reset) => Begun::Broken(Failure::of_reset(reset.reason)),
+        StreamError::Lost(_) if !given => Begun::Elsewhere(Failure::TunnelLost),
         _ => Begun::Broken(Failure::TunnelLost),
     }
 }

@@ -97,19 +97,25 @@ fn a_tcp_connection_that_waits_goes_to_an_agent_that_came_meanwhile() {
     assert_eq!(client.exactly(4).unwrap(), b"good");
 }
 
-#[test]
-fn what_was_under_way_at_an_agent_that_was_killed_goes_to_its_next_process() {
+/// A workload that leaves the first `mute` requests without an answer, and how many it was asked.
+fn answers_after(mute: usize) -> (Workload, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // The first two are never answered.
-    let shop = Workload::raw(move |mut connection| {
+    let workload = Workload::raw(move |mut connection| {
         while let Ok(Some(message)) = connection.message() {
-            match count.fetch_add(1, Ordering::SeqCst) {
-                0 | 1 => drop(connection.some(1)),
-                _ => connection.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", message.text().len(), message.text())),
+            if count.fetch_add(1, Ordering::SeqCst) < mute {
+                drop(connection.some(1));
+            } else {
+                connection.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", message.text().len(), message.text()));
             }
         }
     });
+    (workload, asked)
+}
+
+#[test]
+fn what_was_under_way_at_an_agent_that_was_killed_goes_to_its_next_process() {
+    let (shop, asked) = answers_after(2);
     let mut bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", NO_CHECK)).ready("shop", 1);
     let (mut known, mut unknown) = (bed.client(), bed.client());
     known.send("PUT /known HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 3\r\n\r\none");
@@ -125,4 +131,59 @@ fn what_was_under_way_at_an_agent_that_was_killed_goes_to_its_next_process() {
     // Not only when the tunnels of the one before have died of silence.
     assert!(killed.elapsed() < Duration::from_millis(4500), "{:?}", killed.elapsed());
     assert_eq!(asked.load(Ordering::SeqCst), 4, "each was given once more");
+}
+
+#[test]
+fn a_hedged_request_whose_agents_were_all_killed_goes_to_their_next_processes() {
+    for agents in 1..=2 {
+        let (shop, asked) = answers_after(agents);
+        let rules = rule("{ uplink = \"shop\" }") + "retry = { hedge = \"300ms\" }\n";
+        let names: Vec<String> = (1..=agents).map(|number| format!("vm-{number}")).collect();
+        let bed = names.iter().fold(Bed::start(&http(&rules)), |bed, name| bed.agent(name, &shop.uplink("shop", NO_CHECK)));
+        let mut bed = bed.ready("shop", agents);
+        let mut client = bed.client();
+        client.send("PUT /hedged HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 3\r\n\r\none");
+        eventually("the workload has every try", Duration::from_secs(5), || asked.load(Ordering::SeqCst) == agents);
+        for name in &names {
+            bed.agents.remove(name).unwrap().signal("KILL");
+        }
+        let killed = Instant::now();
+        let _again: Vec<_> = names.iter().map(|name| bed.hub.run_agent(name)).collect();
+        let answer = client.answer(true).unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "one"), "{answer:?} after {:?}, {agents} agents", killed.elapsed());
+        // Not only when the tunnels of the ones before have died of silence.
+        assert!(killed.elapsed() < Duration::from_millis(4500), "{:?}", killed.elapsed());
+        assert!((agents + 1..=agents + 2).contains(&asked.load(Ordering::SeqCst)), "once more, and once beside it where that was slow");
+    }
+}
+
+#[test]
+fn a_tcp_connection_of_which_nothing_was_sent_goes_to_the_next_process_of_a_killed_agent() {
+    let (taken, said) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (took, heard) = (Arc::clone(&taken), Arc::clone(&said));
+    // Never answers who says `lost`.
+    let workload = Workload::raw(move |mut connection| {
+        took.fetch_add(1, Ordering::SeqCst);
+        if let Ok(bytes) = connection.exactly(4) {
+            heard.fetch_add(1, Ordering::SeqCst);
+            connection.send(if bytes == b"ping" { "pong" } else { "" });
+            drop(connection.some(1));
+        }
+    });
+    let config = "[[listener]]\nname = \"db\"\naddress = \"127.0.0.1:0\"\nprotocol = \"TCP\"\n\n[[tcp_route]]\nname = \"db\"\nlisteners = [\"db\"]\nbackend_refs = [{ uplink = \"shop\" }]\n";
+    let uplink = workload.uplink("shop", &format!("{NO_CHECK}\nprotocol = \"tcp\"\n"));
+    let mut bed = Bed::start(config).agent("vm-1", &uplink).ready("shop", 1);
+    let (mut quiet, mut spoken) = (Connection::open(bed.web()), Connection::open(bed.web()));
+    spoken.send("lost");
+    eventually("the workload has both, and what one said", Duration::from_secs(5), || {
+        taken.load(Ordering::SeqCst) == 2 && said.load(Ordering::SeqCst) == 1
+    });
+    bed.agents.remove("vm-1").unwrap().signal("KILL");
+    let killed = Instant::now();
+    let _again = bed.hub.run_agent("vm-1");
+    eventually("the quiet one is at the next process", Duration::from_millis(4500), || taken.load(Ordering::SeqCst) == 3);
+    quiet.send("ping");
+    assert_eq!(quiet.exactly(4).unwrap(), b"pong", "after {:?}", killed.elapsed());
+    assert!(spoken.some(1).map_or(true, |bytes| bytes.is_empty()), "what a workload may have seen is not said twice");
+    assert_eq!((taken.load(Ordering::SeqCst), said.load(Ordering::SeqCst)), (3, 2));
 }

@@ -20,6 +20,7 @@ use crate::balance::Tried;
 use crate::dial::Fault;
 use crate::dial::upload::Upload;
 use crate::metrics::{Limit, Retry};
+use crate::reply::Failure;
 use crate::retry::MAX_ATTEMPTS;
 
 /// Who came first.
@@ -38,28 +39,33 @@ pub(super) async fn race(
     record: &mut Record,
 ) -> Result<Answer, Fault> {
     let (mut of_first, mut of_second) = (upload.fork(), upload.fork());
-    // Silence is what the second try is for.
-    let stay = |_| false;
+    // Silence is what the second try is for; a tunnel that was opened since is as good.
+    let leave_first = |since| request.has_other_way(&first.place, Some(since));
     let (winner, outcome) = {
-        let mut asking = pin!(ask(request, &first, &mut of_first, false, &stay));
+        let mut asking = pin!(ask(request, &first, &mut of_first, false, &leave_first));
         let early = tokio::time::timeout(delay, asking.as_mut()).await;
         match early {
-            Ok(outcome) => (Winner::First, outcome),
+            Ok(outcome) => (Winner::First, outcome.inspect_err(|fault| forgive(request, &first, fault, tried))),
             Err(_) => match second(request, tried, record) {
-                None => (Winner::First, asking.await),
+                None => (Winner::First, asking.await.inspect_err(|fault| forgive(request, &first, fault, tried))),
                 Some((second, _leave)) => {
-                    let mut also = pin!(ask(request, &second, &mut of_second, false, &stay));
+                    let leave_second = |since| request.has_other_way(&second.place, Some(since));
+                    let mut also = pin!(ask(request, &second, &mut of_second, false, &leave_second));
                     let came = both(asking.as_mut(), also.as_mut()).await;
-                    let settled = match came {
+                    let (winner, outcome) = match came {
                         Came::First(Ok(answer)) => (Winner::First, Ok(answer)),
                         Came::Second(Ok(answer)) => (Winner::Second, Ok(answer)),
-                        Came::First(Err(fault)) => (Winner::Second, also.await.map_err(|other| worse(fault, other))),
-                        Came::Second(Err(fault)) => (Winner::First, asking.await.map_err(|other| worse(fault, other))),
+                        Came::First(Err(fault)) => (Winner::Second, also.await.map_err(|last| [(&first, fault), (&second, last)])),
+                        Came::Second(Err(fault)) => (Winner::First, asking.await.map_err(|last| [(&second, fault), (&first, last)])),
                     };
-                    record.won(if settled.0 == Winner::First { &first.place } else { &second.place });
+                    record.won(if winner == Winner::First { &first.place } else { &second.place });
                     // The loser is dropped with this block, and its workload hears that the hub gave it up.
                     request.dropped.set(Reason::Cancelled);
-                    settled
+                    let outcome = outcome.map_err(|faults| {
+                        faults.iter().for_each(|(picked, fault)| forgive(request, picked, fault, tried));
+                        worse(faults[0].1, faults[1].1)
+                    });
+                    (winner, outcome)
                 }
             },
         }
@@ -101,6 +107,19 @@ async fn both(
         pin!(&mut second).poll(cx).map(Came::Second)
     })
     .await
+}
+
+/// Lets an endpoint be asked again of which only the tunnel failed and that has another one.
+fn forgive(request: &Request<'_>, picked: &Picked, fault: &Fault, tried: &mut Tried) {
+    let other_way = match fault.failure {
+        Failure::TunnelLost => request.has_other_way(&picked.place, None),
+        // It was left for that one.
+        Failure::TunnelSilent => true,
+        _ => false,
+    };
+    if other_way {
+        tried.forgive(picked.place.state());
+    }
 }
 
 /// What two failed tries at once mean together.

@@ -85,23 +85,30 @@ impl Request<'_> {
 
     /// Whether there is an endpoint by now that this request has not tried; `heard`: one that is not silent itself.
     pub(super) fn has_other(&self, tried: &Tried, heard: bool) -> bool {
-        match health::peek(self.question(&self.shard.renewed(self.snapshot), tried)) {
-            Err(_) => false,
-            Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => endpoint.speaks(),
-            Ok(_) => true,
-        }
+        has_other(self.question(&self.shard.renewed(self.snapshot), tried), heard)
     }
 
-    /// Whether an endpoint of which a tunnel failed is there by another one that speaks and was opened after `since`: then probably
-    /// of a new process of its agent.
+    /// See [`has_other_way`].
     pub(super) fn has_other_way(&self, place: &Place, since: Option<Instant>) -> bool {
-        let Place::Uplink { uplink, endpoint, .. } = place else { return false };
-        let snapshot = self.shard.renewed(self.snapshot);
-        let newest = snapshot.uplinks.get(&uplink.name).and_then(|uplink| {
-            let same = |other: &&Arc<Endpoint>| Arc::ptr_eq(&other.state, &endpoint.state);
-            uplink.endpoints.iter().find(same)
-        });
-        newest.is_some_and(|endpoint| endpoint.speaks_since(since))
+        has_other_way(&self.shard.renewed(self.snapshot), place, since)
+    }
+}
+
+/// Whether an endpoint of which a tunnel failed is there by another one that speaks and was opened after `since`: then probably
+/// of a new process of its agent.
+pub(super) fn has_other_way(newest: &Snapshot, place: &Place, since: Option<Instant>) -> bool {
+    let Place::Uplink { uplink, endpoint, .. } = place else { return false };
+    let same = |other: &&Arc<Endpoint>| Arc::ptr_eq(&other.state, &endpoint.state);
+    let now = newest.uplinks.get(&uplink.name).and_then(|uplink| uplink.endpoints.iter().find(same));
+    now.is_some_and(|endpoint| endpoint.speaks_since(since))
+}
+
+/// Whether something else can be chosen now; `heard`: an endpoint that is not silent itself.
+pub(super) fn has_other(question: Question<'_>, heard: bool) -> bool {
+    match health::peek(question) {
+        Err(_) => false,
+        Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => endpoint.speaks(),
+        Ok(_) => true,
     }
 }
 

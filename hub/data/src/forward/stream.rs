@@ -1,16 +1,20 @@
 //! Hop: tcp -> forward -> dial. A way for a TCP or TLS-passthrough connection: chosen by the route, opened, counted.
 //!
-//! Nothing of the client is sent here but the preamble, so that failures are tried elsewhere. Whether the agent's own connect
-//! succeeds is known only later, from a reset; see [`Connecting::next`].
+//! Nothing of the client is sent here but the preamble, so that failures are tried elsewhere, and where only a tunnel failed, by
+//! another one of the same endpoint. Whether the agent's own connect succeeds is known only later, from a reset; see
+//! [`Connecting::next`].
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use figspan_model::routing::{Backend, StreamRoute};
+use figspan_model::snapshot::Snapshot;
 use figspan_proto::preamble::Kind;
-use figspan_tunnel::Stream;
+use figspan_tunnel::{Stream, Tunnel};
 use tokio::net::TcpStream;
 
+use super::pick;
 use crate::balance::{Question, Tried};
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
@@ -26,8 +30,8 @@ use crate::shard::{Held, ShardRef};
 
 /// An open way for a connection. The guard counts it on its endpoint until dropped.
 pub enum Connected {
-    /// To a workload, the preamble written.
-    Tunnel(Stream, InFlight),
+    /// To a workload through that tunnel, the preamble written.
+    Tunnel(Stream, Tunnel, InFlight),
     /// To a service.
     Tcp(TcpStream, InFlight),
     /// To either of them, inside TLS whose handshake is done.
@@ -78,13 +82,38 @@ impl<'c> Connecting<'c> {
         }
     }
 
-    /// Counts a try that the agent answered with "not delivered".
-    pub fn failed(&self, in_flight: &InFlight, failure: Failure) {
+    /// Counts a try of which nothing was delivered: the agent said so, or no byte of the client was on its way.
+    pub fn failed(&mut self, in_flight: &InFlight, failure: Failure) {
         self.broke(in_flight, failure);
         self.shard.metrics.failure(failure);
+        self.forgive(failure);
     }
 
-    /// The next way; call it again after the agent said that nothing was delivered and no byte of the client was taken.
+    /// Whether somebody could take over from the tunnel of the last try, which has been silent since then.
+    pub fn may_leave(&self, silent_since: Instant) -> bool {
+        let newest = self.shard.renewed(&self.snapshot);
+        self.has_other(&newest) || self.place.as_ref().is_some_and(|place| pick::has_other_way(&newest, place, Some(silent_since)))
+    }
+
+    fn has_other(&self, newest: &Snapshot) -> bool {
+        pick::has_other(question(self.route, newest, &self.tried, self.shard), true)
+    }
+
+    /// Lets the endpoint of the last try be chosen again, where only its tunnel failed and it has another one.
+    fn forgive(&mut self, failure: Failure) {
+        let Some(place @ Place::Uplink { endpoint, .. }) = &self.place else { return };
+        let newest = self.shard.renewed(&self.snapshot);
+        let other_way = match failure {
+            Failure::TunnelLost => true,
+            Failure::TunnelSilent => !self.has_other(&newest),
+            _ => false,
+        };
+        if other_way && pick::has_other_way(&newest, place, None) {
+            self.tried.forgive(&endpoint.state);
+        }
+    }
+
+    /// The next way; call it again after [`Self::failed`].
     pub async fn next(&mut self) -> Result<Connected, Failure> {
         let mut waited = false;
         loop {
@@ -95,17 +124,14 @@ impl<'c> Connecting<'c> {
                 // Whoever has come since, while it waited for one that then failed, may take it.
                 self.snapshot = self.shard.renewed(&self.snapshot);
             }
-            let services = self.shard.dialer.services();
-            let (backends, rule) = (&*self.route.backends, &*self.route.state);
-            let failover = self.route.failover.as_deref();
-            let question = Question { failover, ..Question::new(&self.snapshot, backends, rule, &self.tried, services) }.now();
-            let (choice, permit) = match health::choose(question) {
+            let (services, backends) = (self.shard.dialer.services(), &*self.route.backends);
+            let (choice, permit) = match health::choose(question(self.route, &self.snapshot, &self.tried, self.shard)) {
                 Ok(chosen) => chosen,
                 Err(_) if !std::mem::replace(&mut waited, true) && services.starting(&self.route.backends) => {
                     services.looked_up(&self.route.backends, self.route.timeouts.connect).await;
                     continue;
                 }
-                Err(none) => return Err(self.last.unwrap_or(super::pick::none(none))),
+                Err(none) => return Err(self.last.unwrap_or(pick::none(none))),
             };
             let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);
@@ -131,9 +157,9 @@ impl<'c> Connecting<'c> {
             let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
             self.place = Some(place.clone());
             match self.open(&place, backend, &in_flight).await {
-                Ok(Opened::Tunnel(stream)) => {
+                Ok(Opened::Tunnel(stream, tunnel)) => {
                     self.watch.iter().for_each(Watch::opened);
-                    return Ok(Connected::Tunnel(stream, in_flight));
+                    return Ok(Connected::Tunnel(stream, tunnel, in_flight));
                 }
                 Ok(Opened::Tcp(stream)) => {
                     self.settled();
@@ -148,6 +174,7 @@ impl<'c> Connecting<'c> {
                         self.tried.add_full(&backend.state);
                     } else {
                         self.broke(&in_flight, failure);
+                        self.forgive(failure);
                     }
                     self.shard.metrics.failure(failure);
                     self.last = Some(failure);
@@ -175,7 +202,7 @@ impl<'c> Connecting<'c> {
                 let mut stream = opened.stream;
                 let preamble: Bytes = opened.preamble;
                 match tokio::time::timeout(wait, stream.write_chunk(preamble)).await {
-                    Ok(Ok(())) => Ok(Opened::Tunnel(stream)),
+                    Ok(Ok(())) => Ok(Opened::Tunnel(stream, opened.tunnel)),
                     Ok(Err(_)) => Err(Failure::TunnelLost),
                     Err(_) => Err(Failure::StreamTimeout),
                 }
@@ -185,8 +212,14 @@ impl<'c> Connecting<'c> {
     }
 }
 
+/// What `balance` is asked for a connection.
+fn question<'q>(route: &'q StreamRoute, snapshot: &'q Snapshot, tried: &'q Tried, shard: &'q ShardRef) -> Question<'q> {
+    let question = Question::new(snapshot, &route.backends, &route.state, tried, shard.dialer.services());
+    Question { failover: route.failover.as_deref(), ..question }.now()
+}
+
 enum Opened {
-    Tunnel(Stream),
+    Tunnel(Stream, Tunnel),
     Tcp(TcpStream),
     Tls(Io),
 }

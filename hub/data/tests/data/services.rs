@@ -186,7 +186,7 @@ fn a_tcp_connection_gets_a_stream_whose_preamble_left_at_once() {
         let (connected, mut taken) = tokio::join!(connect_stream(&hub.shard, &route, &client), agent.take());
         assert_eq!(taken.preamble.kind, figspan_proto::preamble::Kind::Tcp);
         taken.say("220 ready\r\n").await;
-        let Ok(Connected::Tunnel(mut stream, in_flight)) = connected else { panic!("no stream") };
+        let Ok(Connected::Tunnel(mut stream, _, in_flight)) = connected else { panic!("no stream") };
         assert_eq!(stream.read_chunk(64).await.unwrap().unwrap(), "220 ready\r\n");
         assert_eq!(agent.state.in_flight.sum(), 1);
         drop(in_flight);
