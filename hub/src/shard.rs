@@ -85,7 +85,7 @@ pub(crate) fn run(start: ShardStart) {
 async fn serve(start: ShardStart) {
     let ShardStart { shard, udp, tcp, endpoint, control, reader, board, book, metrics, face, sessions, drain, sockets, end, started } =
         start;
-    let endpoint = HubEndpoint::new(udp, endpoint).and_then(|endpoint| match tcp {
+    let endpoint = HubEndpoint::local(udp, endpoint).and_then(|endpoint| match tcp {
         Some(share) => endpoint.listen_tcp(share).map(|()| endpoint),
         None => Ok(endpoint),
     });

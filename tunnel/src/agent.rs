@@ -23,7 +23,7 @@ use crate::hub::leaf;
 use crate::identity::{Credentials, Roots};
 use crate::stream::Stream;
 use crate::tls::{self, Pinned};
-use crate::transport::{self, HANDSHAKE_TIMEOUT};
+use crate::transport::HANDSHAKE_TIMEOUT;
 use crate::tunnel::{Tunnel, TunnelError};
 use call::{Call, Reached, confirmed};
 use failure::failure;
@@ -36,8 +36,6 @@ pub use recording::Recording;
 /// How to dial.
 #[derive(Debug, Clone)]
 pub struct DialOptions {
-    /// MTU discovery goes up to this many bytes of UDP payload (at most [`transport::MTU_CAP`]).
-    pub mtu: u16,
     /// Which transports may carry the tunnel.
     pub preference: Preference,
     /// Counts how often tunnels came to be on a transport.
@@ -50,7 +48,7 @@ pub struct DialOptions {
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { mtu: transport::MTU, preference: Preference::default(), moves: Arc::default(), look_back: LOOK_BACK, recording: None }
+        Self { preference: Preference::default(), moves: Arc::default(), look_back: LOOK_BACK, recording: None }
     }
 }
 
@@ -60,11 +58,6 @@ impl Default for DialOptions {
 /// At most [`HANDSHAKE_TIMEOUT`]. When it returns a tunnel, the hub has accepted our certificate as well.
 pub async fn dial(address: SocketAddr, shard: u8, credentials: &Arc<Credentials>) -> Result<Tunnel, TunnelError> {
     dial_with(address, shard, credentials, &DialOptions::default()).await
-}
-
-/// The same with MTU discovery up to `mtu` bytes of UDP payload (at most [`transport::MTU_CAP`]).
-pub async fn dial_with_mtu(address: SocketAddr, shard: u8, credentials: &Arc<Credentials>, mtu: u16) -> Result<Tunnel, TunnelError> {
-    dial_with(address, shard, credentials, &DialOptions { mtu, ..DialOptions::default() }).await
 }
 
 /// The same as [`dial`], otherwise.
@@ -79,7 +72,7 @@ pub async fn dial_with(
         let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
         let (quic, tcp) = (|| tls::agent(credentials).map_err(failed), || tls::agent_over_tcp(credentials).map_err(failed));
         let recording = options.recording.as_ref();
-        let call = Call { address, shard, mtu: options.mtu, identity: Some(&identity), recording };
+        let call = Call { address, shard, identity: Some(&identity), recording };
         let (Reached { endpoint, connection, links, link }, why) = call.reach(options.preference, quic, tcp).await?;
         confirmed(&connection).await.map_err(|error| failure(address, error, Some(&identity)))?;
         let peer = leaf(&connection).ok_or_else(|| TunnelError::Identity(format!("hub at {address} showed no certificate")))?;
@@ -131,7 +124,7 @@ pub async fn dial_join_with(address: SocketAddr, pin: Pin, preference: Preferenc
         let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
         let quic = || tls::joining(Arc::clone(&pinned)).map_err(failed);
         let tcp = || tls::joining_over_tcp(Arc::clone(&outside)).map_err(failed);
-        let call = Call { address, shard: 0, mtu: transport::MTU, identity: None, recording: None };
+        let call = Call { address, shard: 0, identity: None, recording: None };
         // The endpoint's task carries the connection until the stream, its last handle, is gone.
         let (Reached { connection, link, .. }, _) = call.reach(preference, quic, tcp).await?;
         let roots = pinned.found().ok_or_else(|| TunnelError::Identity(format!("hub at {address} proved nothing")))?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use figspan_proto::reset::Close;
-use figspan_quic::{Endpoint, Udp};
+use figspan_quic::{Driver, Endpoint, Udp};
 use quinn_proto::{EndpointConfig, ServerConfig};
 
 use crate::carrier::MovedTo;
@@ -120,12 +120,20 @@ pub struct HubEndpoint {
 impl HubEndpoint {
     /// Starts the endpoint on one of the sockets of [`bind_shards`].
     pub fn new(socket: UdpSocket, config: HubConfig) -> io::Result<Self> {
-        Self::with_mtu(socket, config, transport::MTU)
+        let (endpoint, driver) = Self::make(socket, config)?;
+        tasks::drive(driver);
+        Ok(endpoint)
     }
 
-    /// The same with MTU discovery up to `mtu` bytes of UDP payload (at most [`transport::MTU_CAP`]), for networks with jumbo
-    /// frames. Receive buffers grow with it.
-    pub fn with_mtu(socket: UdpSocket, config: HubConfig, mtu: u16) -> io::Result<Self> {
+    /// The same with its driver on the current thread's `LocalSet`, among the tasks that it wakes: between them is no detour by the
+    /// runtime.
+    pub fn local(socket: UdpSocket, config: HubConfig) -> io::Result<Self> {
+        let (endpoint, driver) = Self::make(socket, config)?;
+        tasks::drive_locally(driver);
+        Ok(endpoint)
+    }
+
+    fn make(socket: UdpSocket, config: HubConfig) -> io::Result<(Self, Driver)> {
         let HubConfig { shard, shards, credentials, reset_key } = config;
         if shard >= shards || shards > MAX_SHARDS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("shard {shard} of {shards}")));
@@ -133,12 +141,12 @@ impl HubEndpoint {
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
         let mut endpoint = EndpointConfig::new(Arc::new(key));
         endpoint.cid_generator(move || Box::new(cid::ShardIds::new(shard, shards)));
-        endpoint.max_udp_payload_size(transport::max_payload(mtu)).map_err(io::Error::other)?;
+        endpoint.max_udp_payload_size(transport::MTU_CAP).map_err(io::Error::other)?;
 
         let crypto = tls::hub(&credentials).map_err(io::Error::other)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server
-            .transport_config(Arc::new(transport::hub(mtu)))
+            .transport_config(Arc::new(transport::hub(transport::MTU)))
             .migration(true)
             .max_incoming(REFUSE_ABOVE)
             // Before an attempt is accepted there is nothing but a ClientHello to buffer.
@@ -148,9 +156,9 @@ impl HubEndpoint {
         let links = Arc::<Links>::default();
         let socket = CarrierSocket::new(Udp::new(socket)?, Route::ByAddress, Arc::clone(&links));
         let (endpoint, driver) = Endpoint::new(endpoint, Some(server), socket);
-        tasks::drive(driver);
         let sampler = Sampler::start(Arc::clone(&links));
-        Ok(Self { endpoint, opening: Arc::default(), sampler, links, heard: Arc::default(), credentials, tasks: Tasks::new() })
+        let endpoint = Self { endpoint, opening: Arc::default(), sampler, links, heard: Arc::default(), credentials, tasks: Tasks::new() };
+        Ok((endpoint, driver))
     }
 
     /// Accepts agents over TCP as well, with one of the shares of [`tcp::bind_tcp`], until the endpoint is dropped.

@@ -44,6 +44,12 @@ pub(crate) fn drive(driver: figspan_quic::Driver) {
     tokio::spawn(driver);
 }
 
+/// The same on the current thread's `LocalSet`.
+#[allow(clippy::disallowed_methods, reason = "it has to outlive the handles by their last words")]
+pub(crate) fn drive_locally(driver: figspan_quic::Driver) {
+    tokio::task::spawn_local(driver);
+}
+
 fn start<F: Future<Output = ()> + Send + 'static>(tasks: &Mutex<JoinSet<()>>, task: F) {
     let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
     // Finished tasks leave their slot here, so that a long-lived owner does not collect them.

@@ -66,7 +66,7 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, payload: usize) -> Self {
         let gro = shared.lock().socket.gro_segments();
         // The kernel joins at most 64 KiB; pages that nothing arrives in are never touched.
-        let each = payload.min(65_527) * gro;
+        let each = payload.saturating_mul(gro).min(64 * 1024);
         Self {
             shared,
             inbox: Inbox { room: vec![0; each * BATCH], each },

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::{ClientConfig, ConnectError, ConnectionError, ConnectionId, EndpointConfig, ServerConfig, VarInt};
+use quinn_proto::{ClientConfig, ConnectError, ConnectionError, ConnectionId, EndpointConfig, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::Notify;
 
 use crate::Map;
@@ -32,9 +32,11 @@ impl Endpoint {
     /// runtime with time.
     pub fn new(config: EndpointConfig, server: Option<ServerConfig>, socket: Arc<dyn Socket>) -> (Self, Driver) {
         let payload = config.get_max_udp_payload_size();
-        let proto = quinn_proto::Endpoint::new(Arc::new(config), server.map(Arc::new), !socket.may_fragment(), None);
+        let server = server.map(Arc::new);
+        let proto = quinn_proto::Endpoint::new(Arc::new(config), server.clone(), !socket.may_fragment(), None);
         let state = State {
             proto,
+            server,
             socket,
             former: None,
             connections: Map::default(),
@@ -160,12 +162,19 @@ impl Incoming {
         self.attempt().remote_address_validated()
     }
 
-    /// Takes it on; done when the handshake is.
-    pub fn accept(mut self) -> Result<impl Future<Output = Result<Connection, ConnectionError>> + Send + use<>, ConnectionError> {
+    /// Takes it on, with a configuration of its own for the transport; done when the handshake is.
+    pub fn accept(
+        mut self,
+        transport: Option<TransportConfig>,
+    ) -> Result<impl Future<Output = Result<Connection, ConnectionError>> + Send + use<>, ConnectionError> {
         let attempt = self.attempt.take().expect("only a decision takes it, and a decision takes self");
         let mut contents = Vec::new();
         let mut state = self.endpoint.lock();
-        match state.proto.accept(attempt, Instant::now(), &mut contents, None) {
+        let config = transport.zip(state.server.as_deref().cloned()).map(|(transport, mut server)| {
+            server.transport_config(Arc::new(transport));
+            Arc::new(server)
+        });
+        match state.proto.accept(attempt, Instant::now(), &mut contents, config) {
             Ok((key, proto)) => Ok(Connection::established(self.endpoint.carry(&mut state, key, proto))),
             Err(error) => {
                 if let Some(transmit) = error.response {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quinn_proto::{ConnectionHandle, Transmit, VarInt};
+use quinn_proto::{ConnectionHandle, ServerConfig, Transmit, VarInt};
 use tokio::sync::Notify;
 
 use crate::Map;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) proto: quinn_proto::Endpoint,
+    /// What attempts are accepted with.
+    pub(crate) server: Option<Arc<ServerConfig>>,
     pub(crate) socket: Arc<dyn Socket>,
     /// The socket before a change of it, as long as nothing has come over the new one.
     pub(crate) former: Option<Arc<dyn Socket>>,

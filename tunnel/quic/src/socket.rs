@@ -3,12 +3,14 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Receptions of one system call. Each may hold up to 64 datagrams.
 pub(crate) const BATCH: usize = 8;
@@ -46,27 +48,40 @@ pub trait Socket: Debug + Send + Sync {
 /// A UDP socket.
 #[derive(Debug)]
 pub struct Udp {
-    io: tokio::net::UdpSocket,
+    /// Watched for what comes, and for nothing else: each datagram that has left makes room, which would wake the thread once for
+    /// every send.
+    io: AsyncFd<UdpSocket>,
+    /// Watched for room, only while there is none.
+    room: Mutex<Option<AsyncFd<UdpSocket>>>,
     state: UdpSocketState,
 }
 
 /// Sets what every UDP socket of QUIC needs: datagrams that are not split, and what the kernel can tell about each.
-pub fn prepare(socket: &std::net::UdpSocket) -> io::Result<()> {
+pub fn prepare(socket: &UdpSocket) -> io::Result<()> {
     UdpSocketState::new(socket.into()).map(drop)
+}
+
+/// Watches a socket for that alone.
+#[allow(
+    deprecated,
+    reason = "a UdpSocket keeps its one descriptor while it lives, which is what the function that took its place has one swear"
+)]
+fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 impl Udp {
     /// Takes a bound socket. Call it inside a tokio runtime with I/O.
-    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         socket.set_nonblocking(true)?;
-        Ok(Self { io: tokio::net::UdpSocket::from_std(socket)?, state })
+        Ok(Self { io: watch(socket, Interest::READABLE)?, room: Mutex::default(), state })
     }
 }
 
 impl Socket for Udp {
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.io.get_ref().local_addr()
     }
 
     fn may_fragment(&self) -> bool {
@@ -83,21 +98,16 @@ impl Socket for Udp {
 
     fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.io.poll_recv_ready(cx))?;
-            let mut some = 0;
-            let received = self.io.try_io(Interest::READABLE, || {
-                let count = self.state.recv((&self.io).into(), bufs, metas)?;
-                if count < bufs.len() {
-                    // Nothing more has come: the next call then waits without asking the kernel.
-                    some = count;
-                    return Err(io::ErrorKind::WouldBlock.into());
+            let mut readable = ready!(self.io.poll_read_ready(cx))?;
+            match self.state.recv(self.io.get_ref().into(), bufs, metas) {
+                Ok(count) => {
+                    if count < bufs.len() {
+                        // Nothing more has come: the next call then waits without asking the kernel.
+                        readable.clear_ready();
+                    }
+                    return Poll::Ready(Ok(count));
                 }
-                Ok(count)
-            });
-            match received {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && some > 0 => return Poll::Ready(Ok(some)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 // A datagram that was refused somewhere (ICMP) says nothing about this socket.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused) => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -117,11 +127,23 @@ impl Socket for Udp {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
+        self.state.send(self.io.get_ref().into(), &transmit)
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_send_ready(cx)
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = match room.take() {
+            Some(watched) => watched,
+            None => watch(self.io.get_ref().try_clone()?, Interest::WRITABLE)?,
+        };
+        // With room it is not watched any more; without, until there is.
+        match watched.poll_write_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.map(drop)),
+            Poll::Pending => {
+                *room = Some(watched);
+                Poll::Pending
+            }
+        }
     }
 }
 

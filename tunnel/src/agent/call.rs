@@ -34,7 +34,6 @@ const TCP_ANYHOW_AFTER: Duration = Duration::from_secs(3);
 pub(super) struct Call<'a> {
     pub(super) address: SocketAddr,
     pub(super) shard: u8,
-    pub(super) mtu: u16,
     /// Who calls, for messages.
     pub(super) identity: Option<&'a Arc<Identity>>,
     /// Who writes its packets down.
@@ -136,8 +135,13 @@ impl Call<'_> {
         route: Route,
         links: Arc<Links>,
     ) -> Result<Reached, TunnelError> {
-        let Self { address, shard: _, mtu, identity, recording } = self;
+        let Self { address, shard: _, identity, recording } = self;
         let socket_failed = |error: std::io::Error| TunnelError::Socket { address, source: Arc::new(error) };
+        let mtu = match route {
+            // TCP carries any size.
+            Route::Link(_) => transport::MTU_CAP,
+            Route::Udp | Route::ByAddress => transport::mtu_towards(address).map_err(socket_failed)?,
+        };
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut carried = transport::agent(mtu);
         if let Some(recording) = recording {
@@ -146,7 +150,7 @@ impl Call<'_> {
         config.transport_config(Arc::new(carried));
         config.initial_dst_cid_provider(Arc::new(move || id));
         let mut endpoint = EndpointConfig::default();
-        let payload = endpoint.max_udp_payload_size(transport::max_payload(mtu));
+        let payload = endpoint.max_udp_payload_size(transport::MTU_CAP);
         payload.map_err(|error| socket_failed(std::io::Error::other(error)))?;
         let udp = transport::udp_towards(address).and_then(Udp::new).map_err(socket_failed)?;
         let (endpoint, driver) = Endpoint::new(endpoint, None, CarrierSocket::new(udp, route, Arc::clone(&links)));

@@ -15,7 +15,7 @@ use crate::exchange;
 use crate::identity::{Leaf, Roots};
 use crate::stream::Stream;
 use crate::tls::{self, Anchor, Pinned, Timeless};
-use crate::transport::{self, HANDSHAKE_TIMEOUT};
+use crate::transport::HANDSHAKE_TIMEOUT;
 use crate::tunnel::TunnelError;
 
 /// Whom to believe about who the hub is.
@@ -49,7 +49,7 @@ pub async fn ask_clock(address: SocketAddr, trust: Trust) -> Result<Proven, Tunn
         let failed = |error: rustls::Error| TunnelError::Tls(error.to_string());
         let quic = || tls::asking(Arc::clone(&timeless)).map_err(failed);
         let tcp = || tls::asking_over_tcp(Arc::clone(&timeless)).map_err(failed);
-        let call = Call { address, shard: 0, mtu: transport::MTU, identity: None, recording: None };
+        let call = Call { address, shard: 0, identity: None, recording: None };
         let (Reached { endpoint, connection, .. }, _) = call.reach(Preference::Auto, quic, tcp).await?;
         let (send, recv) = connection.open_bi().await.map_err(|error| failure(address, error, None))?;
         Ok((endpoint, Stream::new(connection.clone(), send, recv), connection))

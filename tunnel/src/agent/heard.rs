@@ -15,7 +15,6 @@ use crate::carrier::socket::Route;
 use crate::exchange;
 use crate::identity::Credentials;
 use crate::tls;
-use crate::transport;
 use crate::tunnel::Tunnel;
 
 /// From one attempt to the next: the hub listens for several of them.
@@ -29,7 +28,7 @@ pub async fn udp_arrives(tunnel: &Tunnel, address: SocketAddr, credentials: &Arc
     mark[0] = shard;
     let stream = tunnel.open().await.map_err(|error| error.to_string())?;
     let identity = credentials.identity();
-    let call = Call { address, shard, mtu: transport::MTU, identity: Some(&identity), recording: None };
+    let call = Call { address, shard, identity: Some(&identity), recording: None };
     tokio::select! {
         heard = exchange::ask_heard(stream, mark) => heard.map_err(|error| error.to_string()),
         error = attempts(call, mark, credentials) => Err(error.to_string()),

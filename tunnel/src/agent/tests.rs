@@ -223,7 +223,7 @@ async fn without_a_certificate_no_tunnel_is_opened() {
     let pinned = Pinned::new(authority.ca.pin());
     let crypto = tls::anonymous(pinned, figspan_proto::ALPN_TUNNEL).unwrap();
     let address = endpoint.local_address().unwrap();
-    let call = Call { address, shard: 0, mtu: transport::MTU, identity: None, recording: None };
+    let call = Call { address, shard: 0, identity: None, recording: None };
     let connect = call.connect(crypto, Route::Udp, Arc::default());
     let (hub, client) = tokio::join!(async { endpoint.accept().await.unwrap().establish().await }, connect);
     assert!(matches!(hub, Err(TunnelError::Identity(_))), "{hub:?}");
@@ -256,7 +256,7 @@ async fn one_identity_over_tcp_and_another_inside_is_refused() {
     let (outside, inside) = (authority.agent("vm-1"), authority.agent("vm-2"));
     let links = Arc::default();
     let link = link::open(address, 0, tls::agent_over_tcp(&outside).unwrap(), &links).await.unwrap();
-    let call = Call { address, shard: 0, mtu: transport::MTU, identity: None, recording: None };
+    let call = Call { address, shard: 0, identity: None, recording: None };
     let connect = call.connect(tls::agent(&inside).unwrap(), Route::Link(link), links);
     let (hub, client) = tokio::join!(async { endpoint.accept().await.unwrap().establish().await }, connect);
     assert!(matches!(&hub, Err(TunnelError::Identity(text)) if text.contains("somebody else")), "{hub:?}");

@@ -17,7 +17,7 @@ use crate::carrier::socket::Links;
 use crate::heard::Heard;
 use crate::identity::Leaf;
 use crate::stream::Stream;
-use crate::transport::{HANDSHAKE_TIMEOUT, TUNNEL_WINDOW};
+use crate::transport::{self, HANDSHAKE_TIMEOUT, TUNNEL_WINDOW};
 use crate::tunnel::{Sampler, Tunnel, TunnelError};
 
 /// How long a joining VM may take to hear the answer before its connection is closed.
@@ -85,7 +85,9 @@ impl Incoming {
     pub async fn establish(self) -> Result<Established, TunnelError> {
         let path = self.incoming.remote_address();
         let remote = real(path);
-        let connecting = self.incoming.accept().map_err(|error| refused(remote, error))?;
+        // TCP carries any size, and whoever has no route back will not hear us anyway.
+        let mtu = if is_over_tcp(path) { transport::MTU_CAP } else { transport::mtu_towards(remote).unwrap_or(transport::MTU) };
+        let connecting = self.incoming.accept(Some(transport::hub(mtu))).map_err(|error| refused(remote, error))?;
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| TunnelError::Lost(format!("handshake with {remote} did not end in {} s", HANDSHAKE_TIMEOUT.as_secs())))?
