@@ -92,6 +92,12 @@ bench *args:
     cargo build --release --locked --workspace --bins
     target/release/figspan-bench peers {{args}}
 
+# The same with a network between the two ends of each chain: 1,500 B, 50 ms of round trip, 1 % loss (root, for a namespace of its own).
+bench-network *args:
+    tests/bench/install
+    cargo build --release --locked --workspace --bins
+    tests/bench/network {{args}}
+
 # figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing, compressing and heads cost.
 bench-control *args:
     cargo build --release --locked --workspace --bins

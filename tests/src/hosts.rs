@@ -22,7 +22,7 @@ mod workload;
 pub use archive::Archive;
 pub use bed::Bed;
 pub use bridge::Bridge;
-pub use delay::Delay;
+pub use delay::{Delay, Late};
 pub use fault::Fault;
 pub use host::Host;
 pub use load::{Load, Report};

@@ -18,6 +18,7 @@ pub mod ca;
 pub mod call;
 pub mod carrier;
 pub mod closed;
+mod congestion;
 pub mod digest;
 pub mod drain;
 pub mod exchange;

@@ -110,3 +110,11 @@ impl Drop for Part {
 pub fn port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
+
+/// The address of the hop between the two ends of each chain, so that a network can be put there (`tests/bench/network`).
+pub const BETWEEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// The same as [`port`], between the two ends of a chain.
+pub fn between() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((BETWEEN, 0))?.local_addr()?)
+}

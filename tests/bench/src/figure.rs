@@ -25,6 +25,11 @@ pub enum Figure {
     BulkCpu,
     ManySpeed,
     ManyCpu,
+    FarSpeed,
+    FarCpu,
+    FarRate,
+    FarP50,
+    FarP99,
     IdleMemory,
     BusyMemory,
     Descriptors,
@@ -32,7 +37,7 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of the table.
-    pub const ALL: [Self; 23] = {
+    pub const ALL: [Self; 28] = {
         use Figure::*;
         [
             SmallRate,
@@ -55,6 +60,11 @@ impl Figure {
             BulkCpu,
             ManySpeed,
             ManyCpu,
+            FarSpeed,
+            FarCpu,
+            FarRate,
+            FarP50,
+            FarP99,
             IdleMemory,
             BusyMemory,
             Descriptors,
@@ -84,6 +94,11 @@ impl Figure {
             Self::BulkCpu => "one stream of 1 GiB: CPU s per GB",
             Self::ManySpeed => "16 streams: Gbit/s",
             Self::ManyCpu => "16 streams: CPU s per GB",
+            Self::FarSpeed => "one stream of 8 MiB: Mbit/s",
+            Self::FarCpu => "one stream of 8 MiB: CPU s per GB",
+            Self::FarRate => "100 KiB, 16 at a time: requests/s",
+            Self::FarP50 => "100 KiB, 16 at a time: p50 ms",
+            Self::FarP99 => "100 KiB, 16 at a time: p99 ms",
             Self::IdleMemory => "idle: MiB of both ends",
             Self::BusyMemory => "after the load: MiB of both ends",
             Self::Descriptors => "after the load: descriptors",
@@ -94,7 +109,15 @@ impl Figure {
     pub fn more_is_better(self) -> bool {
         matches!(
             self,
-            Self::SmallRate | Self::H2Rate | Self::GrpcRate | Self::MessageRate | Self::TcpRate | Self::BulkSpeed | Self::ManySpeed
+            Self::SmallRate
+                | Self::H2Rate
+                | Self::GrpcRate
+                | Self::MessageRate
+                | Self::TcpRate
+                | Self::BulkSpeed
+                | Self::ManySpeed
+                | Self::FarSpeed
+                | Self::FarRate
         )
     }
 
@@ -108,9 +131,13 @@ impl Figure {
             | Self::GrpcCpu
             | Self::MessageCpu
             | Self::TcpCpu
+            | Self::FarSpeed
+            | Self::FarRate
+            | Self::FarP50
+            | Self::FarP99
             | Self::IdleMemory
             | Self::BusyMemory => 1,
-            Self::MediumCpu | Self::BulkSpeed | Self::BulkCpu | Self::ManySpeed | Self::ManyCpu => 2,
+            Self::MediumCpu | Self::BulkSpeed | Self::BulkCpu | Self::ManySpeed | Self::ManyCpu | Self::FarCpu => 2,
             Self::SmallP99 | Self::PacedP50 | Self::PacedP99 | Self::PacedP999 => 3,
         }
     }

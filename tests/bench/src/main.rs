@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use figspan_bench::{bed, chains, control, instructions, origin, peers, report, table};
 use figspan_tests::architecture;
+use figspan_tests::hosts::Late;
 
 /// Measures figspan beside its peers.
 #[derive(Debug, Parser)]
@@ -75,6 +76,12 @@ struct PeersArguments {
     /// Write the result into docs/performance.md, with pictures.
     #[arg(long)]
     write: bool,
+    /// The work for where a network lies between the two ends of the chains; in words, which (see tests/bench/network).
+    #[arg(long, value_name = "NETWORK", conflicts_with = "write")]
+    far: Option<String>,
+    /// Milliseconds for which packets are held that queue 1 of the network namespace is given (see tests/bench/network).
+    #[arg(long, default_value_t = 0, requires = "far")]
+    delay: u64,
 }
 
 fn main() -> ExitCode {
@@ -102,6 +109,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
+    let delay = Duration::from_millis(arguments.delay.min(1000));
+    let _late = if delay.is_zero() { None } else { Some(Late::start(delay, Duration::ZERO)?) };
     let bed = bed::Bed::new()?;
     let origin = origin::Origin::start(&bed)?;
     let (mut chains, mut absent) = (Vec::new(), Vec::new());
@@ -115,8 +124,12 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
         rounds: arguments.rounds.max(1),
         time: Duration::from_secs(arguments.seconds.clamp(1, 60)),
         rate: arguments.rate.clamp(1, 100_000),
+        far: arguments.far.is_some(),
     };
     let (results, failed) = peers::measure(&chains, work, &mut |what| eprintln!("{what}"));
+    if let Some(network) = &arguments.far {
+        println!("## {network}\n");
+    }
     let measured = report::data(&chains, &absent, &results, &failed, work);
     println!("{measured}");
     if arguments.write {

@@ -16,6 +16,8 @@ pub const SMALL: usize = 200;
 pub const MEDIUM: usize = 100 * 1024;
 /// Bytes of one of many downloads at a time.
 pub const PART: usize = 64 << 20;
+/// Bytes of a download over a slow network.
+pub const FEW: usize = 8 << 20;
 /// Bytes of the one long download.
 pub const LARGE: usize = 1 << 30;
 
@@ -45,7 +47,7 @@ impl Origin {
         let at = Addresses { http: port()?, websocket: port()?, grpc: port()?, tcp: port()? };
         let files = bed.path().join("files");
         std::fs::create_dir(&files)?;
-        for (name, bytes) in [("medium", MEDIUM), ("part", PART), ("large", LARGE)] {
+        for (name, bytes) in [("medium", MEDIUM), ("few", FEW), ("part", PART), ("large", LARGE)] {
             // Sparse: the page cache holds zeros, no disk is read.
             std::fs::File::create(files.join(name))?.set_len(bytes as u64)?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::chain::{Chain, Kind};
 use crate::figure::{Figure, Results};
 use crate::load::{self, Done};
-use crate::origin::{LARGE, MEDIUM, PART, SMALL};
+use crate::origin::{FEW, LARGE, MEDIUM, PART, SMALL};
 
 /// Connections of a closed loop.
 const CONNECTIONS: usize = 32;
@@ -19,12 +19,14 @@ pub struct Work {
     pub time: Duration,
     /// Requests a second in the open loop.
     pub rate: u32,
+    /// A network lies between the two ends of the chains.
+    pub far: bool,
 }
 
 /// One piece of work of a chain: its name, and how it is done; `None` when the chain cannot carry it.
 type Piece = (&'static str, fn(&Chain, Work, &mut Notes<'_>) -> Option<anyhow::Result<()>>);
 
-const PIECES: &[Piece] = &[
+const NEAR: &[Piece] = &[
     ("small requests", |chain, work, notes| {
         let run = || load::closed(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
@@ -94,6 +96,33 @@ const PIECES: &[Piece] = &[
     }),
 ];
 
+/// What is done where a network lies between the two ends: less, since it takes longer.
+const FAR: &[Piece] = &[
+    ("one download of 8 MiB", |chain, _, notes| {
+        let run = || load::bulk(chain.fronts.http, "/files/few", FEW, 1);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::FarSpeed, speed(&done) * 1000.0);
+            notes.note_cpu(Figure::FarCpu, cpu / gigabytes(&done));
+        }))
+    }),
+    ("16 of 100 KiB at a time", |chain, work, notes| {
+        let run = || load::closed(chain.fronts.http, "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
+        Some(notes.around(run, |notes, done, _| {
+            notes.note(Figure::FarRate, done.rate());
+            notes.note(Figure::FarP50, done.quantile(0.5));
+            notes.note(Figure::FarP99, done.quantile(0.99));
+        }))
+    }),
+    ("requests at a fixed rate", |chain, work, notes| {
+        let run = || load::paced(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.rate, work.time);
+        Some(notes.around(run, |notes, done, _| {
+            notes.note(Figure::PacedP50, done.quantile(0.5));
+            notes.note(Figure::PacedP99, done.quantile(0.99));
+            notes.note(Figure::PacedP999, done.quantile(0.999));
+        }))
+    }),
+];
+
 fn gigabytes(done: &Done) -> f64 {
     done.bytes as f64 / 1e9
 }
@@ -141,7 +170,7 @@ pub fn measure(chains: &[Chain], work: Work, say: &mut dyn FnMut(&str)) -> (Resu
         results.note(chain.name, Figure::IdleMemory, chain.cost().rss);
     }
     for round in 0..work.rounds {
-        for (name, piece) in PIECES {
+        for (name, piece) in if work.far { FAR } else { NEAR } {
             say(&format!("round {} of {}: {name}", round + 1, work.rounds));
             for chain in chains {
                 // What failed once is told once, and not tried again.

@@ -21,32 +21,52 @@ const TICK: Duration = Duration::from_micros(500);
 /// What passes through the queue, and where.
 const RULES: [[&str; 3]; 2] = [["INPUT", "-i", "eth0"], ["OUTPUT", "-o", "eth0"]];
 
+/// Lets go what is queued under [`QUEUE`] in one namespace when its time has come, until it is dropped.
+#[derive(Debug)]
+#[must_use = "nobody lets packets go when this is dropped"]
+pub struct Late {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Late {
+    /// In the namespace of the thread that calls it. Every packet takes `way`, give or take at most `jitter`.
+    pub fn start(way: Duration, jitter: Duration) -> std::io::Result<Self> {
+        let mut queue = Queue::open()?;
+        queue.bind(QUEUE)?;
+        queue.set_queue_max_len(QUEUE, u32::try_from(PACKETS).unwrap_or(u32::MAX))?;
+        // Verdicts alone: what is in a packet is nobody's business.
+        queue.set_copy_range(QUEUE, 64)?;
+        queue.set_nonblocking(true);
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        let thread = std::thread::spawn(move || carry(queue, way, jitter, &ended));
+        Ok(Self { end, thread: Some(thread) })
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// The way is long while this lives.
 #[derive(Debug)]
 #[must_use = "the way is short again when this is dropped"]
 pub struct Delay<'a> {
     namespace: &'a Namespace,
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _late: Late,
 }
 
 impl<'a> Delay<'a> {
     /// Every packet takes `way` each way, give or take at most `jitter`.
     pub fn start(namespace: &'a Namespace, way: Duration, jitter: Duration) -> Self {
-        let open = || -> std::io::Result<Queue> {
-            let mut queue = Queue::open()?;
-            queue.bind(QUEUE)?;
-            queue.set_queue_max_len(QUEUE, u32::try_from(PACKETS).unwrap_or(u32::MAX))?;
-            // Verdicts alone: what is in a packet is nobody's business.
-            queue.set_copy_range(QUEUE, 64)?;
-            queue.set_nonblocking(true);
-            Ok(queue)
-        };
-        let queue = namespace.inside(|| open().unwrap_or_else(|error| panic!("a queue of packets: {error}")));
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&end);
-        let thread = std::thread::spawn(move || carry(queue, way, jitter, &ended));
-        let delay = Self { namespace, end, thread: Some(thread) };
+        let late = namespace.inside(|| Late::start(way, jitter).unwrap_or_else(|error| panic!("a queue of packets: {error}")));
+        let delay = Self { namespace, _late: late };
         delay.rules("-A");
         delay
     }
@@ -87,9 +107,5 @@ fn carry(mut queue: Queue, way: Duration, jitter: Duration, end: &AtomicBool) {
 impl Drop for Delay<'_> {
     fn drop(&mut self) {
         self.rules("-D");
-        self.end.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use figspan_tests::process::{HubProcess, Process};
 
-use crate::bed::Bed;
+use crate::bed::{BETWEEN, Bed};
 use crate::chain::{Chain, Fronts};
 use crate::origin::Addresses;
 
@@ -19,6 +19,11 @@ impl Pair {
     pub fn ids(&self) -> [u32; 2] {
         [self.hub.process.id(), self.agent.id()]
     }
+}
+
+/// Where the hub takes tunnels, between the two ends of the chain.
+fn tunnel() -> String {
+    format!("[tunnel]\naddress = \"{BETWEEN}:0\"\n")
 }
 
 /// Listeners and routes to the four kinds of workload.
@@ -69,7 +74,7 @@ backend_refs = [{ uplink = "bytes" }]
 pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let folder = bed.path().join("figspan");
     std::fs::create_dir(&folder)?;
-    let hub = HubProcess::start(&folder, HUB);
+    let hub = HubProcess::start(&folder, &(tunnel() + HUB));
     let uplink = |name: &str, address: SocketAddr, protocol: &str| {
         format!("[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
     };

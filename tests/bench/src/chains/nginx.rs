@@ -1,6 +1,6 @@
 //! nginx to nginx: HTTP over mutual TLS with kept-alive connections, gRPC over HTTP/2, TCP by `stream` where that module is built in.
 
-use crate::bed::{Bed, port};
+use crate::bed::{Bed, between, port};
 use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
@@ -9,7 +9,7 @@ use crate::origin::Addresses;
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(nginx) = bed.find("nginx") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, h2, grpc, inner, inner_grpc] = [port()?, port()?, port()?, port()?, port()?];
+    let [http, h2, grpc, inner, inner_grpc] = [port()?, port()?, port()?, between()?, between()?];
     let common = |name: &str| {
         format!(
             "worker_processes 2; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err warn;\nevents {{ worker_connections 8192; }}\n\

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::bed::{Bed, port};
+use crate::bed::{Bed, between, port};
 use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
@@ -61,7 +61,7 @@ fn pair(
     server: &str,
     client: &str,
 ) -> anyhow::Result<Chain> {
-    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, port()?];
+    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, between()?];
     let services =
         [("http", http, origin.http), ("websocket", websocket, origin.websocket), ("grpc", grpc, origin.grpc), ("tcp", tcp, origin.tcp)];
     let near: String = services

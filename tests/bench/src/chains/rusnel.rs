@@ -1,6 +1,6 @@
 //! rusnel: bytes of a port over QUIC, with mutual TLS.
 
-use crate::bed::{Bed, port};
+use crate::bed::{Bed, between, port};
 use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
@@ -8,14 +8,14 @@ use crate::origin::Addresses;
 /// Starts the pair: the server near the client, reverse forwards to the workload.
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(rusnel) = bed.find("rusnel") else { return Ok(None) };
-    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, port()?];
+    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, between()?];
     let near = bed.start(
         "rusnel-server",
         &rusnel,
         &[
             "server",
             "--host",
-            "127.0.0.1",
+            &control.ip().to_string(),
             "--port",
             &control.port().to_string(),
             "--allow-reverse",

@@ -1,6 +1,6 @@
 //! Traefik to Traefik over mutual TLS, as its multi-cluster pairs speak; once as it ships and once with its experimental fast proxy.
 
-use crate::bed::{Bed, port};
+use crate::bed::{Bed, between, port};
 use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
@@ -18,7 +18,7 @@ pub(super) fn start_fast(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<
 fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experimental: &str) -> anyhow::Result<Option<Chain>> {
     let Some(traefik) = bed.find("traefik") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, grpc, tcp, inner, inner_grpc, inner_tcp] = [port()?, port()?, port()?, port()?, port()?, port()?];
+    let [http, grpc, tcp, inner, inner_grpc, inner_tcp] = [port()?, port()?, port()?, between()?, between()?, between()?];
     let fixed = |end: &str, points: &[(&str, std::net::SocketAddr)]| {
         let points: String = points.iter().map(|(name, address)| format!("  {name}:\n    address: \"{address}\"\n")).collect();
         format!(
