@@ -110,6 +110,8 @@ mod tests {
             ("shop.example.", "shop.example", "shop.example", None),
             ("shop.example.:8080", "shop.example:8080", "shop.example", Some(8080)),
             ("10.0.0.1:80", "10.0.0.1:80", "10.0.0.1", Some(80)),
+            ("a:0080", "a:80", "a", Some(80)),
+            ("[::1]:00000", "[::1]:0", "[::1]", Some(0)),
             ("[2001:DB8::0:1]:443", "[2001:db8::1]:443", "[2001:db8::1]", Some(443)),
             ("[::1]", "[::1]", "[::1]", None),
             ("my_service", "my_service", "my_service", None),
