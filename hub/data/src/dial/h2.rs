@@ -1,12 +1,13 @@
 //! Hop: forward -> dial -> backend. HTTP/2 towards workloads: few shared connections per endpoint, many requests on each.
 //!
 //! A connection is dialled when all others are full, one at a time; requests wait for a free stream in bounded number and
-//! time. A GOAWAY takes the connection out of use while its streams finish. An unused connection counts as pooled and is
-//! closed like any idle one: after its time, or when its endpoint drains or vanishes.
+//! time. Cancellations are paced (`resets`). A GOAWAY takes the connection out of use while its streams finish. An unused
+//! connection counts as pooled and is closed like any idle one: after its time, or when its endpoint drains or vanishes.
 
 pub mod body;
 pub mod duplex;
 pub mod exchange;
+mod resets;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use figspan_model::Map;
 use figspan_model::state::{EndpointState, Shard};
 use figspan_proto::preamble::Kind;
+use figspan_tunnel::drain::Drain;
 use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use tokio::sync::Notify;
@@ -29,6 +31,7 @@ use super::{Call, Dialer, Place};
 use crate::limit::backend::Permit;
 use crate::metrics::{Limit, Metrics};
 use crate::reply::Failure;
+use resets::Resets;
 
 /// Most connections to one endpoint per shard. With the usual 100 streams each this is far above what one shard brings.
 const MAX_LINKS: usize = 4;
@@ -91,6 +94,9 @@ pub struct Link {
     /// Whether the workload's settings are known. Until then one stream at a time is asked of it: more could be refused.
     settled: Cell<bool>,
     settling: Notify,
+    /// How its streams may be cancelled.
+    resets: Resets,
+    tasks: Drain,
 }
 
 impl Link {
@@ -142,6 +148,11 @@ impl Lease {
         }
         link.active.set(link.active.get() + 1);
         Self { link: Rc::clone(link), host: Rc::clone(host), idle_time, reused: link.used.replace(true) }
+    }
+
+    /// Another place, for a stream that outlasts its request.
+    fn again(&self) -> Self {
+        Self::new(&self.link, &self.host, self.idle_time)
     }
 
     /// The connection.
@@ -301,6 +312,8 @@ impl Dialer {
             permit: way.permit,
             settled: Cell::new(false),
             settling: Notify::new(),
+            resets: Resets::default(),
+            tasks: self.tasks().clone(),
         });
         let settled = settle(connection.ping_pong(), Rc::downgrade(&link), Rc::clone(host));
         let weak = Rc::downgrade(&link);

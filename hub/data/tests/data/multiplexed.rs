@@ -276,3 +276,57 @@ fn a_workload_that_goes_away_finishes_what_it_took_and_the_rest_goes_elsewhere()
         assert_eq!((streams.get(), agent.state.failed.sum()), (3, 0));
     });
 }
+
+/// A server ends the connection, with every stream on it, when too many are cancelled that it has not taken yet.
+#[test]
+fn requests_that_are_given_up_while_a_workload_stands_still_do_not_cost_the_others_their_connection() {
+    run(|| async {
+        let hub = Hub::speaking(Protocol::H2c);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let (wake, asked) = (Rc::new(tokio::sync::Notify::new()), Rc::new(std::cell::Cell::new(0)));
+        let (woken, count) = (Rc::clone(&wake), Rc::clone(&asked));
+        let streams = agent.script(move |taken| {
+            let (woken, count) = (Rc::clone(&woken), Rc::clone(&count));
+            async move {
+                // As servers are by default: at most 20 in the queue.
+                let mut connection = h2::server::Builder::new().handshake::<_, Bytes>(taken.stream).await.unwrap();
+                loop {
+                    let Some(Ok((_, mut respond))) = connection.accept().await else { return };
+                    count.set(count.get() + 1);
+                    // What was given up meanwhile cannot be answered.
+                    if let Ok(mut stream) = respond.send_response(Response::new(()), false) {
+                        let _ = stream.send_data(Bytes::from_static(b"vm-1"), true);
+                    }
+                    if count.get() == 3 {
+                        // The last answer goes out, and then nothing until it is woken.
+                        tokio::select! {
+                            _ = connection.accept() => unreachable!("nothing else is asked yet"),
+                            () = woken.notified() => {}
+                        }
+                        woken.notified().await;
+                    }
+                }
+            }
+        });
+        hub.publish(&[&agent]);
+        // Its settings come before the second answer at the latest, so that all that follows is put on the one connection.
+        for _ in 0..3 {
+            assert_eq!(hub.get().await, (200, "vm-1".to_owned()));
+        }
+        eventually("the connection is unused again", || agent.state.pooled.sum() == 1).await;
+        wake.notify_one();
+        let orders = futures_util::future::join_all((0..5).map(|_| text(hub.send(post("order")))));
+        let given_up = async {
+            let many = futures_util::future::join_all((0..60).map(|_| hub.get()));
+            assert!(tokio::time::timeout(std::time::Duration::from_millis(100), many).await.is_err(), "it stands still");
+            // Nobody waits for these any more, and what is said of that arrives while the workload still stands.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            wake.notify_one();
+        };
+        let (answers, ()) = tokio::join!(orders, given_up);
+        assert!(answers.iter().all(|answer| *answer == (200, "vm-1".to_owned())), "{answers:?}");
+        assert_eq!((streams.get(), agent.state.failed.sum()), (1, 0), "all on one connection");
+        eventually("it has taken all that was asked", || asked.get() == 3 + 5 + 60).await;
+        eventually("nothing is left on it", || agent.state.pooled.sum() == 1).await;
+    });
+}

@@ -5,11 +5,13 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
@@ -173,7 +175,7 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
     let request = convert(parts, secure, protocol).map_err(Fault::unseen)?;
     let start = trace.position();
     let ended = !terms.upgrade && upload.is_done();
-    let (mut answer, stream) = match send.send_request(request, ended) {
+    let (answer, stream) = match send.send_request(request, ended) {
         Ok(both) => both,
         Err(error) if error.is_go_away() || error.is_io() => {
             lease.retire();
@@ -191,6 +193,7 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
         abandoned: false,
         uploader: None,
     }));
+    let mut asked = Asked { lease, number: lease.link().resets.sent(), answer: Some(answer), sender: Rc::clone(&sender) };
     let mut sent_at = None;
     let mut broken = false;
     let timer = sleep_until(begun + NEVER);
@@ -207,12 +210,12 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
                     Poll::Ready(Err(SendError::Stream)) => broken = true,
                 }
             }
-            while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
+            while let Poll::Ready(Some(Ok(response))) = asked.poll_informational(cx) {
                 if response.status() != http::StatusCode::CONTINUE {
                     (terms.informational)(response);
                 }
             }
-            if let Poll::Ready(response) = std::pin::Pin::new(&mut answer).poll(cx) {
+            if let Poll::Ready(response) = asked.poll(cx) {
                 return Poll::Ready(response.map_err(Broken::Peer));
             }
             let due = match sent_at {
@@ -248,16 +251,63 @@ pub async fn exchange(lease: &Lease, parts: &request::Parts, upload: &mut Upload
             Err(Fault::seen(Failure::TooManyFields))
         }
         Ok(response) => Ok(Begun { response, sender, sent: sent_at.is_some() }),
-        Err(Broken::Clock(failure)) => {
-            sender.borrow_mut().abandon(Reason::CANCEL);
-            Err(Fault::seen(failure))
-        }
+        // Cancelled with what is dropped here.
+        Err(Broken::Clock(failure)) => Err(Fault::seen(failure)),
         Err(Broken::Peer(error)) => {
             if !error.is_reset() {
                 lease.retire();
             }
             Err(fault(&error, trace, start).await)
         }
+    }
+}
+
+/// A request without an answer. Dropped, it is cancelled, at once or as soon as that cannot cost the others their connection.
+struct Asked<'l> {
+    lease: &'l Lease,
+    number: u64,
+    /// `None` once it has come, or the stream has failed.
+    answer: Option<ResponseFuture>,
+    sender: SharedSender,
+}
+
+impl Asked<'_> {
+    fn poll_informational(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Response<()>, h2::Error>>> {
+        self.answer.as_mut().map_or(Poll::Ready(None), |answer| answer.poll_informational(cx))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, h2::Error>> {
+        let Some(answer) = &mut self.answer else { return Poll::Pending };
+        let response = ready!(Pin::new(answer).poll(cx));
+        self.answer = None;
+        if response.is_ok() {
+            self.lease.link().resets.answered(self.number);
+        }
+        Poll::Ready(response)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        let (number, sender) = (self.number, Rc::clone(&self.sender));
+        if self.lease.link().resets.take(number) {
+            sender.borrow_mut().abandon(Reason::CANCEL);
+            return;
+        }
+        let (lease, tasks) = (self.lease.again(), self.lease.link().tasks.clone());
+        let forced = tasks.clone();
+        tasks.spawn_local(async move {
+            let resets = &lease.link().resets;
+            tokio::select! {
+                answer = answer => if answer.is_ok() {
+                    resets.answered(number);
+                },
+                () = resets.room(number) => {}
+                () = forced.forced() => {}
+            }
+            sender.borrow_mut().abandon(Reason::CANCEL);
+        });
     }
 }
 
