@@ -98,6 +98,8 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: L
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    // Before there is a tunnel: a signal that comes early must not cut what runs through it.
+    let signals = Signals::new().map_err(|error| failed(&error))?;
     tracing::info!(agent = %holder.name(), uplinks = settings.uplinks.len(), "starting as {} with {}", holder.name(), show::counted(settings.uplinks.len(), "uplink"));
     let program = Program::find().map_err(|error| failed(&error))?;
     let predecessor = Predecessor::find().map_err(|error| failed(&error))?;
@@ -109,7 +111,9 @@ async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: L
         }
     };
     running.offer_log(log.clone());
-    Box::pin(Daemon { config: config.to_owned(), loaded, running, log, program }.serve(predecessor)).await.map_err(|error| failed(&error))
+    Box::pin(Daemon { config: config.to_owned(), loaded, running, log, program }.serve(predecessor, signals))
+        .await
+        .map_err(|error| failed(&error))
 }
 
 const NOT_JOINED: &str = "this VM has not joined a hub; run `figspanctl grant create NAME --uplinks NAMES` where the hub is operated, \
@@ -157,8 +161,7 @@ impl Signals {
 }
 
 impl Daemon {
-    async fn serve(mut self, predecessor: Option<Predecessor>) -> std::io::Result<()> {
-        let mut signals = Signals::new()?;
+    async fn serve(mut self, predecessor: Option<Predecessor>, mut signals: Signals) -> std::io::Result<()> {
         let mut systemd = Systemd::new();
         if let Some(predecessor) = predecessor
             && !self.take_over(&predecessor, &mut signals).await

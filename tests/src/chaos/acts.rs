@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::bed::Bed;
-use crate::process::text;
+use crate::process::{eventually, text};
 
 use super::config::Config;
 
@@ -146,6 +146,8 @@ impl<'s> Stage<'s> {
     fn restart(&mut self, kind: &'static str, agent: &str, signal: &str) {
         let brutal = signal == "KILL";
         self.note(kind, agent, brutal);
+        // Before that line a signal has its ordinary effect, and nothing runs through the agent yet.
+        eventually(&format!("{agent} has started"), Duration::from_secs(20), || self.bed.hub.log(agent).contains("starting as"));
         let mut process = self.bed.agents.remove(agent).expect("every agent runs between two acts");
         process.signal(signal);
         let well = process.ended(Duration::from_secs(40));

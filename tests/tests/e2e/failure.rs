@@ -1,6 +1,6 @@
 //! The retry table, with workloads that fail in each of its ways.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -109,11 +109,30 @@ fn rude(end: impl Fn(Connection) + Send + Sync + 'static) -> (Workload, Arc<Atom
     (workload, requests)
 }
 
+/// Ends the sending side, and returns once the agent's kernel has acknowledged that. The end is a packet like any other: on a busy
+/// machine `shutdown` and `close` return before it has arrived, and a request may still overtake it.
+fn finish(connection: &Connection) {
+    let _ = connection.write.shutdown(Shutdown::Write);
+    let (Ok(local), Ok(peer)) = (connection.write.local_addr(), connection.write.peer_addr()) else { return };
+    // As in proc_net_tcp(5): addresses in the machine's byte order, and FIN-WAIT-1 and CLOSING for what is not yet acknowledged.
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => unreachable!("workloads of tests listen on 127.0.0.1"),
+    };
+    let row = format!(" {} {} ", hex(local), hex(peer));
+    eventually("the agent's machine knows that the connection has ended", Duration::from_secs(5), || {
+        let sockets = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux tells its sockets");
+        let state = sockets.split(&row).nth(1).and_then(|rest| rest.get(..2));
+        !matches!(state, Some("01" | "04" | "0B"))
+    });
+}
+
 #[test]
 fn the_keep_alive_race_of_a_workload_loses_no_post() {
     let closed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&closed);
     let (rude, requests) = rude(move |connection| {
+        finish(&connection);
         drop(connection);
         count.fetch_add(1, Ordering::SeqCst);
     });
@@ -122,7 +141,7 @@ fn the_keep_alive_race_of_a_workload_loses_no_post() {
         .ready("shop", 1);
     let mut client = bed.client();
     for number in 0..300 {
-        // The workload has closed before the request is sent; whether agent and hub have heard of it is the race.
+        // The end has arrived before the request is sent; whether agent and hub have looked is the race.
         eventually("the workload closes", Duration::from_secs(5), || closed.load(Ordering::SeqCst) == number / 2);
         let answer = client.post("/", format!("{number}").as_bytes());
         assert_eq!((answer.status(), answer.text()), (200, number.to_string()), "{answer:?}");
@@ -137,8 +156,9 @@ fn a_post_fails_in_the_keep_alive_race_only_where_it_had_arrived_before_the_end(
     let (arrived, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (unread, count) = (Arc::clone(&arrived), Arc::clone(&ended));
     let (rude, requests) = rude(move |mut connection| {
-        // Both ways in one step, so that what had arrived before can still be counted, and what comes later is refused.
-        let _ = connection.write.shutdown(Shutdown::Both);
+        // Until the agent's machine knows of the end, whatever it sends is kept and can be counted; what comes later is refused.
+        finish(&connection);
+        let _ = connection.write.shutdown(Shutdown::Read);
         unread.fetch_add(usize::from(connection.some(1).is_ok_and(|bytes| !bytes.is_empty())), Ordering::SeqCst);
         count.fetch_add(1, Ordering::SeqCst);
     });
