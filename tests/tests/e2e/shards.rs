@@ -139,7 +139,7 @@ fn an_agent_with_nothing_to_do_is_found_again_after_its_address_changed() {
     }
     for (number, request) in asked.into_iter().enumerate() {
         let (answer, took) = request.join().unwrap();
-        assert_eq!(answer.status(), 200, "request {number}: {answer:?} after {took:?}");
+        assert_eq!(answer.status(), 200, "request {number}: {answer:?} after {took:?}\n{}", bed.hub.log("hub"));
         assert!(took < Duration::from_secs(2), "request {number} took {took:?}");
     }
     let keep = |tunnels: Vec<(u64, String, String)>| tunnels.into_iter().map(|(shard, _, since)| (shard, since)).collect::<Vec<_>>();
