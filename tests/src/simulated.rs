@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use figspan_agent::identity::join::join as redeem;
+use figspan_agent::identity::join::{JoinFailure, join as redeem};
 use figspan_proto::control::{AgentHello, FromAgent, FromHub, Health, Protocol, State, Uplink, negotiate};
-use figspan_proto::join::Token;
+use figspan_proto::join::{RefusedReason, Token};
 use figspan_proto::preamble::Preamble;
 use figspan_proto::weight::Weight;
 use figspan_proto::{VERSIONS, pb};
@@ -34,8 +34,16 @@ pub async fn join_many(hub: &HubProcess, allowed: &str, agents: usize, at_once: 
     let joins = (0..agents).map(|number| {
         let (token, resolver) = (&token, &resolver);
         async move {
-            let name = format!("sim-{number}").parse().expect("a name");
-            let joined = redeem(token, Some(name), resolver).await.expect("the grant is good");
+            let name: figspan_proto::name::AgentName = format!("sim-{number}").parse().expect("a name");
+            let joined = loop {
+                match redeem(token, Some(Clone::clone(&name)), resolver).await {
+                    // A hub takes so many attempts in a time and not more.
+                    Err(JoinFailure::Refused { refused, .. }) if refused.reason == RefusedReason::Busy => {
+                        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                    }
+                    joined => break joined.expect("the grant is good"),
+                }
+            };
             Credentials::new(joined.kept.identity, joined.kept.roots)
         }
     });

@@ -18,6 +18,9 @@ pub use echo::{bytes, messages};
 pub use h2::{calls, requests};
 pub use paced::paced;
 
+/// No load lasts longer: a chain that would need more is not worth the others' time.
+const LONGEST: Duration = Duration::from_secs(90);
+
 /// What a load did.
 #[derive(Debug, Clone)]
 pub struct Done {
@@ -72,11 +75,14 @@ where
         for client in clients {
             tasks.spawn_local(client);
         }
-        let mut sum = Done::new();
-        while let Some(done) = tasks.join_next().await {
-            sum.add(&done??);
-        }
-        sum.took = start.elapsed();
-        Ok(sum)
+        let all = async {
+            let mut sum = Done::new();
+            while let Some(done) = tasks.join_next().await {
+                sum.add(&done??);
+            }
+            sum.took = start.elapsed();
+            Ok(sum)
+        };
+        tokio::time::timeout(LONGEST, all).await.unwrap_or_else(|_| Err(anyhow::anyhow!("not done within {} s", LONGEST.as_secs())))
     })
 }

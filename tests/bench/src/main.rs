@@ -76,6 +76,9 @@ struct PeersArguments {
     /// Write the result into docs/performance.md, with pictures.
     #[arg(long)]
     write: bool,
+    /// Only work whose name contains one of these.
+    #[arg(long, value_delimiter = ',', conflicts_with = "write")]
+    work: Vec<String>,
     /// The work for where a network lies between the two ends of the chains; in words, which (see tests/bench/network).
     #[arg(long, value_name = "NETWORK", conflicts_with = "write")]
     far: Option<String>,
@@ -125,12 +128,13 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
         time: Duration::from_secs(arguments.seconds.clamp(1, 60)),
         rate: arguments.rate.clamp(1, 100_000),
         far: arguments.far.is_some(),
+        only: arguments.work.clone(),
     };
-    let (results, failed) = peers::measure(&chains, work, &mut |what| eprintln!("{what}"));
+    let (results, failed) = peers::measure(&chains, &work, &mut |what| eprintln!("{what}"));
     if let Some(network) = &arguments.far {
         println!("## {network}\n");
     }
-    let measured = report::data(&chains, &absent, &results, &failed, work);
+    let measured = report::data(&chains, &absent, &results, &failed, &work);
     println!("{measured}");
     if arguments.write {
         report::write(&architecture::root().join("docs/performance.md"), &measured, &chains, &results)?;

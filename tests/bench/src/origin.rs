@@ -1,9 +1,11 @@
 //! The workload behind every chain: nginx for bytes, and this program itself for what answers back (WebSocket, gRPC, TCP).
 
+use std::io::Read;
 use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -39,26 +41,37 @@ pub struct Origin {
     /// Where it listens.
     pub at: Addresses,
     _parts: Vec<Part>,
+    _files: TempDir,
+}
+
+/// A folder in memory, where there is one: it is not the disk that is measured, nor how the kernel keeps what was read from it.
+fn memory() -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("figspan-bench-files-");
+    let folder = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir())?;
+    // nginx's workers are another user.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(folder)
 }
 
 impl Origin {
     /// Starts nginx and the echoing process.
     pub fn start(bed: &Bed) -> anyhow::Result<Self> {
         let at = Addresses { http: port()?, websocket: port()?, grpc: port()?, tcp: port()? };
-        let files = bed.path().join("files");
-        std::fs::create_dir(&files)?;
+        let files = memory()?;
         for (name, bytes) in [("medium", MEDIUM), ("few", FEW), ("part", PART), ("large", LARGE)] {
             // Sparse: the page cache holds zeros, no disk is read.
-            std::fs::File::create(files.join(name))?.set_len(bytes as u64)?;
+            std::io::copy(&mut std::io::repeat(0).take(bytes as u64), &mut std::fs::File::create(files.path().join(name))?)?;
         }
         let (folder, http, small) = (bed.path().display(), at.http, "x".repeat(SMALL));
+        let from = files.path().display();
         let config = bed.write(
             "origin.conf",
             &format!(
                 "worker_processes 1; daemon off; pid {folder}/origin.pid; error_log {folder}/origin.err warn;\n\
                  events {{ worker_connections 8192; }}\n\
                  http {{ access_log off; sendfile on; tcp_nopush off; keepalive_requests 1000000000; keepalive_timeout 600s;\n\
-                 server {{ listen {http} reuseport backlog=4096; location = /small {{ return 200 \"{small}\"; }} location /files/ {{ alias {folder}/files/; }} }} }}\n"
+                 server {{ listen {http} reuseport backlog=4096; location = /small {{ return 200 \"{small}\"; }} location /files/ {{ alias {from}/; }} }} }}\n"
             ),
         )?;
         let nginx =
@@ -68,7 +81,7 @@ impl Origin {
         let this = std::env::current_exe()?;
         let mut echo = bed.start("echo", &this, &["echo", &at.websocket.to_string(), &at.grpc.to_string(), &at.tcp.to_string()])?;
         bed.listens(&mut echo, at.tcp)?;
-        Ok(Self { at, _parts: vec![bytes, echo] })
+        Ok(Self { at, _parts: vec![bytes, echo], _files: files })
     }
 }
 

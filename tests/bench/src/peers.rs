@@ -11,7 +11,7 @@ use crate::origin::{FEW, LARGE, MEDIUM, PART, SMALL};
 const CONNECTIONS: usize = 32;
 
 /// How much work.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Work {
     /// Times that every chain does all of it.
     pub rounds: usize,
@@ -21,10 +21,12 @@ pub struct Work {
     pub rate: u32,
     /// A network lies between the two ends of the chains.
     pub far: bool,
+    /// Only pieces whose name contains one of these; all where it is empty.
+    pub only: Vec<String>,
 }
 
 /// One piece of work of a chain: its name, and how it is done; `None` when the chain cannot carry it.
-type Piece = (&'static str, fn(&Chain, Work, &mut Notes<'_>) -> Option<anyhow::Result<()>>);
+type Piece = (&'static str, fn(&Chain, &Work, &mut Notes<'_>) -> Option<anyhow::Result<()>>);
 
 const NEAR: &[Piece] = &[
     ("small requests", |chain, work, notes| {
@@ -164,13 +166,16 @@ impl Notes<'_> {
 pub type Failed = (&'static str, &'static str, String);
 
 /// Does all the work with all chains. `say` hears of progress.
-pub fn measure(chains: &[Chain], work: Work, say: &mut dyn FnMut(&str)) -> (Results, Vec<Failed>) {
+pub fn measure(chains: &[Chain], work: &Work, say: &mut dyn FnMut(&str)) -> (Results, Vec<Failed>) {
     let (mut results, mut failed) = (Results::default(), Vec::new());
     for chain in chains.iter().filter(|chain| chain.kind != Kind::Direct) {
         results.note(chain.name, Figure::IdleMemory, chain.cost().rss);
     }
     for round in 0..work.rounds {
         for (name, piece) in if work.far { FAR } else { NEAR } {
+            if !work.only.is_empty() && !work.only.iter().any(|part| name.contains(part.as_str())) {
+                continue;
+            }
             say(&format!("round {} of {}: {name}", round + 1, work.rounds));
             for chain in chains {
                 // What failed once is told once, and not tried again.

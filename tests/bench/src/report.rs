@@ -17,7 +17,7 @@ const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
 /// Tables and what is missing, as Markdown.
-pub fn data(chains: &[Chain], absent: &[(&str, String)], results: &Results, failed: &[Failed], work: Work) -> String {
+pub fn data(chains: &[Chain], absent: &[(&str, String)], results: &Results, failed: &[Failed], work: &Work) -> String {
     let mut text = format!(
         "{} rounds, every chain in turn; a closed loop lasts {} s, the open loop sends {} requests/s. Medians, with the least and the greatest of the rounds.\n{}.\n\n",
         work.rounds,
