@@ -88,14 +88,27 @@ fn tunnel_address(bed: &Bed) -> SocketAddr {
     bed.hub.json(&["status"])["tunnel_address"].as_str().and_then(|text| text.parse().ok()).unwrap()
 }
 
-#[test]
-fn udp_that_is_blocked_under_load_costs_no_request_nor_does_its_return() {
+/// An agent behind a relay, reached by UDP.
+struct Begun {
+    bed: Bed,
+    relay: Relay,
+    seen: Arc<Mutex<HashMap<String, usize>>>,
+    _workload: Workload,
+}
+
+fn begun() -> Begun {
     let (workload, seen) = shop();
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")));
     let relay = Relay::start_with_tcp(tunnel_address(&bed));
     bed.hub.dials("vm-1", &[relay.address]);
     let bed = bed.agent("vm-1", &workload.uplink("shop", "")).ready("shop", 1);
     eventually("both shards are reached by UDP", Duration::from_secs(5), || transports(&bed) == ["quic", "quic"]);
+    Begun { bed, relay, seen, _workload: workload }
+}
+
+#[test]
+fn udp_that_is_blocked_under_load_costs_no_request_nor_does_its_return() {
+    let Begun { seen, relay, bed, _workload } = begun();
     let web = bed.web();
     let clients: Vec<_> = (0..100).map(|number| std::thread::spawn(move || ask(web, number))).collect();
     eventually("all of them are with the workload", Duration::from_secs(5), || seen.lock().unwrap().len() >= 100);
@@ -145,12 +158,7 @@ fn udp_that_is_blocked_under_load_costs_no_request_nor_does_its_return() {
 
 #[test]
 fn a_tunnel_that_moves_alone_keeps_its_requests_although_its_agents_other_one_speaks() {
-    let (workload, seen) = shop();
-    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")));
-    let relay = Relay::start_with_tcp(tunnel_address(&bed));
-    bed.hub.dials("vm-1", &[relay.address]);
-    let bed = bed.agent("vm-1", &workload.uplink("shop", "")).ready("shop", 1);
-    eventually("both shards are reached by UDP", Duration::from_secs(5), || transports(&bed) == ["quic", "quic"]);
+    let Begun { seen, relay, bed, _workload } = begun();
     let web = bed.web();
     let clients: Vec<_> = (0..40).map(|number| std::thread::spawn(move || ask(web, 10 * number + 5))).collect();
     eventually("all of them are with the workload", Duration::from_secs(5), || seen.lock().unwrap().len() >= 40);
