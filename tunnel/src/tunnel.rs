@@ -237,8 +237,8 @@ impl Tunnel {
         self.0.connection.stats().into()
     }
 
-    /// How long nothing has come from the peer. On the hub's end it is sampled every [`transport::SILENCE_SAMPLE`]; on the
-    /// agent's end it counts from the previous call.
+    /// How long nothing has come from the peer. Samples: on the hub's end that is done every [`transport::SILENCE_SAMPLE`] anyway, on
+    /// the agent's end [`Self::suspect`] is as of the last call of this.
     pub fn silent_for(&self) -> Duration {
         self.0.sample();
         self.0.pulse.silent_for()
@@ -289,8 +289,7 @@ impl Tunnel {
 
 impl Inner {
     fn sample(&self) {
-        let stats = self.connection.stats();
-        self.pulse.sample(Passed::of(&stats));
+        self.pulse.sample(Passed::of(&self.connection));
     }
 
     /// On the hub's end: notices when the tunnel has changed its transport, and closes one that comes by a TCP connection of

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{ConnectionError, ConnectionStats, Dir, StreamId, VarInt};
@@ -101,6 +101,11 @@ impl Connection {
     /// Round trip, smoothed.
     pub fn rtt(&self) -> Duration {
         self.core().lock().proto.rtt()
+    }
+
+    /// When a datagram last came from the peer; not later than it was there to be read.
+    pub fn heard(&self) -> Instant {
+        self.core().lock().heard
     }
 
     /// Counters.

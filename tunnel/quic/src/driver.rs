@@ -302,7 +302,10 @@ fn take(
                 state.former = None;
             }
             let Some(core) = state.connections.get(&key) else { return };
-            core.lock().proto.handle_event(event);
+            let mut connection = core.lock();
+            connection.heard = now;
+            connection.proto.handle_event(event);
+            drop(connection);
             if touched.last().is_none_or(|last| !Arc::ptr_eq(last, core)) {
                 touched.push(Arc::clone(core));
             }

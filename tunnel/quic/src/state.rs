@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) proto: quinn_proto::Connection,
     pub(crate) error: Option<ConnectionError>,
     pub(crate) connected: bool,
+    /// When a datagram last came.
+    pub(crate) heard: Instant,
     /// Who waits for a stream to be readable and to be writable.
     pub(crate) readers: Map<StreamId, Waker>,
     pub(crate) writers: Map<StreamId, Waker>,
@@ -67,6 +69,7 @@ impl Core {
             proto,
             error: None,
             connected: false,
+            heard: Instant::now(),
             readers: Map::default(),
             writers: Map::default(),
             watchers: Map::default(),

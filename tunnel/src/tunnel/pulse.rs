@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use figspan_quic::Connection;
 use tokio::sync::watch;
 
 use super::Inner;
@@ -18,8 +19,9 @@ use crate::transport::{SILENCE_SAMPLE, SUSPECT_AFTER};
 /// What has passed on a connection so far, as far as a pulse is felt by it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
-    /// Datagrams received.
-    pub(super) datagrams: u64,
+    /// When a datagram last came: that moment, and not when it was noticed. The next process of an agent that was killed may open
+    /// its tunnels within a sample, and counts only as opened since ([`Pulse::quiet_since`]).
+    pub(super) heard: Instant,
     /// The smoothed round trip: it moves with each new acknowledgement, and with nothing else. A peer that hears nothing repeats its
     /// old acknowledgements all the same, so that counting them would tell nothing.
     pub(super) rtt: Duration,
@@ -28,12 +30,13 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn of(stats: &quinn_proto::ConnectionStats) -> Self {
+    pub(super) fn of(connection: &Connection) -> Self {
+        let stats = connection.stats();
         let sent = &stats.frame_tx;
         // What a tunnel in use consists of, and the signs of life of one that is not.
         let asked =
             sent.stream + sent.ping + sent.max_data + sent.max_stream_data + sent.max_streams_bidi + sent.reset_stream + sent.stop_sending;
-        Self { datagrams: stats.udp_rx.datagrams, rtt: stats.path.rtt, asked }
+        Self { heard: connection.heard(), rtt: stats.path.rtt, asked }
     }
 }
 
@@ -44,9 +47,7 @@ const NOTHING: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Pulse {
     start: Instant,
-    /// Datagrams received as of the last sample that saw new ones.
-    datagrams: AtomicU64,
-    /// When that sample was, in milliseconds after `start`.
+    /// When a datagram last came, as of the last sample, in milliseconds after `start`.
     heard_ms: AtomicU64,
     /// The round trip in nanoseconds as of the last sample, and what had been asked.
     rtt: AtomicU64,
@@ -60,7 +61,6 @@ impl Pulse {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
-            datagrams: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
             rtt: AtomicU64::new(0),
             asked: AtomicU64::new(0),
@@ -70,10 +70,8 @@ impl Pulse {
     }
 
     pub(super) fn sample(&self, passed: Passed) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NOTHING - 1);
-        if self.datagrams.swap(passed.datagrams, Ordering::Relaxed) != passed.datagrams {
-            self.heard_ms.store(now, Ordering::Relaxed);
-        }
+        let now = self.ms(Instant::now());
+        self.heard_ms.store(self.ms(passed.heard), Ordering::Relaxed);
         let rtt = u64::try_from(passed.rtt.as_nanos()).unwrap_or(u64::MAX);
         let answered = self.rtt.swap(rtt, Ordering::Relaxed) != rtt;
         let asked = self.asked.swap(passed.asked, Ordering::Relaxed) != passed.asked;
@@ -85,6 +83,11 @@ impl Pulse {
         }
         let suspect = self.quiet_since().elapsed() > SUSPECT_AFTER + 2 * passed.rtt;
         self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
+    }
+
+    /// Rounded down: nobody counts as heard later than they were.
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(NOTHING - 1)
     }
 
     pub(super) fn silent_for(&self) -> Duration {
@@ -174,14 +177,27 @@ mod tests {
         let mut sample = 0;
         while start.elapsed() < SUSPECT_AFTER + Duration::from_millis(150) {
             sample += 1;
-            deaf.sample(Passed { datagrams: sample, rtt: rtt(0), asked: sample });
+            let heard = Instant::now();
+            deaf.sample(Passed { heard, rtt: rtt(0), asked: sample });
             // Streams its own, and has acknowledged the one thing that it was asked.
-            talker.sample(Passed { datagrams: sample, rtt: rtt(sample.min(2)), asked: 1 });
-            busy.sample(Passed { datagrams: sample, rtt: rtt(sample), asked: sample });
+            talker.sample(Passed { heard, rtt: rtt(sample.min(2)), asked: 1 });
+            busy.sample(Passed { heard, rtt: rtt(sample), asked: sample });
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!((deaf.suspect(), talker.suspect(), busy.suspect()), (true, false, false));
-        deaf.sample(Passed { datagrams: sample, rtt: rtt(1), asked: sample });
+        deaf.sample(Passed { heard: Instant::now(), rtt: rtt(1), asked: sample });
         assert!(!deaf.suspect(), "it has answered");
+    }
+
+    #[test]
+    fn a_peer_was_heard_when_its_word_came_and_not_when_that_was_noticed() {
+        let killed = Pulse::new();
+        let heard = Instant::now();
+        std::thread::sleep(Duration::from_millis(5));
+        let next = Pulse::new();
+        std::thread::sleep(Duration::from_millis(5));
+        killed.sample(Passed { heard, rtt: Duration::from_millis(1), asked: 0 });
+        assert!(killed.quiet_since() <= heard && killed.quiet_since() < next.start(), "the next process came since");
+        assert!(killed.silent_for() >= Duration::from_millis(10));
     }
 }
