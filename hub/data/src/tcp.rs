@@ -2,7 +2,8 @@
 //!
 //! A connection is tried elsewhere as long as nothing of it can have reached a workload: an agent says only after the client's
 //! first bytes whether its workload took the connection, so those bytes are kept until the workload has answered or they
-//! are too many. Of whom nothing was sent yet leaves a tunnel that is lost or silent. A connection that fails is reset, never closed as if it had ended well.
+//! are too many. As long as nothing of the client was sent, a tunnel that is lost or silent is left for another. A connection that
+//! fails is reset, never closed as if it had ended well.
 
 use std::io;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! Instructions of one request and of 1 MiB, counted by callgrind: the same on a noisy machine, so a regression shows.
+//! Instructions of one request and of 1 MiB, counted by callgrind: nearly the same on a noisy machine, so a regression shows.
 //!
 //! Each program in turn runs under valgrind while the other runs as it is; counting is switched on for a number of requests only.
 
@@ -26,6 +26,9 @@ const WARM: u64 = 500;
 
 /// Requests that are counted.
 const REQUESTS: u64 = 4_000;
+
+/// Times that they are counted; the least counts. Beside other work fewer requests share a packet, which makes each of them dearer.
+const TIMES: usize = 5;
 
 /// Instructions in user space.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
@@ -111,9 +114,12 @@ fn one(bed: &Bed, origin: Addresses, valgrind: &Path, which: Program) -> anyhow:
     let mut counted = Counted::start(valgrind, &folder, program, &arguments)?;
     counted.answers(web)?;
     load::exactly(web, "/small", SMALL, CONNECTIONS, WARM)?;
-    counted.count(true)?;
-    let done = load::exactly(web, "/small", SMALL, CONNECTIONS, REQUESTS)?;
-    let request = counted.take()? / done.count;
+    let mut request = u64::MAX;
+    for _ in 0..TIMES {
+        counted.count(true)?;
+        let done = load::exactly(web, "/small", SMALL, CONNECTIONS, REQUESTS)?;
+        request = request.min(counted.take()? / done.count);
+    }
     counted.count(true)?;
     let done = load::bulk(web, "/files/part", PART, 1)?;
     let mebibyte = counted.take()? / (done.bytes >> 20);

@@ -1,7 +1,8 @@
 //! Hop: balance -> forward -> dial. The tries of one request: choose an endpoint, ask it, and go on as the table allows.
 //!
 //! From a choice to its count (`pick`) there is no await. An endpoint is asked (`ask`) once per request, or by `hedge` beside
-//! another; again where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is `retry`.
+//! another; again where only its tunnel failed and it has another one. Never decides by itself whether a repetition is safe: that is
+//! `retry`.
 
 use std::cell::Cell;
 
@@ -50,9 +51,12 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
                 // is a sign that it will not.
                 let anew = Cell::new(false);
                 let leave = |silent_since| {
+                    if !(movable && kept.now()) {
+                        return false;
+                    }
                     let other = request.has_other(&tried, true);
                     anew.set(!other && request.has_other_way(&picked.place, Some(silent_since)));
-                    movable && kept.now() && (other || anew.get())
+                    other || anew.get()
                 };
                 let outcome = ask::ask(request, &picked, upload, upgrade, &leave).await;
                 let forgiven = match &outcome {
