@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_micros(500);
 /// What passes through the queue, and where.
 const RULES: [[&str; 3]; 2] = [["INPUT", "-i", "eth0"], ["OUTPUT", "-o", "eth0"]];
 
-/// Lets go what is queued under [`QUEUE`] in one namespace when its time has come, until it is dropped.
+/// Lets go what is queued under `QUEUE` in one namespace when its time has come, until it is dropped.
 #[derive(Debug)]
 #[must_use = "nobody lets packets go when this is dropped"]
 pub struct Late {
