@@ -4,6 +4,7 @@
 //! second signal ends at once. SIGUSR2 starts the program anew and hands over to it (see `handover`). SIGHUP and a change of the files reload: everything is validated first, and a mistake leaves
 //! the old settings running and says so.
 
+mod footprint;
 mod handover;
 mod systemd;
 mod watch;
@@ -173,6 +174,8 @@ impl Daemon {
         let mut tick = tokio::time::interval(STATUS_EVERY);
         let mut watchdog = tokio::time::interval(systemd.watchdog_every());
         let (mut successor, mut dismissed) = (None, Vec::new());
+        let mut started = Box::pin(tokio::time::sleep(footprint::START));
+        let mut light = false;
         systemd.ready();
         let ending = loop {
             tokio::select! {
@@ -200,6 +203,10 @@ impl Daemon {
                 },
                 _ = signals.hang_up.recv() => { systemd.reloading(); self.reload(); systemd.ready() }
                 () = changed.changed() => self.reload_if_changed(),
+                () = &mut started, if !light => {
+                    light = true;
+                    footprint::give_back();
+                }
                 _ = tunnels.changed() => systemd.status(&show::line(&self.running.status())),
                 _ = tick.tick() => {
                     dismissed.retain_mut(|child: &mut std::process::Child| matches!(child.try_wait(), Ok(None)));

@@ -96,8 +96,17 @@ impl Process {
 
     /// Resident memory in MiB.
     pub fn rss(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident, in MiB.
+    pub fn most_resident(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("the kernel says it");
         line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") / 1024.0
     }
 }

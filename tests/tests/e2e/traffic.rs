@@ -133,6 +133,10 @@ fn an_idle_agent_keeps_little_memory_of_its_own() {
     let own = bed.agents["vm-1"].own_memory();
     println!("idle agent: {own} KiB of its own, {:.1} MiB resident", bed.agents["vm-1"].rss());
     assert!(own < IDLE, "{own} KiB");
+    let agent = &bed.agents["vm-1"];
+    eventually("what only its start needed is given back", Duration::from_secs(10), || agent.rss() < 0.7 * agent.most_resident());
+    println!("a moment later: {:.1} MiB resident", agent.rss());
+    assert_eq!(bed.client().get("/").status(), 200, "what is needed after all is read again");
 }
 
 #[test]

@@ -71,11 +71,13 @@ fn an_agent_is_small_and_its_words_can_be_found_in_the_journal_by_field() {
         row(what, format_args!("{cpu:.1} % of a core, {:.1} MiB", rss as f64 / 1024.0));
         (cpu, rss)
     };
+    // What only its start needed is given back by then.
+    std::thread::sleep(Duration::from_secs(5));
     let idle = measure("idle agent");
     let load = bed.load(300);
     let busy = measure("agent at 300 requests/s");
     load.stop(&[&shop]).assert_unharmed();
-    assert!(idle.0 < 5.0 && idle.1 < 20 * 1024 && busy.1 < 128 * 1024, "{idle:?} {busy:?}");
+    assert!(idle.0 < 5.0 && idle.1 < 12 * 1024 && busy.1 < 128 * 1024, "{idle:?} {busy:?}");
 
     for (field, said) in [("FIGSPAN_UPLINK=monolith", "workload monolith"), ("FIGSPAN_REPLICA=hub-0", "tunnel to hub hub-0")] {
         let found = vm.run(&format!("journalctl -q --no-pager -o cat {field}"));
