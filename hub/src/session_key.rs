@@ -3,15 +3,15 @@
 //! One key of 32 bytes in base64 on each line; the first seals, all open. So the key is changed without losing a session: put
 //! the new one first, restart the replicas one by one, and take the old one out when its sessions have ended.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use figspan_data::seal::{KEY, MAX_KEYS, Sealer};
+use tempfile::NamedTempFile;
 
 /// Name of the file in the state directory, where the settings name none.
 pub(crate) const FILE: &str = "session.key";
@@ -35,9 +35,10 @@ pub(crate) fn open(path: &Path) -> Result<SessionKeys, String> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key: [u8; KEY] = rand::random();
-            write(path, &key)
+            let first = write(path, &key)
                 .map_err(|error| fail(error.to_string(), "let the hub's user write there, or correct hub.session_key_file"))?;
-            Ok(SessionKeys { sealer: Sealer::new(&[key]), since: 0 })
+            // Another replica that starts at the same time was first: its key is everybody's.
+            if first { Ok(SessionKeys { sealer: Sealer::new(&[key]), since: 0 }) } else { open(path) }
         }
         Err(error) => Err(fail(error.to_string(), "let the hub's user read it, or correct hub.session_key_file")),
     }
@@ -55,18 +56,19 @@ fn read(text: &str) -> Result<Vec<[u8; KEY]>, String> {
     }
 }
 
-/// Written whole under another name first: a start that ends in the middle leaves no half a key.
-fn write(path: &Path, key: &[u8; KEY]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Written whole under a name of its own first: a start that ends in the middle leaves no half a key, and of several starts at once one
+/// is the first. Whether this one is.
+fn write(path: &Path, key: &[u8; KEY]) -> io::Result<bool> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Made for its owner alone.
+    let mut fresh = NamedTempFile::with_prefix_in(".session-key-", folder)?;
+    writeln!(fresh, "{}", BASE64_STANDARD.encode(key))?;
+    fresh.as_file().sync_all()?;
+    match fresh.persist_noclobber(path) {
+        Ok(_) => File::open(folder)?.sync_all().map(|()| true),
+        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(other) => Err(other.error),
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    writeln!(file, "{}", BASE64_STANDARD.encode(key))?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    File::open(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -86,6 +88,27 @@ mod tests {
         assert_eq!(second.sealer.open("s", sealed.as_bytes()), Some(SESSION));
         assert_eq!((first.since, second.since > 0), (0, true));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_replicas_that_start_at_once_one_makes_the_key_of_all() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("session.key");
+            let starts = std::sync::Barrier::new(8);
+            let replica = || {
+                starts.wait();
+                open(&path).unwrap()
+            };
+            let replicas: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(replica)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let sealed = replicas[0].sealer.seal("s", &SESSION).unwrap();
+            assert!(replicas.iter().all(|replica| replica.sealer.open("s", sealed.as_bytes()) == Some(SESSION)));
+            assert_eq!(replicas.iter().filter(|replica| replica.since == 0).count(), 1);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left of the others");
+        }
     }
 
     #[test]
