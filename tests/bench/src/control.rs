@@ -5,6 +5,8 @@ mod changes;
 mod sizes;
 mod tunnels;
 
+use std::time::Duration;
+
 use figspan_tests::process::{HubProcess, Process};
 
 use crate::bed::{Bed, port};
@@ -45,6 +47,8 @@ impl Beside {
 /// Measures all; `say` hears of each figure.
 pub fn measure(bed: &Bed, extent: Extent, say: &mut dyn FnMut(&str, String)) -> anyhow::Result<()> {
     let beside = Beside::start(bed, "changes")?;
+    // An agent gives back what only its start needed, three seconds after it.
+    std::thread::sleep(Duration::from_secs(5));
     say("idle agent, resident", format!("{:.1} MiB", beside.agent.rss()));
     say("idle agent, of its own", format!("{:.1} MiB", beside.agent.own_memory() as f64 / 1024.0));
     say("idle hub, resident", format!("{:.1} MiB", beside.hub.process.rss()));
