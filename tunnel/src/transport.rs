@@ -8,6 +8,7 @@ use std::net::UdpSocket;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use figspan_quic::LastWord;
 use quinn_proto::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -117,7 +118,7 @@ fn both(mtu: u16) -> TransportConfig {
         .send_fairness(false)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(Arc::new(PatientConfig::default()))
+        .congestion_controller_factory(Arc::new(LastWord::around(Arc::new(PatientConfig::default()))))
         .datagram_receive_buffer_size(None);
     config
 }

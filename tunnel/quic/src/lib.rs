@@ -11,6 +11,7 @@
 mod connection;
 mod driver;
 mod endpoint;
+mod last_word;
 mod recv;
 mod send;
 mod shared;
@@ -21,6 +22,7 @@ mod timers;
 pub use connection::Connection;
 pub use driver::Driver;
 pub use endpoint::{Endpoint, Incoming};
+pub use last_word::LastWord;
 pub use quinn_udp::RecvMeta;
 pub use recv::{ReadError, RecvStream};
 pub use send::{SendStream, StoppedError, WriteError};

@@ -14,6 +14,7 @@ use quinn_proto::{ConnectionError, ConnectionHandle, Dir, Event, StreamEvent, St
 use tokio::sync::Notify;
 
 use crate::Map;
+use crate::last_word::LastWord;
 
 /// Connections that have something to send, and who sends it.
 #[derive(Debug, Default)]
@@ -169,6 +170,7 @@ impl Core {
                 return;
             }
             state.proto.close(Instant::now(), code, reason);
+            LastWord::let_through(&state.proto);
             self.end(&mut state, ConnectionError::LocallyClosed, &mut wakes);
         }
         wakes.into_iter().for_each(Waker::wake);
