@@ -159,12 +159,14 @@ async fn a_close_is_heard_although_much_waits_to_be_sent() {
         let (hub, agent) = pair("vm-1").await;
         let (_ours, theirs) = ends(&hub, &agent).await;
         let (_recv, mut send) = theirs.split();
-        let writing = tokio::spawn(async move { while send.write_chunk(Bytes::from(vec![0; 64 * 1024])).await.is_ok() {} });
-        tokio::time::sleep(Duration::from_millis(3)).await;
-        agent.close(Close::Leaving);
-        let closed = tokio::time::timeout(Duration::from_secs(2), hub.closed()).await.expect("the close is said at once");
+        let writing = async { while send.write_chunk(Bytes::from(vec![0; 64 * 1024])).await.is_ok() {} };
+        let closing = async {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            agent.close(Close::Leaving);
+            tokio::time::timeout(Duration::from_secs(2), hub.closed()).await.expect("the close is said at once")
+        };
+        let ((), closed) = tokio::join!(writing, closing);
         assert!(closed.by_peer && closed.close == Some(Close::Leaving), "{closed:?}");
-        writing.await.unwrap();
     }
 }
 
