@@ -26,22 +26,23 @@ pub(crate) struct SessionKeys {
 /// Reads the file, or makes it with a fresh key.
 pub(crate) fn open(path: &Path) -> Result<SessionKeys, String> {
     let fail = |why: String, mend: &str| format!("cannot use the key of session cookies {}: {why}; {mend}", path.display());
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let keys =
-                read(&text).map_err(|why| fail(why, "write 32 bytes in base64 on each line, or remove the file to get a fresh one"))?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            Ok(SessionKeys { sealer: Sealer::new(&keys), since: now })
-        }
+    let unwritable = |error: io::Error| fail(error.to_string(), "let the hub's user write there, or correct hub.session_key_file");
+    let unreadable = |error: io::Error| fail(error.to_string(), "let the hub's user read it, or correct hub.session_key_file");
+    let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key: [u8; KEY] = rand::random();
-            let first = write(path, &key)
-                .map_err(|error| fail(error.to_string(), "let the hub's user write there, or correct hub.session_key_file"))?;
-            // Another replica that starts at the same time was first: its key is everybody's.
-            if first { Ok(SessionKeys { sealer: Sealer::new(&[key]), since: 0 }) } else { open(path) }
+            if write(path, &key).map_err(unwritable)? {
+                return Ok(SessionKeys { sealer: Sealer::new(&[key]), since: 0 });
+            }
+            // Another replica that starts at the same time was first: its key is everybody's. Or it is a link that leads nowhere.
+            std::fs::read_to_string(path)
         }
-        Err(error) => Err(fail(error.to_string(), "let the hub's user read it, or correct hub.session_key_file")),
-    }
+        text => text,
+    };
+    let keys = read(&text.map_err(unreadable)?)
+        .map_err(|why| fail(why, "write 32 bytes in base64 on each line, or remove the file to get a fresh one"))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Ok(SessionKeys { sealer: Sealer::new(&keys), since: now })
 }
 
 fn read(text: &str) -> Result<Vec<[u8; KEY]>, String> {
@@ -109,6 +110,15 @@ mod tests {
             assert_eq!(replicas.iter().filter(|replica| replica.since == 0).count(), 1);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left of the others");
         }
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session.key");
+        std::os::unix::fs::symlink(folder.path().join("gone"), &path).unwrap();
+        let error = open(&path).err().unwrap();
+        assert!(error.contains("session.key") && error.contains("hub.session_key_file"), "{error}");
     }
 
     #[test]

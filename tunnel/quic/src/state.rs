@@ -152,6 +152,8 @@ impl Core {
     /// Ends the connection for its handles; what it still has to say is the driver's affair.
     pub(crate) fn end(&self, state: &mut State, error: ConnectionError, wakes: &mut Vec<Waker>) {
         state.error.get_or_insert(error);
+        // Also where the peer broke the protocol: it hears that.
+        LastWord::let_through(&state.proto);
         self.ended.store(true, Ordering::Release);
         wakes.extend(state.readers.drain().map(|(_, waker)| waker));
         wakes.extend(state.writers.drain().map(|(_, waker)| waker));
@@ -170,7 +172,6 @@ impl Core {
                 return;
             }
             state.proto.close(Instant::now(), code, reason);
-            LastWord::let_through(&state.proto);
             self.end(&mut state, ConnectionError::LocallyClosed, &mut wakes);
         }
         wakes.into_iter().for_each(Waker::wake);
