@@ -98,7 +98,7 @@ impl<'s> Stage<'s> {
             "kill" => self.restart(kind, &agent, "KILL"),
             "reload" => {
                 let config = (self.config)(random);
-                self.note(kind, "", false);
+                self.note(kind, config.rule(), false);
                 self.bed.hub.rewrite_with(&config.hub, &config.rest);
             }
             "bad file" => {

@@ -2,9 +2,9 @@
 //! each reload.
 //!
 //! Bounds are drawn so that a whole hub keeps within them: limits above what the load has under way, breakers and ejection that
-//! leave who never fails alone, times far above what an answer takes. What a policy may cost is then nothing, and the ledger
-//! can say so. A hash never goes by the client's address, which all requests share. One place is always open: shop-3 and orders-2
-//! are never touched, and `orders` always has a weight.
+//! leave who never fails alone, times far above what an answer takes, attempts above what is killed or crashes under one
+//! request. What a policy may cost is then nothing, and the ledger can say so. A hash never goes by the client's address, which
+//! all requests share. One place is always open: shop-3 and orders-2 are never touched, and `orders` always has a weight.
 
 use std::net::SocketAddr;
 
@@ -43,6 +43,12 @@ fn some(random: &mut StdRng, chance: f64, texts: &[fn(&mut StdRng) -> String]) -
 }
 
 impl Config {
+    /// The rule that gets the load, but for its filters, in one line.
+    pub(super) fn rule(&self) -> String {
+        let of_rule = self.rest.lines().skip_while(|line| *line != "name = \"main\"").skip(1).take_while(|line| !line.is_empty());
+        of_rule.filter(|line| !line.starts_with("filters")).collect::<Vec<_>>().join("; ")
+    }
+
     /// Draws one.
     pub(super) fn draw(random: &mut StdRng, services: &Services<'_>) -> Self {
         let zones = ZONES.iter().zip(services.orders);
@@ -117,7 +123,7 @@ const RULE: &[fn(&mut StdRng) -> String] = &[
     |random| {
         let codes = one_of(random, &["", ", codes = [502, 503]", ", codes = [500, 502, 503, 504]"]);
         let hedge = one_of(random, &["", ", hedge = \"50ms\"", ", hedge = \"400ms\""]);
-        format!("retry = {{ attempts = {}, backoff = \"5ms\"{codes}{hedge} }}\n", random.random_range(1..5))
+        format!("retry = {{ attempts = {}, backoff = \"5ms\"{codes}{hedge} }}\n", random.random_range(4..=7))
     },
     |random| format!("session_persistence = {{ type = \"Cookie\", ttl = \"{}\" }}\n", one_of(random, &["2s", "1m"])),
     |random| format!("hash = {{ on = \"{}\" }}\n", one_of(random, &["header:x-user", "cookie:user"])),

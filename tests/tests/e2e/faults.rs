@@ -161,6 +161,31 @@ fn a_frozen_agent_fails_no_get_and_thaws_with_its_tunnels_and_sessions() {
 }
 
 #[test]
+fn a_request_that_may_not_be_tried_again_stays_with_a_silent_tunnel_and_is_answered_when_it_speaks() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let one = Workload::http(move |_| {
+        let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        ok("one")
+    });
+    let two = Workload::named("two");
+    let none = "health = { type = \"none\" }";
+    let rules = rule("{ uplink = \"shop\" }") + "retry = { attempts = 0 }\n";
+    let bed = Bed::start(&http(&rules)).agent("vm-1", &one.uplink("shop", none)).ready("shop", 1);
+    let web = bed.web();
+    let asked = std::thread::spawn(move || Connection::open(web).get("/"));
+    eventually("the workload has it", Duration::from_secs(5), || one.seen() == 1);
+    let bed = bed.agent("vm-2", &two.uplink("shop", none)).ready("shop", 2);
+    bed.agents["vm-1"].signal("STOP");
+    release.send(()).unwrap();
+    // Far above what a tunnel may be silent before requests that have somewhere to go leave it.
+    std::thread::sleep(Duration::from_millis(2500));
+    bed.agents["vm-1"].signal("CONT");
+    let answer = asked.join().unwrap();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "one"), "{answer:?}");
+}
+
+#[test]
 fn garbage_on_the_tunnels_port_disturbs_nobody() {
     let shop = Workload::named("shop");
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1);

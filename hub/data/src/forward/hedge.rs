@@ -29,27 +29,35 @@ enum Came {
     Second(Result<Answer, Fault>),
 }
 
-/// Asks `first`, and another endpoint as well if no answer came in `delay`. `upload` then is what the winner has left to send.
+/// What a race is run by.
+pub(super) struct Terms {
+    /// How long the first may take before another is asked.
+    pub(super) delay: Duration,
+    /// Whether another try may follow this one, so that a silent tunnel can be left.
+    pub(super) may_leave: bool,
+}
+
+/// Asks `first`, and another endpoint as well if no answer came in time. `upload` then is what the winner has left to send.
 pub(super) async fn race(
     request: &Request<'_>,
     first: Picked,
-    delay: Duration,
+    terms: Terms,
     upload: &mut Upload,
     tried: &mut Tried,
     record: &mut Record,
 ) -> Result<Answer, Fault> {
     let (mut of_first, mut of_second) = (upload.fork(), upload.fork());
     // Silence is what the second try is for; a tunnel that was opened since is as good.
-    let leave_first = |since| request.has_other_way(&first.place, Some(since));
+    let leave_first = |since| terms.may_leave && request.has_other_way(&first.place, Some(since));
     let (winner, outcome) = {
         let mut asking = pin!(ask(request, &first, &mut of_first, false, &leave_first));
-        let early = tokio::time::timeout(delay, asking.as_mut()).await;
+        let early = tokio::time::timeout(terms.delay, asking.as_mut()).await;
         match early {
             Ok(outcome) => (Winner::First, outcome.inspect_err(|fault| forgive(request, &first, fault, tried))),
             Err(_) => match second(request, tried, record) {
                 None => (Winner::First, asking.await.inspect_err(|fault| forgive(request, &first, fault, tried))),
                 Some((second, _leave)) => {
-                    let leave_second = |since| request.has_other_way(&second.place, Some(since));
+                    let leave_second = |since| terms.may_leave && request.has_other_way(&second.place, Some(since));
                     let mut also = pin!(ask(request, &second, &mut of_second, false, &leave_second));
                     let came = both(asking.as_mut(), also.as_mut()).await;
                     let (winner, outcome) = match came {

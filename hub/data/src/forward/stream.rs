@@ -91,6 +91,9 @@ impl<'c> Connecting<'c> {
 
     /// Whether somebody could take over from the tunnel of the last try, which has been silent since then.
     pub fn may_leave(&self, silent_since: Instant) -> bool {
+        if self.tried.len() >= MAX_ATTEMPTS as usize {
+            return false;
+        }
         let newest = self.shard.renewed(&self.snapshot);
         self.has_other(&newest) || self.place.as_ref().is_some_and(|place| pick::has_other_way(&newest, place, Some(silent_since)))
     }

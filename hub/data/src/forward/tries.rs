@@ -44,14 +44,19 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
         let backend = &request.rule.backends[picked.backend];
         let movable = request.repeatable() && !upgrade;
         let outcome = match request.retry().and_then(|retry| retry.hedge).filter(|_| movable && upload.fits()) {
-            Some(delay) => Box::pin(hedge::race(request, picked, delay, upload, &mut tried, record)).await,
+            Some(delay) => {
+                let terms = hedge::Terms { delay, may_leave: again.allowed(record) };
+                Box::pin(hedge::race(request, picked, terms, upload, &mut tried, record)).await
+            }
             None => {
                 let kept = upload.kept();
                 // A silent tunnel of an agent's process that lives may come back, as when it changes its transport. One opened since
                 // is a sign that it will not.
+                // Nobody leaves who may then go nowhere.
                 let anew = Cell::new(false);
+                let allowed = again.allowed(record);
                 let leave = |silent_since| {
-                    if !(movable && kept.now()) {
+                    if !(movable && allowed && kept.now()) {
                         return false;
                     }
                     let other = request.has_other(&tried, true);
@@ -130,9 +135,18 @@ impl Again<'_> {
             || (!retry.grpc_codes.is_empty() && head.headers().get("grpc-status").is_some_and(|code| retry.grpc_codes.has(code.as_bytes())))
     }
 
+    /// Whether one more try is within the bounds of the rule and of one request.
+    fn allowed(&self, record: &Record) -> bool {
+        self.within_rule() && record.attempts() < MAX_ATTEMPTS
+    }
+
+    fn within_rule(&self) -> bool {
+        self.request.retry().is_none_or(|retry| self.count < retry.attempts)
+    }
+
     /// Whether there is an endpoint left and leave to try it. Looked at first, so that nobody waits for leave to go nowhere.
     fn elsewhere(&self, tried: &Tried) -> bool {
-        self.request.retry().is_none_or(|retry| self.count < retry.attempts) && self.request.has_other(tried, false)
+        self.within_rule() && self.request.has_other(tried, false)
     }
 
     /// Takes leave from the budget if there is some now: an answer is at hand.

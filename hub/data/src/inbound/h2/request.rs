@@ -185,19 +185,19 @@ async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<
         .await?;
         let frame = match frame {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return fail(stream, &error.to_string()),
-            None if declared.is_some_and(|length| sent < length) => return fail(stream, "fewer bytes than declared"),
+            Some(Err(error)) => return fail(stream, &error.to_string()).await,
+            None if declared.is_some_and(|length| sent < length) => return fail(stream, "fewer bytes than declared").await,
             None => return stream.send_data(Bytes::new(), true).map_err(|_| Gone),
         };
         match frame.into_data() {
             Ok(data) => {
                 sent += data.len() as u64;
                 if declared.is_some_and(|length| sent > length) {
-                    return fail(stream, "more bytes than declared");
+                    return fail(stream, "more bytes than declared").await;
                 }
                 let last = body.is_end_stream();
                 if last && declared.is_some_and(|length| sent < length) {
-                    return fail(stream, "fewer bytes than declared");
+                    return fail(stream, "fewer bytes than declared").await;
                 }
                 send_data(stream, data, last, pause).await?;
                 if last {
@@ -207,7 +207,7 @@ async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<
             Err(frame) => {
                 let Ok(mut trailers) = frame.into_trailers() else { continue };
                 if declared.is_some_and(|length| sent < length) {
-                    return fail(stream, "fewer bytes than declared");
+                    return fail(stream, "fewer bytes than declared").await;
                 }
                 fields::filter_trailers(&mut trailers);
                 return stream.send_trailers(trailers).map_err(|_| Gone);
@@ -216,9 +216,11 @@ async fn send_body(stream: &mut SendStream<Bytes>, body: Body, declared: Option<
     }
 }
 
-/// Ends a response that cannot be finished so that nobody takes it for whole.
-fn fail(stream: &mut SendStream<Bytes>, error: &str) -> Result<(), Gone> {
+/// Ends a response that cannot be finished so that nobody takes it for whole. A reset drops what waits to be sent: the
+/// connection's task gets a turn before, so that the client sees whose answer broke off.
+async fn fail(stream: &mut SendStream<Bytes>, error: &str) -> Result<(), Gone> {
     tracing::debug!(error, "response cut short; the client's stream is reset");
+    tokio::task::yield_now().await;
     stream.send_reset(Reason::INTERNAL_ERROR);
     Ok(())
 }

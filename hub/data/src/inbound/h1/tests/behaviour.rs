@@ -319,6 +319,7 @@ async fn a_response_that_ends_early_or_late_is_never_a_clean_end() {
             raw.send(format!("GET {path} HTTP/{version}\r\nHost: a.example\r\nConnection: close\r\n\r\n")).await;
             let (answer, clean) = raw.rest().await;
             assert!(!clean, "{path}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: the client sees whose answer broke off: {answer:?}");
             assert!(!answer.ends_with("0\r\n\r\n"), "{path}: {answer}");
         }
     })
