@@ -1,8 +1,10 @@
 //! gRPC over one stream of a tunnel: the hub is the client, the agent the server.
 //!
-//! hyper speaks HTTP/2 on the stream, tonic the rest. Promises that no task outlives the returned stream or future, and that a
-//! peer cannot make us hold more than a few messages: frames, headers, streams and messages are bounded. The only file that
-//! knows tonic's transport side.
+//! h2 speaks HTTP/2 on the stream, for the agent with hyper around it; tonic the rest. Promises that no task outlives the returned stream or future, and that a
+//! peer cannot make us hold more than a few messages: frames, headers, streams and messages are bounded. The only
+//! module that knows tonic's transport side.
+
+mod call;
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::stream::Stream;
 use crate::tasks::Tasks;
+use call::Call;
 
 /// Flow-control window of the call and its connection: a few messages of the largest size.
 const WINDOW: u32 = 4 * MAX_MESSAGE as u32;
@@ -40,27 +43,13 @@ pub async fn watch(
     outgoing: BoxStream<'static, pb::HubMessage>,
 ) -> Result<BoxStream<'static, Result<pb::AgentMessage, Status>>, Status> {
     let tasks = Tasks::new();
-    let (sender, connection) = hyper::client::conn::http2::Builder::new(tasks.starter())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_header_list_size(MAX_HEADERS)
-        .max_concurrent_reset_streams(MAX_CALLS as usize)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Status::unavailable(format!("control stream: {error}")))?;
-    tasks.spawn(async move {
-        // Its end shows in the call as well.
-        let _ = connection.await;
-    });
-    let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
-        let mut sender = sender.clone();
-        async move { sender.send_request(request).await }
-    });
-    let mut client = DiscoveryClient::with_origin(service, http::Uri::from_static("http://agent.figspan"))
+    let call = Call::on(stream, &tasks).await.map_err(|error| Status::unavailable(format!("control stream: {error}")))?;
+    let mut client = DiscoveryClient::with_origin(call, http::Uri::from_static("http://agent.figspan"))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let slow = |_| Status::deadline_exceeded(format!("control stream: the agent did not answer in {} s", ANSWER_TIMEOUT.as_secs()));
     let incoming = tokio::time::timeout(ANSWER_TIMEOUT, client.watch(Outgoing(outgoing))).await.map_err(slow)??.into_inner();
+    drop(client);
     Ok(Owned { incoming, _tasks: tasks }.boxed())
 }
 

@@ -65,6 +65,48 @@ async fn messages_travel_both_ways_and_the_end_of_the_stream_ends_the_service() 
 }
 
 #[tokio::test]
+async fn more_than_the_windows_hold_travels_both_ways() {
+    let (hub, agent) = pair("vm-1").await;
+    let served = async { serve(agent.accept().await.unwrap(), parrot).await };
+    let watched = async {
+        let (sender, mut messages) = begin(&hub).await;
+        let large = "x".repeat(MAX_MESSAGE * 3 / 4);
+        for _ in 0..3 * WINDOW as usize / large.len() {
+            sender.send(hello(&large)).await.unwrap();
+            assert_eq!(instance(messages.next().await).len(), large.len());
+        }
+    };
+    let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_refuses_the_call_says_so_and_one_that_is_silent_has_no_more_than_windows_sent_to_it() {
+    let (hub, agent) = pair("vm-1").await;
+    let served = async {
+        let refuse = |_: BoxStream<'static, _>| stream::iter([Err(Status::permission_denied("not you"))]).boxed();
+        let _ = serve(agent.accept().await.unwrap(), refuse).await;
+        // It answers, and never reads what it is sent.
+        serve(agent.accept().await.unwrap(), |unread| stream::pending().chain(unread.map(|_| Err(Status::aborted("read")))).boxed()).await
+    };
+    let watched = async {
+        let (_sender, mut messages) = begin(&hub).await;
+        let refused = messages.next().await.unwrap().unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::PermissionDenied, "not you"));
+        drop(messages);
+        let (sender, messages) = begin(&hub).await;
+        let large = hello(&"x".repeat(MAX_MESSAGE / 2));
+        let mut taken = 0;
+        while tokio::time::timeout(Duration::from_millis(300), sender.send(Clone::clone(&large))).await.is_ok() {
+            taken += 1;
+            assert!(taken < 64, "what nobody reads is not taken without end");
+        }
+        assert!(taken >= 8, "the windows are filled: {taken}");
+        drop(messages);
+    };
+    let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
 async fn dropping_the_watch_ends_the_service_and_leaves_no_task() {
     let (hub, agent) = pair("vm-1").await;
     let (_sender, messages) = {
