@@ -86,11 +86,11 @@ streams:
     cargo build --release --locked --workspace --bins
     FIGSPAN_PROGRAMS=target/release FIGSPAN_UPLOAD_MIB=2048 FIGSPAN_P99=2 cargo test --release --locked -p figspan-tests --test e2e requests:: -- --test-threads 1 --nocapture
 
-# figspan beside every peer that can be installed, on the same work (root for the installation only). Arguments: `--help`.
+# figspan beside every peer that can be installed, on the same work (root for the installation, and for a loopback of its own).
 bench *args:
     tests/bench/install
     cargo build --release --locked --workspace --bins
-    target/release/figspan-bench peers {{args}}
+    tests/bench/alone target/release/figspan-bench peers {{args}}
 
 # The same with a network between the two ends of each chain: 1,500 B, 50 ms of round trip, 1 % loss (root, for a namespace of its own).
 bench-network *args:
@@ -101,7 +101,7 @@ bench-network *args:
 # figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing, compressing and heads cost.
 bench-control *args:
     cargo build --release --locked --workspace --bins
-    target/release/figspan-bench control {{args}}
+    tests/bench/alone target/release/figspan-bench control {{args}}
     cargo run --release --locked -p figspan-data --example choosing
     cargo run --release --locked -p figspan-data --example compressing
     cargo run --release --locked -p figspan-data --example heads
