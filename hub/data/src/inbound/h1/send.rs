@@ -61,7 +61,7 @@ pub(super) async fn send<T: AsyncRead + AsyncWrite + Unpin>(
     if let Err(error) = sent {
         tracing::debug!(%error, "response cut short; the client's connection is reset");
         // What the socket takes at once, so that the client sees whose answer broke off; the reset drops the rest.
-        std::future::poll_fn(|cx| Poll::Ready(drop(wire.borrow_mut().poll_flush(cx)))).await;
+        let _ = std::future::poll_fn(|cx| Poll::Ready(wire.borrow_mut().poll_flush(cx))).await;
         return Next::Abort;
     }
     if connection == Connection::Closes { Next::Close } else { after_body(wire).await }
