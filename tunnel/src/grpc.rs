@@ -1,8 +1,8 @@
 //! gRPC over one stream of a tunnel: the hub is the client, the agent the server.
 //!
-//! h2 speaks HTTP/2 on the stream, for the agent with hyper around it; tonic the rest. Promises that no task outlives the returned stream or future, and that a
-//! peer cannot make us hold more than a few messages: frames, headers, streams and messages are bounded. The only
-//! module that knows tonic's transport side.
+//! h2 speaks HTTP/2 on the stream, for the agent with hyper around it; tonic the rest. Promises that no task outlives the
+//! returned stream or future, and that a peer cannot make us hold more than a few messages: frames, headers, streams and messages
+//! are bounded. The only module that knows tonic's transport side.
 
 mod call;
 

@@ -1,5 +1,5 @@
 //! One call on an HTTP/2 connection of its own, driven by one task. A hub has one of these for each tunnel, and most of them idle:
-//! a client for many calls keeps three tasks and queues between them, 8 KiB more of each tunnel.
+//! a client for many calls keeps three tasks and queues between them, 6 KiB more of each tunnel.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

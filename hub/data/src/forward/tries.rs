@@ -52,8 +52,8 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
                 let kept = upload.kept();
                 // A silent tunnel of an agent's process that lives may come back, as when it changes its transport. One opened since
                 // is a sign that it will not.
-                // Nobody leaves who may then go nowhere.
                 let anew = Cell::new(false);
+                // Who has no try left would leave to go nowhere.
                 let allowed = again.allowed(record);
                 let leave = |silent_since| {
                     if !(movable && allowed && kept.now()) {
