@@ -70,6 +70,14 @@ impl Chain {
         Self { name, kind: Kind::Gateway, fronts, programs: Programs::Ours(Box::new(pair)) }
     }
 
+    /// Ends its programs, ours in good order; whether those did.
+    pub fn end(self) -> bool {
+        match self.programs {
+            Programs::Ours(pair) => pair.end(),
+            Programs::Theirs(_) => true,
+        }
+    }
+
     /// The process id of each program, near the client first.
     pub fn ids(&self) -> Vec<u32> {
         match &self.programs {

@@ -8,6 +8,8 @@ pub enum Figure {
     SmallRate,
     SmallCpu,
     SmallP99,
+    PostRate,
+    PostCpu,
     PacedP50,
     PacedP99,
     PacedP999,
@@ -37,12 +39,14 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of the table.
-    pub const ALL: [Self; 28] = {
+    pub const ALL: [Self; 30] = {
         use Figure::*;
         [
             SmallRate,
             SmallCpu,
             SmallP99,
+            PostRate,
+            PostCpu,
             PacedP50,
             PacedP99,
             PacedP999,
@@ -77,6 +81,8 @@ impl Figure {
             Self::SmallRate => "200 B, 32 connections: requests/s",
             Self::SmallCpu => "200 B, 32 connections: CPU us per request",
             Self::SmallP99 => "200 B, 32 connections: p99 ms",
+            Self::PostRate => "POST of 1 KiB: requests/s",
+            Self::PostCpu => "POST of 1 KiB: CPU us per request",
             Self::PacedP50 => "open loop: p50 ms",
             Self::PacedP99 => "open loop: p99 ms",
             Self::PacedP999 => "open loop: p99.9 ms",
@@ -110,6 +116,7 @@ impl Figure {
         matches!(
             self,
             Self::SmallRate
+                | Self::PostRate
                 | Self::H2Rate
                 | Self::GrpcRate
                 | Self::MessageRate
@@ -124,8 +131,9 @@ impl Figure {
     /// Digits behind the point.
     pub fn digits(self) -> usize {
         match self {
-            Self::SmallRate | Self::H2Rate | Self::GrpcRate | Self::MessageRate | Self::TcpRate | Self::Descriptors => 0,
+            Self::SmallRate | Self::PostRate | Self::H2Rate | Self::GrpcRate | Self::MessageRate | Self::TcpRate | Self::Descriptors => 0,
             Self::SmallCpu
+            | Self::PostCpu
             | Self::PacedCpu
             | Self::H2Cpu
             | Self::GrpcCpu

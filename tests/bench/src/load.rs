@@ -13,7 +13,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 pub use bulk::bulk;
-pub use closed::{closed, exactly};
+pub use closed::{closed, exactly, posted};
 pub use echo::{bytes, messages};
 pub use h2::{calls, requests};
 pub use paced::paced;

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
-use figspan_bench::{bed, chains, control, instructions, origin, peers, report, table};
+use figspan_bench::{bed, chain, chains, control, instructions, origin, peers, report, table};
 use figspan_tests::architecture;
 use figspan_tests::hosts::Late;
 
@@ -40,6 +41,12 @@ enum Command {
         /// Write what was counted as the new baseline.
         #[arg(long)]
         record: bool,
+    },
+    /// Does every kind of work on figspan's chain and ends its programs in good order: for programs that record what they do.
+    Train {
+        /// Seconds of each kind.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
     },
     /// Keeps chains up until the standard input ends, for a profiler or a load of your own.
     Hold {
@@ -102,6 +109,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Peers(arguments) => peers(&arguments),
         Command::Control { changes, tunnels } => control(control::Extent { changes: changes.max(1), tunnels: tunnels.max(1) }),
         Command::Instructions { record } => instructions(record),
+        Command::Train { seconds } => train(Duration::from_secs(seconds)),
         Command::Hold { only } => hold(&only),
         Command::Echo { websocket, grpc, tcp } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -142,6 +150,21 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
     // Peers may be missing; our own chain may not fail.
     let ours = chains.iter().any(|chain| chain.name == table::OURS) && !failed.iter().any(|(name, ..)| *name == table::OURS);
     Ok(if ours { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn train(time: Duration) -> anyhow::Result<ExitCode> {
+    let bed = bed::Bed::new()?;
+    let origin = origin::Origin::start(&bed)?;
+    let chain = chains::figspan::start(&bed, origin.at)?.context("figspan does not start")?;
+    let work = peers::Work { rounds: 1, time, rate: 1000, far: false, only: Vec::new() };
+    let chains = [chain];
+    let (_, failed) = peers::measure(&chains, &work, &mut |what| eprintln!("{what}"));
+    for (_, what, why) in &failed {
+        eprintln!("{what}: {why}");
+    }
+    let ended = chains.into_iter().all(chain::Chain::end);
+    anyhow::ensure!(ended, "a program of the chain did not end well");
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hold(only: &[String]) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,9 @@ use crate::origin::{FEW, LARGE, MEDIUM, PART, SMALL};
 /// Connections of a closed loop.
 const CONNECTIONS: usize = 32;
 
+/// Bytes of a small body that is sent.
+const POSTED: usize = 1024;
+
 /// How much work.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -35,6 +38,13 @@ const NEAR: &[Piece] = &[
             notes.note(Figure::SmallRate, done.rate());
             notes.note(Figure::SmallP99, done.quantile(0.99));
             notes.note_cpu(Figure::SmallCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("small posts", |chain, work, notes| {
+        let run = || load::posted(chain.fronts.http, "/small", POSTED, SMALL, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::PostRate, done.rate());
+            notes.note_cpu(Figure::PostCpu, cpu / done.count as f64 * 1e6);
         }))
     }),
     ("requests at a fixed rate", |chain, work, notes| {

@@ -1,12 +1,16 @@
 //! Our own pair as it ships: strict HTTP, metrics, two shards, one agent, access log off as for the peers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use figspan_tests::process::{HubProcess, Process};
 
 use crate::bed::{BETWEEN, Bed};
 use crate::chain::{Chain, Fronts};
 use crate::origin::Addresses;
+
+/// How long a program may take to drain: longer than a lame duck's time.
+const END: Duration = Duration::from_secs(40);
 
 /// Hub and agent; end with this value.
 pub struct Pair {
@@ -18,6 +22,14 @@ impl Pair {
     /// Process ids of hub and agent.
     pub fn ids(&self) -> [u32; 2] {
         [self.hub.process.id(), self.agent.id()]
+    }
+
+    /// Lets both drain and end; whether they ended well.
+    pub fn end(mut self) -> bool {
+        [&mut self.agent, &mut self.hub.process].into_iter().all(|program| {
+            program.signal("TERM");
+            program.ended(END)
+        })
     }
 }
 

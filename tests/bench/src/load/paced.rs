@@ -19,7 +19,7 @@ pub fn paced(
     let begin = Instant::now() + Duration::from_millis(50);
     let each = Duration::from_secs_f64(connections as f64 / f64::from(rate));
     together((0..connections).map(|number| async move {
-        let (mut wire, mut done) = (Wire::connect(address, path).await?, Done::new());
+        let (mut wire, mut done) = (Wire::connect(address, path, 0).await?, Done::new());
         let mut due = begin + each.mul_f64(number as f64 / connections as f64);
         while due < begin + time {
             // The timer's grain is a millisecond: who is early waits, and then counts from when it asked.

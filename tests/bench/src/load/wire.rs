@@ -14,11 +14,15 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Connects; every request asks for that path.
-    pub(super) async fn connect(address: SocketAddr, path: &str) -> anyhow::Result<Self> {
+    /// Connects; every request asks for that path, with so many bytes of a body: none is a GET, any a POST.
+    pub(super) async fn connect(address: SocketAddr, path: &str, sent: usize) -> anyhow::Result<Self> {
         let tcp = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         tcp.set_nodelay(true)?;
-        Ok(Self { tcp, request: format!("GET {path} HTTP/1.1\r\nhost: bench.example\r\n\r\n").into_bytes(), buffer: vec![0; 64 * 1024] })
+        let request = match sent {
+            0 => format!("GET {path} HTTP/1.1\r\nhost: bench.example\r\n\r\n"),
+            _ => format!("POST {path} HTTP/1.1\r\nhost: bench.example\r\ncontent-length: {sent}\r\n\r\n{}", "x".repeat(sent)),
+        };
+        Ok(Self { tcp, request: request.into_bytes(), buffer: vec![0; 64 * 1024] })
     }
 
     /// Asks once, and reads the answer to its end: bytes of its body, which must be `length`.
