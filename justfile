@@ -54,6 +54,18 @@ unit:
 deb:
     packaging/build-deb
 
+# What is published: packages and image, compiled for what the programs do most, and tested as such (an hour on two cores).
+release: optimise
+    FIGSPAN_PROGRAMS=target/optimised cargo test --locked -p figspan-tests --test e2e
+    cargo build --release --locked -p figspan-tests --bins
+    FIGSPAN_PROGRAMS=target/optimised target/release/chaos 60000
+    FIGSPAN_PGO=$PWD/target/optimised/figspan.profdata packaging/build-deb
+    FIGSPAN_PGO=$PWD/target/optimised/figspan.profdata deploy/image/build.sh
+
+# The programs that ship, guided by a profile of the benchmark's work: target/optimised, with the profile.
+optimise:
+    packaging/optimise
+
 # The packages again from a clean compilation elsewhere (another CARGO_HOME, umask, time zone, locale): the same bytes. Not in CI as
 # a whole, for its time: there `just deb` fails for a path of the machine in a package, which is what made them differ.
 reproducible: deb
@@ -92,7 +104,12 @@ bench *args:
     cargo build --release --locked --workspace --bins
     tests/bench/alone target/release/figspan-bench peers {{args}}
 
-# The same with a network between the two ends of each chain: 1,500 B, 50 ms of round trip, 1 % loss (root, for a namespace of its own).
+# The same with the programs that ship.
+bench-shipped *args: optimise
+    tests/bench/install
+    FIGSPAN_PROGRAMS=target/optimised tests/bench/alone target/release/figspan-bench peers {{args}}
+
+# The same as `bench` with a network between the two ends of each chain: 1,500 B, 50 ms of round trip, 1 % loss (root, for a namespace of its own).
 bench-network *args:
     tests/bench/install
     cargo build --release --locked --workspace --bins
@@ -108,7 +125,7 @@ bench-control *args:
 
 # Instructions of one request and of 1 MiB, against tests/bench/baseline.toml; fails when one got dearer.
 instructions *args:
-    tests/bench/install valgrind
+    tests/bench/install own
     cargo build --release --locked --workspace --bins
     target/release/figspan-bench instructions {{args}}
 

@@ -1,17 +1,14 @@
 #!/usr/bin/env bash
-# Builds the hub's image from scratch: static binary -> target/image/figspan-hub.tar (an OCI archive).
+# Builds the hub's image from scratch: static binary (packaging/compile, with its settings) -> target/image/figspan-hub.tar, an OCI archive.
 # Needs buildah; no root beyond what buildah needs for a chroot, no daemon, no registry.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=${1:-localhost/figspan-hub:$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"name":"figspan-hub","version":"\([^"]*\)".*/\1/p')}
-target=x86_64-unknown-linux-gnu
 out=target/image
 mkdir -p "$out/context"
-# --target keeps the flag away from build scripts; the getrandom setting keeps glibc's out of a static binary.
-RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
-    cargo build --release --locked -p figspan-hub --bin figspan-hub --target "$target"
-cp "target/$target/release/figspan-hub" "$out/context/figspan-hub"
-file "$out/context/figspan-hub" | grep -Eq 'static(ally|-pie) linked' || { echo "figspan-hub is not static; see RUSTFLAGS above" >&2; exit 1; }
+program=$(packaging/compile image)/figspan-hub
+cp "$program" "$out/context/figspan-hub"
+file "$out/context/figspan-hub" | grep -Eq 'static(ally|-pie) linked' || { echo "figspan-hub is not static; see packaging/compile" >&2; exit 1; }
 store=(--storage-driver vfs --root "$PWD/$out/store" --runroot "$PWD/$out/run")
 buildah "${store[@]}" bud --isolation chroot -t "$tag" -f deploy/image/Dockerfile "$out/context"
 rm -f "$out/figspan-hub.tar"
