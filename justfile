@@ -107,6 +107,7 @@ bench *args:
 # The same with the programs that ship.
 bench-shipped *args: optimise
     tests/bench/install
+    cargo build --release --locked -p figspan-bench
     FIGSPAN_PROGRAMS=target/optimised tests/bench/alone target/release/figspan-bench peers {{args}}
 
 # The same as `bench` with a network between the two ends of each chain: 1,500 B, 50 ms of round trip, 1 % loss (root, for a namespace of its own).
