@@ -86,8 +86,23 @@ impl Hub {
         let (say, messages) = mpsc::channel(16);
         say.send(hello.into()).await.unwrap();
         let stream = tunnel.open().await.unwrap();
-        let hear = grpc::watch(stream, ReceiverStream::new(messages).boxed()).await.unwrap();
-        Watching { tunnel, say, hear }
+        let mut watch = grpc::watch(stream, ReceiverStream::new(messages).boxed()).await.unwrap();
+        // What is said goes out while somebody waits for the agent's messages.
+        let (heard, hear) = mpsc::channel(1);
+        #[allow(clippy::disallowed_methods, reason = "it ends with what it feeds")]
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    message = watch.next() => message,
+                    () = heard.closed() => None,
+                };
+                let Some(message) = message else { return };
+                if heard.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Watching { tunnel, say, hear: ReceiverStream::new(hear).boxed() }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod admin;
 mod codec;
 pub mod control;
+pub mod hpack;
 pub mod join;
 pub mod name;
 pub mod permit;

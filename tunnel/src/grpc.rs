@@ -1,10 +1,11 @@
 //! gRPC over one stream of a tunnel: the hub is the client, the agent the server.
 //!
-//! h2 speaks HTTP/2 on the stream, for the agent with hyper around it; tonic the rest. Promises that no task outlives the
-//! returned stream or future, and that a peer cannot make us hold more than a few messages: frames, headers, streams and messages
-//! are bounded. The only module that knows tonic's transport side.
+//! HTTP/2 on the stream is hyper's for the agent, who serves one, and our own for the hub, who calls thousands and lets them idle;
+//! tonic does the rest. Promises that no task outlives the returned stream or future, and that a peer cannot make us hold more
+//! than a few messages: frames, headers, streams and messages are bounded. The only module that knows tonic's transport side.
 
 mod call;
+mod http2;
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -36,21 +37,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CALLS: u32 = 2;
 
 /// Hub: calls Discovery.Watch on a stream it has opened; what it sends comes from `outgoing`. Messages are at most
-/// [`MAX_MESSAGE`] bytes, and the agent must begin to answer within 5 s. Drives the connection until the returned stream ends or
-/// is dropped; dropping it resets the stream.
+/// [`MAX_MESSAGE`] bytes, and the agent must begin to answer within 5 s. What `outgoing` gives is sent while somebody waits for the
+/// next message, who therefore should not do anything else for long. Dropping the returned stream resets the tunnel's.
 pub async fn watch(
     stream: Stream,
     outgoing: BoxStream<'static, pb::HubMessage>,
 ) -> Result<BoxStream<'static, Result<pb::AgentMessage, Status>>, Status> {
-    let tasks = Tasks::new();
-    let call = Call::on(stream, &tasks).await.map_err(|error| Status::unavailable(format!("control stream: {error}")))?;
-    let mut client = DiscoveryClient::with_origin(call, http::Uri::from_static("http://agent.figspan"))
+    let mut client = DiscoveryClient::with_origin(Call::on(stream), http::Uri::from_static("http://agent.figspan"))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let slow = |_| Status::deadline_exceeded(format!("control stream: the agent did not answer in {} s", ANSWER_TIMEOUT.as_secs()));
-    let incoming = tokio::time::timeout(ANSWER_TIMEOUT, client.watch(Outgoing(outgoing))).await.map_err(slow)??.into_inner();
-    drop(client);
-    Ok(Owned { incoming, _tasks: tasks }.boxed())
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.watch(Outgoing(outgoing))).await.map_err(slow)??;
+    Ok(answer.into_inner().boxed())
 }
 
 /// What the hub says. A type of its own, because rustc cannot show that a call with a bare `BoxStream` is `Send`.
@@ -61,20 +59,6 @@ impl futures_util::Stream for Outgoing {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.as_mut().poll_next(cx)
-    }
-}
-
-/// A call's messages, with the tasks that bring them.
-struct Owned {
-    incoming: Streaming<pb::AgentMessage>,
-    _tasks: Tasks,
-}
-
-impl futures_util::Stream for Owned {
-    type Item = Result<pb::AgentMessage, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.incoming).poll_next(cx)
     }
 }
 
@@ -115,6 +99,18 @@ where
         let handler = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let handler = handler.ok_or_else(|| Status::resource_exhausted("one Watch per control stream"))?;
         Ok(Response::new(handler(request.into_inner().boxed())))
+    }
+}
+
+/// For fuzzing: an agent's bytes, behind its settings, whole and in pieces.
+///
+/// # Panics
+/// Where what they mean depends on the split.
+pub fn fuzz_call(data: &[u8]) {
+    let bytes = [&[0, 0, 0, 4, 0, 0, 0, 0, 0], data].concat();
+    let whole = http2::told([&bytes[..]]);
+    for pieces in [1, 7, 1000] {
+        assert_eq!(http2::told(bytes.chunks(pieces)), whole);
     }
 }
 

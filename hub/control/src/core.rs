@@ -75,7 +75,8 @@ struct Link {
     tunnel: Tunnel,
     shard: Shard,
     since: Timestamp,
-    out: mpsc::Sender<FromHub>,
+    /// Boxed, since a queue has room for 32 of its items from the start, and most of these idle.
+    out: mpsc::Sender<Box<FromHub>>,
     told: Option<ca::Told>,
 }
 
@@ -166,7 +167,7 @@ impl Core {
     }
 
     /// Takes a tunnel in, or says why not. What comes out of the receiver is to be sent to the agent, in that order.
-    pub(crate) fn open(&mut self, shard: Shard, tunnel: Tunnel) -> Result<mpsc::Receiver<FromHub>, (Close, String)> {
+    pub(crate) fn open(&mut self, shard: Shard, tunnel: Tunnel) -> Result<mpsc::Receiver<Box<FromHub>>, (Close, String)> {
         let now = self.shared.clock.stamp();
         let Some(agent) = tunnel.peer().agent().cloned() else {
             return Err((Close::Identity, "the peer is not an agent".to_owned()));
@@ -335,7 +336,8 @@ impl Core {
     }
 
     fn say(&mut self, id: TunnelId, message: FromHub) {
-        let full = self.links.get(&id).is_some_and(|link| matches!(link.out.try_send(message), Err(mpsc::error::TrySendError::Full(_))));
+        let full =
+            self.links.get(&id).is_some_and(|link| matches!(link.out.try_send(Box::new(message)), Err(mpsc::error::TrySendError::Full(_))));
         if full {
             self.close(id, Close::Protocol, "it does not read what the hub says");
         }

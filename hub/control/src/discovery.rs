@@ -110,15 +110,20 @@ async fn watch_silence(context: Arc<Context>, tunnel: Tunnel) -> Infallible {
     }
 }
 
-async fn converse(context: Arc<Context>, agent: AgentName, tunnel: Tunnel, outgoing: mpsc::Receiver<FromHub>) -> Ending {
+async fn converse(context: Arc<Context>, agent: AgentName, tunnel: Tunnel, outgoing: mpsc::Receiver<Box<FromHub>>) -> Ending {
     match talk(&context, &agent, tunnel, outgoing).await {
         Ok(never) => match never {},
         Err(ending) => ending,
     }
 }
 
-async fn talk(context: &Arc<Context>, agent: &AgentName, tunnel: Tunnel, outgoing: mpsc::Receiver<FromHub>) -> Result<Infallible, Ending> {
-    let outgoing = ReceiverStream::new(outgoing).map(pb::HubMessage::from).boxed();
+async fn talk(
+    context: &Arc<Context>,
+    agent: &AgentName,
+    tunnel: Tunnel,
+    outgoing: mpsc::Receiver<Box<FromHub>>,
+) -> Result<Infallible, Ending> {
+    let outgoing = ReceiverStream::new(outgoing).map(|message| pb::HubMessage::from(*message)).boxed();
     let mut incoming = timeout(STEP, open(tunnel.clone(), outgoing)).await.map_err(|_| late("answer to Discovery.Watch"))??;
 
     let hello = match timeout(STEP, next(&mut incoming)).await.map_err(|_| late("hello"))?? {

@@ -1,123 +1,168 @@
-//! One call on an HTTP/2 connection of its own, driven by one task. A hub has one of these for each tunnel, and most of them idle:
-//! a client for many calls keeps three tasks and queues between them, 6 KiB more of each tunnel.
+//! The hub's call over a stream, as tonic wants it. No task drives it: whoever waits for the answer's head, and then for its messages,
+//! also sends what is to be sent.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use h2::client::{Connection, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
 use hyper::body::{Body, Frame};
+use std::future::poll_fn;
 use tonic::codegen::Service;
 
-use super::{MAX_CALLS, MAX_HEADERS, WINDOW};
-use crate::stream::Stream;
-use crate::tasks::Tasks;
+use super::http2::{Broken, Client, Event};
+use crate::stream::{RecvHalf, SendHalf, Stream};
 
-/// A connection that waits for its one call.
-pub(super) struct Call<'t> {
-    ready: Option<(SendRequest<Bytes>, Connection<Stream, Bytes>)>,
-    tasks: &'t Tasks,
-}
+/// Most bytes that are read at a time.
+const CHUNK: usize = 16 * 1024;
+/// While more than this waits to be sent, nothing is read: what is read asks for answers.
+const MAX_WAITING: usize = 4 * 1024;
 
-impl<'t> Call<'t> {
-    /// Begins HTTP/2 on a stream. What the call needs runs in `tasks`.
-    pub(super) async fn on(stream: Stream, tasks: &'t Tasks) -> Result<Self, h2::Error> {
-        let ready = h2::client::Builder::new()
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_header_list_size(MAX_HEADERS)
-            .max_concurrent_reset_streams(MAX_CALLS as usize)
-            .enable_push(false)
-            .handshake(stream)
-            .await?;
-        Ok(Self { ready: Some(ready), tasks })
+/// A stream that waits for its one call.
+pub(super) struct Call(Option<Stream>);
+
+impl Call {
+    pub(super) fn on(stream: Stream) -> Self {
+        Self(Some(stream))
     }
 }
 
-impl Service<http::Request<tonic::body::Body>> for Call<'_> {
+impl Service<http::Request<tonic::body::Body>> for Call {
     type Response = http::Response<Answer>;
-    type Error = h2::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, h2::Error>>;
+    type Error = Broken;
+    type Future = BoxFuture<'static, Result<Self::Response, Broken>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        Poll::Ready(if self.ready.is_some() { Ok(()) } else { Err(Reason::REFUSED_STREAM.into()) })
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(if self.0.is_some() { Ok(()) } else { Err(Broken::Ended) })
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let talk = self.0.take().map(|stream| Talk::new(stream, request));
+        Box::pin(async move {
+            let mut talk = talk.ok_or(Broken::Ended)?;
+            match poll_fn(|cx| talk.poll_event(cx)).await? {
+                Event::Head(head) => Ok(head.map(|()| Answer(Some(talk)))),
+                _ => Err(Broken::Protocol("an answer without a head")),
+            }
+        })
+    }
+}
+
+/// A call under way.
+struct Talk {
+    recv: RecvHalf,
+    send: SendHalf,
+    client: Client,
+    /// The request's body, until it has ended.
+    body: Option<tonic::body::Body>,
+    /// What the peer's windows have no room for.
+    rest: Bytes,
+    /// What the stream has no room for.
+    unsent: Bytes,
+    /// Why nothing can be sent any more. What has arrived is read all the same: it may say why.
+    mute: Option<Broken>,
+}
+
+impl Talk {
+    fn new(stream: Stream, request: http::Request<tonic::body::Body>) -> Self {
         let (head, body) = request.into_parts();
-        let begun = self.ready.take().ok_or(h2::Error::from(Reason::REFUSED_STREAM)).and_then(|(mut sender, connection)| {
-            let (answer, stream) = sender.send_request(http::Request::from_parts(head, ()), false)?;
-            self.tasks.spawn(drive(connection, body, stream));
-            Ok(answer)
-        });
-        Box::pin(async { Ok(begun?.await?.map(Answer)) })
+        let (recv, send) = stream.split();
+        Self { recv, send, client: Client::new(&head), body: Some(body), rest: Bytes::new(), unsent: Bytes::new(), mute: None }
     }
-}
 
-/// Drives the connection to its end, and the request's body along with it.
-async fn drive(connection: Connection<Stream, Bytes>, body: tonic::body::Body, mut stream: SendStream<Bytes>) {
-    let mut connection = pin!(connection);
-    // How either ends shows in the answer as well.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        sent = send(body, &mut stream) => if sent.is_none() {
-            stream.send_reset(Reason::CANCEL);
-        },
-    }
-    drop(stream);
-    let _ = connection.await;
-}
-
-/// Sends the request's body to its end; `None` where it or the stream failed before.
-async fn send(body: tonic::body::Body, stream: &mut SendStream<Bytes>) -> Option<()> {
-    let mut body = pin!(body);
-    while let Some(frame) = poll_fn(|cx| match stream.poll_reset(cx) {
-        Poll::Ready(_) => Poll::Ready(None),
-        Poll::Pending => body.as_mut().poll_frame(cx),
-    })
-    .await
-    {
-        let Ok(mut data) = frame.ok()?.into_data() else { continue };
-        while !data.is_empty() {
-            stream.reserve_capacity(data.len());
-            let room = poll_fn(|cx| match stream.poll_capacity(cx) {
-                // What was assigned has been taken back.
-                Poll::Ready(Some(Ok(0))) => {
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                room => room,
-            });
-            let room = room.await?.ok()?;
-            let piece = data.split_to(room.min(data.len()));
-            stream.send_data(piece, false).ok()?;
+    /// The next thing that the peer says. Sends meanwhile.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Broken>> {
+        loop {
+            let event = self.client.next()?;
+            self.poll_send(cx)?;
+            if let Some(event) = event {
+                return Poll::Ready(Ok(event));
+            }
+            if self.client.waiting() > MAX_WAITING {
+                return Poll::Pending;
+            }
+            match self.recv.poll_read_chunk(cx, CHUNK) {
+                Poll::Ready(Ok(Some(chunk))) => self.client.feed(&chunk),
+                Poll::Ready(Ok(None)) => return Poll::Ready(Err(self.client.cut_off())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Stream(error.to_string()))),
+                Poll::Pending => return self.mute.clone().map_or(Poll::Pending, |broken| Poll::Ready(Err(broken))),
+            }
         }
     }
-    stream.send_data(Bytes::new(), true).ok()
+
+    /// Sends as much as can be sent now.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while self.mute.is_none() {
+            if self.unsent.is_empty() {
+                self.unsent = self.client.unsent();
+            }
+            if !self.unsent.is_empty() {
+                match self.send.poll_write_chunk(cx, &mut self.unsent) {
+                    Poll::Ready(Ok(_)) => continue,
+                    Poll::Ready(Err(error)) => self.mute = Some(Broken::Stream(error.to_string())),
+                    Poll::Pending => {}
+                }
+                return Ok(());
+            }
+            if self.rest.is_empty() {
+                let Some(body) = &mut self.body else { return Ok(()) };
+                match Pin::new(body).poll_frame(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Some(Ok(frame))) => self.rest = frame.into_data().unwrap_or_default(),
+                    Poll::Ready(Some(Err(status))) => return Err(Broken::Request(status.to_string())),
+                    Poll::Ready(None) => {
+                        self.body = None;
+                        self.client.finish();
+                    }
+                }
+                continue;
+            }
+            // What makes room is read, and wakes whoever waits for that.
+            let room = self.client.room().min(self.rest.len());
+            if room == 0 {
+                return Ok(());
+            }
+            self.client.body(&self.rest.split_to(room));
+        }
+        Ok(())
+    }
+
+    /// Ends what can be ended without waiting.
+    fn leave(mut self, cx: &mut Context<'_>) {
+        self.client.leave();
+        self.body = None;
+        self.rest.clear();
+        if self.poll_send(cx).is_ok() {
+            self.send.finish();
+        }
+    }
 }
 
-/// The body of the answer. What was read makes room for more.
-pub(super) struct Answer(RecvStream);
+/// The body of the answer.
+pub(super) struct Answer(Option<Talk>);
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        match std::task::ready!(self.0.poll_data(cx)) {
-            Some(Ok(data)) => {
-                self.0.flow_control().release_capacity(data.len())?;
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => self.0.poll_trailers(cx).map(|trailers| Some(trailers.transpose()?.map(Frame::trailers))),
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(talk) = &mut self.0 else { return Poll::Ready(None) };
+        let event = ready!(talk.poll_event(cx));
+        let frame = match event {
+            Ok(Event::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Ok(Event::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Ok(Event::End) => None,
+            Ok(Event::Head(_)) => Some(Err(Broken::Protocol("a second head"))),
+            Err(broken) => Some(Err(broken)),
+        };
+        let talk = self.0.take();
+        if let (Some(talk), None | Some(Ok(_))) = (talk, &frame) {
+            talk.leave(cx);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.0.is_none()
     }
 }

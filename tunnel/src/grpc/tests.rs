@@ -93,15 +93,21 @@ async fn an_agent_that_refuses_the_call_says_so_and_one_that_is_silent_has_no_mo
         let refused = messages.next().await.unwrap().unwrap_err();
         assert_eq!((refused.code(), refused.message()), (tonic::Code::PermissionDenied, "not you"));
         drop(messages);
-        let (sender, messages) = begin(&hub).await;
+        let (sender, mut messages) = begin(&hub).await;
         let large = hello(&"x".repeat(MAX_MESSAGE / 2));
         let mut taken = 0;
-        while tokio::time::timeout(Duration::from_secs(1), sender.send(Clone::clone(&large))).await.is_ok() {
-            taken += 1;
-            assert!(taken < 64, "what nobody reads is not taken without end");
+        let fill = async {
+            while tokio::time::timeout(Duration::from_secs(1), sender.send(Clone::clone(&large))).await.is_ok() {
+                taken += 1;
+                assert!(taken < 64, "what nobody reads is not taken without end");
+            }
+        };
+        // Who waits for messages sends.
+        tokio::select! {
+            () = fill => {}
+            message = messages.next() => panic!("{message:?}"),
         }
         assert!(taken >= 8, "the windows are filled: {taken}");
-        drop(messages);
     };
     let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
 }

@@ -4,10 +4,10 @@
 //! nothing else. Where it cannot follow, every later request counts as one with a fragment: better refused than misread.
 
 mod hpack;
-mod huffman;
 
 use std::collections::VecDeque;
 
+use figspan_proto::hpack::Malformed;
 use hpack::Hpack;
 
 const PREFACE: usize = 24;
@@ -177,7 +177,7 @@ impl Fragments {
         match read {
             Ok(true) if self.marked.back() != Some(&self.stream) => self.marked.push_back(self.stream),
             Ok(_) => {}
-            Err(hpack::Malformed) => self.lose(),
+            Err(Malformed) => self.lose(),
         }
         if self.tail.len() > self.most_tail || self.marked.len() > MAX_MARKED {
             self.lose();

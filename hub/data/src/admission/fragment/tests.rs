@@ -1,3 +1,4 @@
+use figspan_proto::hpack::{self, huffman};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,17 +22,8 @@ fn text(text: &str, huffman: bool) -> Vec<u8> {
 }
 
 fn integer(number: usize, prefix: u32, first: u8) -> Vec<u8> {
-    let mask = (1 << prefix) - 1;
-    if number < mask {
-        return vec![first | number as u8];
-    }
-    let mut out = vec![first | mask as u8];
-    let mut rest = number - mask;
-    while rest >= 128 {
-        out.push((rest % 128) as u8 | 0x80);
-        rest /= 128;
-    }
-    out.push(rest as u8);
+    let mut out = Vec::new();
+    hpack::put_integer(&mut out, first, prefix, number);
     out
 }
 

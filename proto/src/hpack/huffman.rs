@@ -1,7 +1,9 @@
-//! Hop `admission`: the Huffman code of HPACK (RFC 7541, appendix B), for reading only. Pure.
+//! The Huffman code of HPACK (RFC 7541, appendix B). Pure.
 //!
 //! The code is canonical: it follows from the length of each symbol's code alone. Most symbols of a path or a field are
 //! found with one look at a table of eight bits.
+
+use super::Malformed;
 
 /// Length of each symbol's code in bits; the last one is EOS, which no text may hold.
 #[rustfmt::skip]
@@ -73,12 +75,8 @@ impl Code {
     }
 }
 
-/// No text in this code: EOS, a code cut short, or padding that is none.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
-
-/// Tells each byte of a text.
-pub(super) fn decode(text: &[u8], mut tell: impl FnMut(u8)) -> Result<(), Malformed> {
+/// Tells each byte of a text. [`Malformed`] where it holds EOS, a code cut short, or padding that is none.
+pub fn decode(text: &[u8], mut tell: impl FnMut(u8)) -> Result<(), Malformed> {
     let mut input = text.iter();
     // The next bits, from the highest one on.
     let (mut bits, mut held) = (0_u64, 0_usize);
@@ -121,14 +119,13 @@ fn long(bits: u64) -> Result<(u16, usize), Malformed> {
     Err(Malformed)
 }
 
-/// A text in this code.
-#[cfg(test)]
-pub(super) fn encode(text: &[u8]) -> Vec<u8> {
+/// A text in this code. Slow: for tests of those who read it.
+pub fn encode(text: &[u8]) -> Vec<u8> {
     let (mut out, mut bits, mut held) = (Vec::new(), 0_u64, 0);
     for byte in text {
         let length = usize::from(LENGTHS[usize::from(*byte)]);
         let range = usize::from(CODE.place[length])..usize::from(CODE.place[length] + CODE.count[length]);
-        let rank = CODE.symbols[range].iter().position(|symbol| *symbol == u16::from(*byte)).expect("each symbol has a code");
+        let rank = CODE.symbols[range].iter().position(|symbol| *symbol == u16::from(*byte)).unwrap_or_default();
         bits = bits << length | u64::from(CODE.first[length] + rank as u32);
         held += length;
         while held >= 8 {
