@@ -1,13 +1,13 @@
 //! The hub's call over a stream, as tonic wants it. No task drives it: whoever waits for the answer's head, and then for its messages,
 //! also sends what is to be sent.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame};
-use std::future::poll_fn;
 use tonic::codegen::Service;
 
 use super::http2::{Broken, Client, Event};
@@ -17,6 +17,8 @@ use crate::stream::{RecvHalf, SendHalf, Stream};
 const CHUNK: usize = 16 * 1024;
 /// While more than this waits to be sent, nothing is read: what is read asks for answers.
 const MAX_WAITING: usize = 4 * 1024;
+/// Reads without a word for the caller, before others of the thread have their turn.
+const TURNS: usize = 8;
 
 /// A stream that waits for its one call.
 pub(super) struct Call(Option<Stream>);
@@ -72,22 +74,29 @@ impl Talk {
 
     /// The next thing that the peer says. Sends meanwhile.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Broken>> {
-        loop {
+        for _ in 0..TURNS {
             let event = self.client.next()?;
             self.poll_send(cx)?;
             if let Some(event) = event {
                 return Poll::Ready(Ok(event));
             }
             if self.client.waiting() > MAX_WAITING {
-                return Poll::Pending;
+                return self.pending();
             }
             match self.recv.poll_read_chunk(cx, CHUNK) {
                 Poll::Ready(Ok(Some(chunk))) => self.client.feed(&chunk),
                 Poll::Ready(Ok(None)) => return Poll::Ready(Err(self.client.cut_off())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Stream(error.to_string()))),
-                Poll::Pending => return self.mute.clone().map_or(Poll::Pending, |broken| Poll::Ready(Err(broken))),
+                Poll::Pending => return self.pending(),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Nothing more can be read now: a call that cannot send any more is over then.
+    fn pending(&self) -> Poll<Result<Event, Broken>> {
+        self.mute.clone().map_or(Poll::Pending, |broken| Poll::Ready(Err(broken)))
     }
 
     /// Sends as much as can be sent now.

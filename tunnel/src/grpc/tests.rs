@@ -1,4 +1,4 @@
-use figspan_proto::reset::Close;
+use figspan_proto::reset::{Close, Reason, Reset};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -150,6 +150,29 @@ async fn a_lost_tunnel_ends_the_watch_at_once() {
         }
     };
     let _ = tokio::time::timeout(SOON, async { tokio::join!(served, watched) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_whose_messages_nobody_wants_any_more_ends() {
+    let (hub, agent) = pair("vm-1").await;
+    let deaf = async {
+        let mut stream = agent.accept().await.unwrap();
+        // Settings, and the head of an answer: 200.
+        stream.write_chunk(vec![0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88].into()).await.unwrap();
+        stream.stop(Reset { reason: Reason::Cancelled, delivered: 0 });
+        stream
+    };
+    let (_stream, (sender, mut messages)) = tokio::join!(deaf, begin(&hub));
+    let ended = async {
+        loop {
+            tokio::select! {
+                message = messages.next() => return message,
+                () = tokio::time::sleep(Duration::from_millis(5)) => drop(sender.try_send(hello("anybody?"))),
+            }
+        }
+    };
+    assert!(tokio::time::timeout(SOON, ended).await.unwrap().unwrap().is_err());
+    assert!(!hub.is_closed(), "only the stream is lost");
 }
 
 #[tokio::test]
