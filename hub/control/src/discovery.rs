@@ -220,7 +220,7 @@ async fn deliver(context: &Arc<Context>, id: TunnelId, message: FromAgent) -> Re
     Ok(())
 }
 
-/// Holds an agent to its pace.
+/// Holds an agent to its pace. What the hub has to say to it waits meanwhile: it goes out while the next message is waited for.
 struct Gate<'a> {
     context: &'a Context,
     agent: &'a AgentName,

@@ -374,7 +374,7 @@ fn unpadded(head: Head, mut payload: BytesMut) -> Result<BytesMut, Broken> {
     Ok(payload)
 }
 
-/// What these bytes mean to a call, for people and tests, and what it answers.
+/// What these bytes mean to a call, and what it answers: for tests and the fuzzer.
 pub(super) fn told<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (String, Bytes) {
     let mut client = Client::new(&http::Request::new(()).into_parts().0);
     client.unsent();

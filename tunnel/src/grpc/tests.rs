@@ -1,5 +1,6 @@
 use figspan_proto::reset::{Close, Reason, Reset};
 use futures_util::stream;
+use prost::Message;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -173,6 +174,44 @@ async fn a_call_whose_messages_nobody_wants_any_more_ends() {
     };
     assert!(tokio::time::timeout(SOON, ended).await.unwrap().unwrap().is_err());
     assert!(!hub.is_closed(), "only the stream is lost");
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_is_answered_and_holds_nothing_up() {
+    const PINGS: usize = 20_000;
+    let (hub, agent) = pair("vm-1").await;
+    let (written, come) = tokio::sync::oneshot::channel();
+    // A task of its own: what wakes one end does not poll the other.
+    let mut flood = tokio::task::JoinSet::new();
+    flood.spawn(async move {
+        let mut stream = agent.accept().await.unwrap();
+        let message = counted("here".to_owned()).encode_to_vec();
+        // Settings, the head of an answer, pings, and a message of gRPC behind its length.
+        let mut bytes = vec![0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+        bytes.extend([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(PINGS));
+        bytes.extend([0, 0, message.len() as u8 + 5, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, message.len() as u8]);
+        bytes.extend(message);
+        stream.write_chunk(bytes.into()).await.unwrap();
+        // All of it has come before any is read, so that nothing that arrives keeps the reading going.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        written.send(()).unwrap();
+        let mut answered = 0;
+        while answered < PINGS * 17 {
+            answered += stream.read_chunk(usize::MAX).await.unwrap().unwrap().len();
+        }
+        (agent, stream)
+    });
+    let watched = async {
+        let (_sender, mut messages) = begin(&hub).await;
+        come.await.unwrap();
+        assert_eq!(instance(messages.next().await), "here");
+        // Whoever waits for more sends the last answers.
+        tokio::select! {
+            _open = flood.join_next() => {}
+            message = messages.next() => panic!("{message:?}"),
+        }
+    };
+    tokio::time::timeout(SOON, watched).await.unwrap();
 }
 
 #[tokio::test]
