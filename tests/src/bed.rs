@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::process::{HubProcess, Process};
+use crate::process::{HubProcess, Process, eventually};
 use crate::web::{Connection, Message};
 
 /// An HTTP listener and one route; `rules` are its `[[http_route.rules]]`.
@@ -57,6 +58,16 @@ impl Bed {
     /// Waits until the uplink has that many endpoints that accept.
     pub fn ready(self, uplink: &str, endpoints: usize) -> Self {
         self.hub.accepts(uplink, endpoints);
+        self
+    }
+
+    /// Waits until that agent has a tunnel to each shard.
+    pub fn covered(self, agent: &str) -> Self {
+        eventually("a tunnel to each shard", Duration::from_secs(20), || {
+            let status = self.hub.agent_status(agent);
+            let tunnels = status["tunnels"].as_array().cloned().unwrap_or_default();
+            tunnels.first().is_some_and(|tunnel| tunnel["shards"] == tunnels.len())
+        });
         self
     }
 

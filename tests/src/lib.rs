@@ -10,6 +10,7 @@ pub mod h2;
 pub mod hosts;
 pub mod mortal;
 pub mod names;
+pub mod port;
 pub mod process;
 pub mod relay;
 pub mod simulated;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::port::Refusing;
 use crate::web::{Connection, ok};
 
 /// The workload. Answers every request with its own name while it lives.
@@ -15,6 +16,8 @@ pub struct Mortal {
     name: &'static str,
     seen: Arc<AtomicUsize>,
     life: Option<Life>,
+    /// Its address, also while it is dead.
+    _place: Refusing,
 }
 
 #[derive(Debug)]
@@ -27,10 +30,11 @@ struct Life {
 impl Mortal {
     /// Starts it somewhere on loopback.
     pub fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
+        let place = Refusing::anywhere();
+        let address = place.address;
+        let listener = TcpListener::bind(address).expect("its address is held");
         let seen = Arc::new(AtomicUsize::new(0));
-        Self { address, name, life: Some(Life::begin(listener, name, &seen)), seen }
+        Self { address, name, life: Some(Life::begin(listener, name, &seen)), seen, _place: place }
     }
 
     /// Ends it at once: whoever is connected sees that, and nobody listens.
@@ -45,7 +49,7 @@ impl Mortal {
 
     /// Starts it again at its address.
     pub fn revive(&mut self) {
-        let listener = TcpListener::bind(self.address).expect("its address is free");
+        let listener = TcpListener::bind(self.address).expect("its address is held");
         self.life = Some(Life::begin(listener, self.name, &self.seen));
     }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::port;
+
 /// Waits for a condition; panics with `what` when it does not come.
 pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -150,8 +152,8 @@ pub struct HubProcess {
     pub folder: PathBuf,
     /// The process.
     pub process: Process,
-    /// Where its own sockets are, if not where the kernel chose.
-    address: Option<Ipv4Addr>,
+    /// Where its tunnels and its metrics are, at every start.
+    sockets: [SocketAddr; 2],
     /// What its `[hub]` section says beside the usual.
     hub: String,
     /// Where the programs of its version are, if it is another than ours.
@@ -166,12 +168,12 @@ impl HubProcess {
 
     /// The same with more keys of its `[hub]` section.
     pub fn start_with(folder: &Path, hub: &str, config: &str) -> Self {
-        Self::launch(folder, None, hub, config, None)
+        Self::launch(folder, Self::anywhere(), hub, config, None)
     }
 
     /// The same of another version, whose `figspan-hub` and `figspanctl` are in that folder.
     pub fn start_of(version: &Path, folder: &Path, hub: &str, config: &str) -> Self {
-        Self::launch(folder, None, hub, config, Some(version.to_owned()))
+        Self::launch(folder, Self::anywhere(), hub, config, Some(version.to_owned()))
     }
 
     /// Makes it another version from its next start on; `None`: ours.
@@ -185,31 +187,32 @@ impl HubProcess {
 
     /// The same with its own sockets at fixed ports of an address of the loopback: tunnel 7443, metrics 9464.
     pub fn start_at(folder: &Path, address: Ipv4Addr, hub: &str, config: &str) -> Self {
-        Self::launch(folder, Some(address), hub, config, None)
+        Self::launch(folder, [(address, 7443).into(), (address, 9464).into()], hub, config, None)
     }
 
-    fn launch(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str, version: Option<PathBuf>) -> Self {
-        Self::write(folder, address, hub, config);
+    fn anywhere() -> [SocketAddr; 2] {
+        [port::kept(), (Ipv4Addr::LOCALHOST, 0).into()]
+    }
+
+    fn launch(folder: &Path, sockets: [SocketAddr; 2], hub: &str, config: &str, version: Option<PathBuf>) -> Self {
+        Self::write(folder, sockets, hub, config);
         let program = Self::program(version.as_ref(), "figspan-hub");
         let process = Process::start(&program, folder, "hub", &["run", "--config", "hub.toml"]);
-        let hub = Self { folder: folder.to_owned(), process, address, hub: hub.to_owned(), version };
+        let hub = Self { folder: folder.to_owned(), process, sockets, hub: hub.to_owned(), version };
         eventually("the hub answers on its admin socket", Duration::from_secs(20), || hub.ctl(&["status"]).status.success());
         hub
     }
 
-    fn write(folder: &Path, address: Option<Ipv4Addr>, hub: &str, config: &str) {
-        let socket = |port: u16| address.map_or("127.0.0.1:0".to_owned(), |address| format!("{address}:{port}"));
-        let (tunnel, metrics) = (socket(7443), socket(9464));
+    fn write(folder: &Path, [tunnel, metrics]: [SocketAddr; 2], hub: &str, config: &str) {
         let folder_text = folder.display();
         // Few tests have a load balancer that wants to be told.
         let lame_duck = if hub.contains("lame_duck") { "" } else { "lame_duck = \"0s\"\n" };
         let replica = if hub.contains("replica") { "" } else { "replica = \"hub-0\"\n" };
+        let tunnel = if config.contains("[tunnel]") { String::new() } else { format!("[tunnel]\naddress = \"{tunnel}\"\n\n") };
         let base = format!(
-            "[hub]\n{replica}{lame_duck}state_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n[tunnel]\naddress = \"{tunnel}\"\n\n\
+            "[hub]\n{replica}{lame_duck}state_dir = \"{folder_text}/hub-state\"\nshards = 2\n{hub}\n\n{tunnel}\
              [admin]\nsocket = \"{folder_text}/admin.sock\"\n\n[metrics]\naddress = \"{metrics}\"\n\n"
         );
-        let own_tunnel = config.contains("[tunnel]");
-        let base = if own_tunnel { base.replace("[tunnel]\naddress = \"127.0.0.1:0\"\n\n", "") } else { base };
         // Beside the file and then over it, as an editor or a ConfigMap does.
         std::fs::write(folder.join("hub.toml.new"), base + config).expect("the folder can be written");
         std::fs::rename(folder.join("hub.toml.new"), folder.join("hub.toml")).expect("the folder can be written");
@@ -217,18 +220,12 @@ impl HubProcess {
 
     /// Ends the hub as its service manager would, and starts it again on the same state and addresses.
     pub fn restart(&mut self) {
-        let status = self.json(&["status"]);
-        let address = status["tunnel_address"].as_str().expect("the tunnel is bound").to_owned();
         self.process.signal("TERM");
         assert!(self.process.ended(Duration::from_secs(40)), "the hub did not end well");
-        let file = self.folder.join("hub.toml");
-        let config = std::fs::read_to_string(&file).expect("the hub's file");
-        std::fs::write(&file, config.replacen("[tunnel]\naddress = \"127.0.0.1:0\"", &format!("[tunnel]\naddress = \"{address}\""), 1))
-            .expect("the folder can be written");
         self.start_again();
     }
 
-    /// Starts it anew when it has ended, whatever made it end; its addresses must be written in its file.
+    /// Starts it anew when it has ended, whatever made it end.
     pub fn start_again(&mut self) {
         let program = Self::program(self.version.as_ref(), "figspan-hub");
         self.process = Process::start(&program, &self.folder, "hub-again", &["run", "--config", "hub.toml"]);
@@ -242,7 +239,7 @@ impl HubProcess {
 
     /// The same with other keys of its `[hub]` section, until it is rewritten again.
     pub fn rewrite_with(&self, hub: &str, config: &str) {
-        Self::write(&self.folder, self.address, hub, config);
+        Self::write(&self.folder, self.sockets, hub, config);
     }
 
     /// Runs figspanctl against it.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::port;
+
 /// How often a thread looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -38,25 +40,7 @@ struct State {
 impl Relay {
     /// Starts a relay to a hub's tunnel address.
     pub fn start(hub: SocketAddr) -> Self {
-        Self::on(hub, UdpSocket::bind("127.0.0.1:0").expect("loopback"))
-    }
-
-    /// The same with TCP beside it, on the same port.
-    pub fn start_with_tcp(hub: SocketAddr) -> Self {
-        let (inside, listener) = loop {
-            let inside = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-            if let Ok(listener) = TcpListener::bind(inside.local_addr().expect("bound")) {
-                break (inside, listener);
-            }
-        };
-        let relay = Self::on(hub, inside);
-        listener.set_nonblocking(true).expect("a socket option");
-        let state = Arc::clone(&relay.state);
-        std::thread::spawn(move || state.connections(&listener));
-        relay
-    }
-
-    fn on(hub: SocketAddr, inside: UdpSocket) -> Self {
+        let inside = UdpSocket::bind(port::kept()).expect("nobody is given it");
         inside.set_read_timeout(Some(LOOK)).expect("a socket option");
         let address = inside.local_addr().expect("bound");
         let state = Arc::new(State {
@@ -75,6 +59,16 @@ impl Relay {
             move || state.outwards()
         });
         Self { address, state }
+    }
+
+    /// The same with TCP beside it, on the same port.
+    pub fn start_with_tcp(hub: SocketAddr) -> Self {
+        let relay = Self::start(hub);
+        let listener = TcpListener::bind(relay.address).expect("nobody is given it");
+        listener.set_nonblocking(true).expect("a socket option");
+        let state = Arc::clone(&relay.state);
+        std::thread::spawn(move || state.connections(&listener));
+        relay
     }
 
     /// Forgets all mappings: what agents send next comes from new ports, and what the hub sends to the old ones is lost.

@@ -1,7 +1,7 @@
 //! Where a run keeps its files, ports and keys, and how it starts programs.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -106,15 +106,13 @@ impl Drop for Part {
     }
 }
 
-/// A port of the loopback that nobody uses now, for programs that cannot tell which port they were given.
-pub fn port() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
+/// An address of the loopback for programs that cannot tell which port they were given.
+pub use figspan_tests::port::kept as port;
 
 /// The address of the hop between the two ends of each chain, so that a network can be put there (`tests/bench/network`).
 pub const BETWEEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// The same as [`port`], between the two ends of a chain.
-pub fn between() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((BETWEEN, 0))?.local_addr()?)
+pub fn between() -> SocketAddr {
+    figspan_tests::port::kept_on(BETWEEN)
 }

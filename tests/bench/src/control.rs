@@ -35,7 +35,7 @@ impl Beside {
             "[tunnel]\naddress = \"{}\"\n\n[log]\naccess = false\n\n[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"HTTP\"\n\n\
              [[http_route]]\nname = \"all\"\n\n[[http_route.rules]]\nbackend_refs = [{{ uplink = \"w\" }}]\n\n\
              [[http_route.rules]]\nmatches = [{{ path = {{ type = \"Exact\", value = \"/flip\" }} }}]\nbackend_refs = [{{ uplink = \"flip\" }}]\n",
-            port()?
+            port()
         );
         let hub = HubProcess::start(&folder, &config);
         let agent = hub.agent("vm-1", "w", "[[uplink]]\nname = \"w\"\naddress = \"127.0.0.1:1\"\nhealth = { type = \"none\" }\n");

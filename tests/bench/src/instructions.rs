@@ -100,7 +100,7 @@ fn one(bed: &Bed, origin: Addresses, valgrind: &Path, which: Program) -> anyhow:
     let folder = bed.path().join(format!("counted-{which:?}").to_lowercase());
     std::fs::create_dir(&folder)?;
     // Fixed addresses: the counted program takes the place of the one that set all up.
-    let (web, tunnel) = (port()?, port()?);
+    let (web, tunnel) = (port(), port());
     let mut hub =
         HubProcess::start(&folder, &format!("[tunnel]\naddress = \"{tunnel}\"\n{}", HUB.replacen("127.0.0.1:0", &web.to_string(), 1)));
     let mut agent = hub.agent("vm-1", "*", &format!("[[uplink]]\nname = \"web\"\naddress = \"{}\"\n", origin.http));

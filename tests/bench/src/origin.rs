@@ -57,7 +57,7 @@ fn memory() -> anyhow::Result<TempDir> {
 impl Origin {
     /// Starts nginx and the echoing process.
     pub fn start(bed: &Bed) -> anyhow::Result<Self> {
-        let at = Addresses { http: port()?, websocket: port()?, grpc: port()?, tcp: port()? };
+        let at = Addresses { http: port(), websocket: port(), grpc: port(), tcp: port() };
         let files = memory()?;
         for (name, bytes) in [("medium", MEDIUM), ("few", FEW), ("part", PART), ("large", LARGE)] {
             // Sparse: the page cache holds zeros, no disk is read.

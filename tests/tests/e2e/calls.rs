@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use figspan_tests::bed::Bed;
+use figspan_tests::port::Refusing;
 use figspan_tests::process::{eventually, text};
 use figspan_tests::web::{Connection, Message, Workload, accept_websocket, ok};
 
@@ -230,7 +231,8 @@ fn tcp_goes_both_ways_over_port_and_socket_passes_dead_endpoints_over_and_ends_a
             all += bytes.len();
         }
     });
-    let dead: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = Refusing::anywhere();
+    let dead: SocketAddr = refusing.address;
     let services = service("db", "tcp", &[counter.address, dead]) + &service("down", "tcp", &[dead]);
     let bed = bed(&services);
     let socket = bed.hub.folder.join("db.sock");

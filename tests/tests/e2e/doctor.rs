@@ -58,7 +58,10 @@ impl Clinic {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let files = format!("[ca]\ncertificate = {certificate:?}\nkey = {key:?}\n\n");
         let shop = Workload::named("shop");
-        let bed = Bed::start(&(files + &http(&rule("{ uplink = \"shop\" }")))).agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1);
+        let bed = Bed::start(&(files + &http(&rule("{ uplink = \"shop\" }"))))
+            .agent("vm-1", &shop.uplink("shop", ""))
+            .ready("shop", 1)
+            .covered("vm-1");
         let mut clinic = Self { bed, ca, shop, clock, _files: files_of_it, usual: Vec::new() };
         let healthy = clinic.patient("healthy").look();
         let usual = found(&healthy.1);
@@ -125,28 +128,18 @@ impl Patient<'_> {
 
     /// Dials a relay to the hub, which is harmed so.
     fn relay(&mut self, harm: impl Fn(&Relay)) {
-        let relay = Relay::start(self.clinic.tunnel_address());
+        self.harm(Relay::start(self.clinic.tunnel_address()), harm);
+    }
+
+    /// The same where TCP passes beside it.
+    fn relay_with_tcp(&mut self, harm: impl Fn(&Relay)) {
+        self.harm(Relay::start_with_tcp(self.clinic.tunnel_address()), harm);
+    }
+
+    fn harm(&mut self, relay: Relay, harm: impl Fn(&Relay)) {
         harm(&relay);
         self.hubs = format!("hubs = [\"{}\"]\n", relay.address);
         self.held.push(Box::new(relay));
-    }
-
-    /// Lets TCP pass where that relay is.
-    fn tcp(&mut self) {
-        let hub = self.clinic.tunnel_address();
-        let address = self.hubs.split('"').nth(1).unwrap();
-        let listener = std::net::TcpListener::bind(address).unwrap();
-        std::thread::spawn(move || {
-            for outside in listener.incoming().flatten() {
-                let Ok(inside) = std::net::TcpStream::connect(hub) else { continue };
-                for (mut from, mut to) in [(outside.try_clone().unwrap(), inside.try_clone().unwrap()), (inside, outside)] {
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(std::net::Shutdown::Both);
-                    });
-                }
-            }
-        });
     }
 
     /// A certificate of that age and life in the place of the agent's own, for the agent's own key.
@@ -216,16 +209,13 @@ const FAULTS: &[(&str, &str, &str, &str, Plant)] = &[
     }),
     ("UDP is blocked", "udp-path", "FAIL", "UDP is blocked", |patient| patient.relay(|relay| relay.dark(true))),
     ("UDP is blocked and TCP passes", "udp-path", "WARN", "TCP passes, and carries the tunnels", |patient| {
-        patient.relay(|relay| relay.dark(true));
-        patient.tcp();
+        patient.relay_with_tcp(|relay| relay.dark(true));
     }),
     ("UDP is cut on the way out", "udp-path", "WARN", "UDP is cut on the way there: the hub hears nothing of this VM", |patient| {
-        patient.relay(Relay::cut_out);
-        patient.tcp();
+        patient.relay_with_tcp(Relay::cut_out);
     }),
     ("UDP is cut on the way back", "udp-path", "WARN", "UDP is cut on the way back: the hub hears this VM", |patient| {
-        patient.relay(Relay::cut_back);
-        patient.tcp();
+        patient.relay_with_tcp(Relay::cut_back);
     }),
     ("large packets vanish", "path-mtu", "WARN", "1280 bytes", |patient| patient.relay(|relay| relay.largest(1300))),
     ("the clock is a day ahead", "clock", "FAIL", "1day", |patient| patient.variables = patient.clinic.clock.off(86_400)),

@@ -63,7 +63,8 @@ fn an_uplink_outside_the_grant_is_refused_and_shown() {
 #[test]
 fn a_revoked_agent_is_cut_off_within_a_second_and_stays_out() {
     let shop = Workload::named("shop");
-    let mut bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1);
+    let mut bed =
+        Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &shop.uplink("shop", "")).ready("shop", 1).covered("vm-1");
     let tunnels = bed.hub.json(&["get", "agents"])[0]["tunnels"].as_array().unwrap().len();
     assert_eq!(tunnels, 2, "one tunnel to each shard");
     let start = Instant::now();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use figspan_tests::bed::{Bed, http, rule};
+use figspan_tests::port::Refusing;
 use figspan_tests::process::eventually;
 use figspan_tests::web::{Workload, ok};
 
@@ -31,9 +32,10 @@ fn the_first_check_is_at_once_whatever_the_interval() {
 
 #[test]
 fn a_workload_that_is_not_there_is_not_picked_and_the_log_says_how_to_mend_it() {
-    let down = Workload::named("down");
-    let (address, uplink) = (down.address, down.uplink("shop", "health = { type = \"tcp\", interval = \"100ms\", rise = 1 }"));
-    drop(down);
+    let down = Refusing::anywhere();
+    let address = down.address;
+    let uplink =
+        format!("[[uplink]]\nname = \"shop\"\naddress = \"{address}\"\nhealth = {{ type = \"tcp\", interval = \"100ms\", rise = 1 }}\n");
     let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }"))).agent("vm-1", &uplink);
     eventually("the hub knows why", Duration::from_secs(5), || {
         endpoint(&bed, "shop")["reason"].as_str().is_some_and(|why| why.contains("connection refused"))

@@ -126,10 +126,7 @@ const IDLE: u64 = 1280;
 #[test]
 fn an_idle_agent_keeps_little_memory_of_its_own() {
     let workload = Workload::named("shop");
-    let bed = shop(&workload);
-    eventually("both tunnels are up", Duration::from_secs(5), || {
-        bed.hub.agent_status("vm-1")["tunnels"].as_array().is_some_and(|all| all.len() == 2)
-    });
+    let bed = shop(&workload).covered("vm-1");
     let own = bed.agents["vm-1"].own_memory();
     println!("idle agent: {own} KiB of its own, {:.1} MiB resident", bed.agents["vm-1"].rss());
     assert!(own < IDLE, "{own} KiB");

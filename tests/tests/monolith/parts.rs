@@ -10,16 +10,11 @@ pub use figspan::Figspan;
 pub use load::Load;
 pub use workloads::{Orders, Tomcat};
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use figspan_tests::process::eventually;
-
-/// A port that was free a moment ago. Only for programs that cannot choose one themselves.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Waits until something listens.
 pub fn listening(what: &str, address: SocketAddr, deadline: Duration) {

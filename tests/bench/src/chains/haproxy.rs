@@ -9,7 +9,7 @@ use crate::origin::Addresses;
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(haproxy) = bed.find("haproxy") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, h2, grpc, tcp, inner, inner_grpc, inner_tcp] = [port()?, port()?, port()?, port()?, between()?, between()?, between()?];
+    let [http, h2, grpc, tcp, inner, inner_grpc, inner_tcp] = [port(), port(), port(), port(), between(), between(), between()];
     let head = "global\n  nbthread 2\n  maxconn 4000\n  ssl-server-verify required\n  tune.ssl.lifetime 600\n\
                 defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n  timeout tunnel 600s\n  retries 0\n";
     let towards = format!(

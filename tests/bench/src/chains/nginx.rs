@@ -9,7 +9,7 @@ use crate::origin::Addresses;
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(nginx) = bed.find("nginx") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, h2, grpc, inner, inner_grpc] = [port()?, port()?, port()?, between()?, between()?];
+    let [http, h2, grpc, inner, inner_grpc] = [port(), port(), port(), between(), between()];
     let common = |name: &str| {
         format!(
             "worker_processes 2; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err warn;\nevents {{ worker_connections 8192; }}\n\

@@ -61,7 +61,7 @@ fn pair(
     server: &str,
     client: &str,
 ) -> anyhow::Result<Chain> {
-    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, between()?];
+    let [http, websocket, grpc, tcp, control] = [port(), port(), port(), port(), between()];
     let services =
         [("http", http, origin.http), ("websocket", websocket, origin.websocket), ("grpc", grpc, origin.grpc), ("tcp", tcp, origin.tcp)];
     let near: String = services

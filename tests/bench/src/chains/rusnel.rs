@@ -8,7 +8,7 @@ use crate::origin::Addresses;
 /// Starts the pair: the server near the client, reverse forwards to the workload.
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(rusnel) = bed.find("rusnel") else { return Ok(None) };
-    let [http, websocket, grpc, tcp, control] = [port()?, port()?, port()?, port()?, between()?];
+    let [http, websocket, grpc, tcp, control] = [port(), port(), port(), port(), between()];
     let near = bed.start(
         "rusnel-server",
         &rusnel,

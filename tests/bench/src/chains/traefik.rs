@@ -18,7 +18,7 @@ pub(super) fn start_fast(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<
 fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experimental: &str) -> anyhow::Result<Option<Chain>> {
     let Some(traefik) = bed.find("traefik") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, grpc, tcp, inner, inner_grpc, inner_tcp] = [port()?, port()?, port()?, between()?, between()?, between()?];
+    let [http, grpc, tcp, inner, inner_grpc, inner_tcp] = [port(), port(), port(), between(), between(), between()];
     let fixed = |end: &str, points: &[(&str, std::net::SocketAddr)]| {
         let points: String = points.iter().map(|(name, address)| format!("  {name}:\n    address: \"{address}\"\n")).collect();
         format!(

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{folder, free_port, listening};
+use figspan_tests::port;
+
+use super::{folder, listening};
 
 /// A Tomcat with its examples, in a base folder of its own; ends with this value.
 pub struct Tomcat {
@@ -27,7 +29,7 @@ impl Tomcat {
         let copied = Command::new("cp").arg("-rL").arg("/etc/tomcat10").arg(base.join("conf")).status().unwrap();
         assert!(copied.success());
         std::os::unix::fs::symlink(examples, base.join("webapps/examples")).unwrap();
-        let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let address = port::kept();
         let file = base.join("conf/server.xml");
         let server = std::fs::read_to_string(&file).unwrap();
         let changed = server
