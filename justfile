@@ -38,7 +38,8 @@ fuzz seconds="20":
 
 # The whole journey under load, unattended; exits 0 only when nothing was lost and the drain was proven.
 journey *args:
-    cargo run --release --locked --bin figspan-try -- --once {{args}}
+    cargo build --release --locked --workspace --bins
+    target/release/figspan-try --once {{args}}
 
 # A real monolith: Debian's Tomcat behind two agents, shifted away under load. Installs what it needs (root).
 monolith:
