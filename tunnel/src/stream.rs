@@ -51,6 +51,11 @@ impl Stream {
         self.recv.read_chunk(max).await
     }
 
+    /// The same for hand-written futures.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.recv.poll_read_chunk(cx, max)
+    }
+
     /// Reads exactly `buf.len()` bytes (the preamble). Not cancel-safe. [`StreamError::Ended`] when the peer ends before.
     pub async fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), StreamError> {
         self.recv.read_exact(buf).await

@@ -5,7 +5,7 @@
 //! flight. It never waits for a stream or a task, and each round is bounded, so that nobody else on its thread starves.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,7 @@ use quinn_proto::{ConnectionEvent, ConnectionHandle, DatagramEvent, Transmit};
 use quinn_udp::RecvMeta;
 use tokio::time::Sleep;
 
+use crate::inbox::Inbox;
 use crate::shared::{Shared, State};
 use crate::socket::{BATCH, Socket, received_ecn};
 use crate::state::{Core, State as Connection};
@@ -55,21 +56,14 @@ pub struct Driver {
     again: bool,
 }
 
-/// Room for what one system call receives.
-#[derive(Debug)]
-struct Inbox {
-    room: Vec<u8>,
-    each: usize,
-}
-
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, payload: usize) -> Self {
         let gro = shared.lock().socket.gro_segments();
-        // The kernel joins at most 64 KiB; pages that nothing arrives in are never touched.
+        // The kernel joins at most 64 KiB.
         let each = payload.saturating_mul(gro).min(64 * 1024);
         Self {
             shared,
-            inbox: Inbox { room: vec![0; each * BATCH], each },
+            inbox: Inbox::new(each),
             timers: Timers::default(),
             sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
             alarm: None,
@@ -102,22 +96,16 @@ impl Driver {
     }
 
     fn receive_from(&mut self, socket: &dyn Socket, cx: &mut Context<'_>, now: Instant, current: bool) -> io::Result<bool> {
-        let Inbox { room, each } = &mut self.inbox;
         let mut metas = [RecvMeta::default(); BATCH];
         for _ in 0..ROUNDS {
-            let count = {
-                let mut chunks = room.chunks_mut(*each);
-                let mut bufs: [IoSliceMut<'_>; BATCH] =
-                    std::array::from_fn(|_| IoSliceMut::new(chunks.next().expect("room for a batch was made")));
-                match socket.poll_recv(cx, &mut bufs, &mut metas) {
-                    Poll::Ready(count) => count?,
-                    Poll::Pending => return Ok(false),
-                }
+            let count = match socket.poll_recv(cx, &mut self.inbox.buffers(), &mut metas) {
+                Poll::Ready(count) => count?,
+                Poll::Pending => return Ok(false),
             };
             let mut state = self.shared.lock();
-            for (meta, room) in metas[..count].iter().zip(room.chunks(*each)) {
-                // One allocation for all that the kernel joined.
-                let mut rest = BytesMut::from(&room[..meta.len]);
+            for (number, meta) in metas[..count].iter().enumerate() {
+                // One allocation, or none, for all that the kernel joined.
+                let mut rest = self.inbox.take(number, meta.len);
                 while rest.len() > meta.stride.max(1) {
                     let datagram = rest.split_to(meta.stride.max(1));
                     take(&self.shared, &mut state, meta, datagram, now, current, &mut self.touched);
@@ -335,6 +323,7 @@ impl Future for Driver {
             Ok(more) => more,
             Err(error) => return this.fail(&error),
         };
+        this.inbox.settle();
         if this.tell() && !std::mem::replace(&mut this.yielded, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -11,6 +11,7 @@
 mod connection;
 mod driver;
 mod endpoint;
+mod inbox;
 mod last_word;
 mod recv;
 mod send;

@@ -85,6 +85,19 @@ pub enum Io {
     Tls(Box<dyn Raw>),
 }
 
+impl Io {
+    /// The next bytes as they lie, where the way has them so; none at the end. `None`: read into a buffer.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<Bytes>>> {
+        match self {
+            Self::Tunnel(prefixed) => {
+                let polled = prefixed.stream.poll_read_chunk(cx, usize::MAX);
+                Some(polled.map_ok(Option::unwrap_or_default).map_err(Into::into))
+            }
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 macro_rules! each {
     ($io:expr, $inner:ident => $call:expr) => {
         match $io {

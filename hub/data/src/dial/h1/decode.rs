@@ -61,6 +61,25 @@ impl Decoder {
         }
     }
 
+    /// How many bytes may be handed on as they come, where none of them needs to be looked at.
+    pub fn plain(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::UntilClose => Some(u64::MAX),
+            Self::Chunked(_) | Self::Ended => None,
+        }
+    }
+
+    /// That many bytes of those were handed on.
+    pub fn took(&mut self, count: u64) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                *self = Self::Ended;
+            }
+        }
+    }
+
     /// The connection ended in good order: whether that is a good end of the body too.
     pub fn eof(&mut self) -> Result<(), Failure> {
         match self {
@@ -81,10 +100,7 @@ impl Decoder {
             Self::UntilClose => Ok(Piece::Data(input.split().freeze())),
             Self::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= n as u64;
-                if *left == 0 {
-                    *self = Self::Ended;
-                }
+                self.took(n as u64);
                 Ok(Piece::Data(input.split_to(n).freeze()))
             }
             Self::Chunked(chunked) => {
