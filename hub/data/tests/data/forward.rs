@@ -1,5 +1,7 @@
 //! From an admitted request to a scripted agent and back, through a real tunnel.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -47,6 +49,53 @@ fn requests_after_each_other_use_one_stream() {
         }
         assert_eq!(text(hub.send(request(Method::HEAD, Body::Empty))).await, (200, String::new()));
         assert_eq!(streams.get(), 1);
+    });
+}
+
+/// Large enough to be handed on where they lie, once the tunnel has found out how large its packets may be.
+#[test]
+fn large_bodies_come_whole_however_they_are_framed_and_what_follows_one_unasked_ends_its_stream() {
+    run(|| async {
+        let hub = Hub::new();
+        let agent = Agent::join("vm-1", &hub.book).await;
+        let body: String = (0..300_000u32).map(|number| char::from(b'a' + (number % 23) as u8)).collect();
+        let (whole, answers) = (body.clone(), Rc::new(Cell::new(0)));
+        let count = Rc::clone(&answers);
+        let streams = agent.script(move |mut taken| {
+            let (body, count) = (whole.clone(), Rc::clone(&count));
+            async move {
+                while taken.request().await.is_some() {
+                    count.set(count.get() + 1);
+                    let (first, rest) = body.split_at(100);
+                    match count.get() {
+                        1 | 2 => {
+                            taken.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{first}", body.len())).await;
+                            taken.say(rest).await;
+                        }
+                        3 => {
+                            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n";
+                            taken.say(&format!("{head}{first}\r\n{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len())).await;
+                        }
+                        4 => {
+                            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{first}", body.len());
+                            taken.say(&head).await;
+                            taken.say(&format!("{rest}HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled")).await;
+                        }
+                        _ => {
+                            taken.say(&format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}")).await;
+                            taken.stream.finish();
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                }
+            }
+        });
+        hub.publish(&[&agent]);
+        for expected in [1, 1, 1, 1, 2] {
+            let (status, got) = hub.get().await;
+            assert!(status == 200 && got == body, "answer {}: {status}, {} bytes", answers.get(), got.len());
+            assert_eq!(streams.get(), expected);
+        }
     });
 }
 
