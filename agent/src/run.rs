@@ -4,7 +4,6 @@
 //! second signal ends at once. SIGUSR2 starts the program anew and hands over to it (see `handover`). SIGHUP and a change of the files reload: everything is validated first, and a mistake leaves
 //! the old settings running and says so.
 
-mod footprint;
 mod handover;
 mod systemd;
 mod watch;
@@ -12,6 +11,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use figspan_footprint::Heap;
 use figspan_settings::Finding;
 use figspan_telemetry::{LogHandle, LogSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +28,9 @@ use systemd::Systemd;
 
 /// How often systemd is told how the agent is, when that has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// After this long an agent has its tunnels and has advertised, or waits for its hub: much of its program was for that alone.
+const START: Duration = Duration::from_secs(3);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -174,8 +177,9 @@ impl Daemon {
         let mut tick = tokio::time::interval(STATUS_EVERY);
         let mut watchdog = tokio::time::interval(systemd.watchdog_every());
         let (mut successor, mut dismissed) = (None, Vec::new());
-        let mut started = Box::pin(tokio::time::sleep(footprint::START));
+        let mut started = Box::pin(tokio::time::sleep(START));
         let mut light = false;
+        let mut heap = Heap::new();
         systemd.ready();
         let ending = loop {
             tokio::select! {
@@ -205,10 +209,11 @@ impl Daemon {
                 () = changed.changed() => self.reload_if_changed(),
                 () = &mut started, if !light => {
                     light = true;
-                    footprint::give_back();
+                    figspan_footprint::give_back();
                 }
                 _ = tunnels.changed() => systemd.status(&show::line(&self.running.status())),
                 _ = tick.tick() => {
+                    heap.look();
                     dismissed.retain_mut(|child: &mut std::process::Child| matches!(child.try_wait(), Ok(None)));
                     systemd.status(&show::line(&self.running.status()));
                 }

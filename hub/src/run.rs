@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use figspan_footprint::Heap;
 use figspan_model::settings::{self, LogFormat};
 use figspan_telemetry::{Format, LogHandle, LogSettings};
 use sd_notify::NotifyState;
@@ -68,6 +69,7 @@ async fn live(config: &Path, log: &LogHandle) -> Result<(), RunError> {
     notify(&[NotifyState::Ready, NotifyState::Status(&status(&hub))]);
     let mut tick = tokio::time::interval(sd_notify::watchdog_enabled().map_or(EVERY, |most| EVERY.min(most / 2)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heap = Heap::new();
     loop {
         tokio::select! {
             died = hub.wait() => return died.map_err(|died| RunError::Failed(died.to_string())),
@@ -75,7 +77,10 @@ async fn live(config: &Path, log: &LogHandle) -> Result<(), RunError> {
                 Asked::Reload => reload(&hub).await,
                 Asked::End => break,
             },
-            _ = tick.tick() => look_after(&hub),
+            _ = tick.tick() => {
+                heap.look();
+                look_after(&hub);
+            }
         }
     }
     leave(&hub, &mut signals, log).await;

@@ -6,15 +6,11 @@
 
 use std::ffi::c_void;
 use std::ops::Range;
-use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
 
-/// After this long an agent has its tunnels and has advertised, or waits for its hub.
-pub(super) const START: Duration = Duration::from_secs(3);
-
 /// Unmaps what was only read of the program and its libraries; where the kernel does not say what that is, all stays.
-pub(super) fn give_back() {
+pub fn give_back() {
     let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
     let clean = clean(&smaps);
     let refused = clean.iter().filter(|range| !forget(range)).count();

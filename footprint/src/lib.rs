@@ -1,0 +1,9 @@
+//! What a program keeps resident while it has little to do: pages of its file that only its start needed, and memory of its heap that
+//! only a burst of work needed.
+#![warn(missing_docs)]
+
+mod heap;
+mod program;
+
+pub use heap::Heap;
+pub use program::give_back;
