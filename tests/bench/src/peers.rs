@@ -175,6 +175,9 @@ impl Notes<'_> {
 /// What did not go well: chain, work, why.
 pub type Failed = (&'static str, &'static str, String);
 
+/// How long programs may take to give back what the load needed.
+const SETTLED: Duration = Duration::from_secs(15);
+
 /// Does all the work with all chains. `say` hears of progress.
 pub fn measure(chains: &[Chain], work: &Work, say: &mut dyn FnMut(&str)) -> (Results, Vec<Failed>) {
     let (mut results, mut failed) = (Results::default(), Vec::new());
@@ -198,6 +201,8 @@ pub fn measure(chains: &[Chain], work: &Work, say: &mut dyn FnMut(&str)) -> (Res
             }
         }
     }
+    say("memory after the load");
+    std::thread::sleep(SETTLED);
     for chain in chains.iter().filter(|chain| chain.kind != Kind::Direct) {
         let cost = chain.cost();
         results.note(chain.name, Figure::BusyMemory, cost.rss);
