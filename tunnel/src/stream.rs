@@ -66,6 +66,11 @@ impl Stream {
         self.send.write_chunk(data).await
     }
 
+    /// Writes what fits now, cuts it off the front of `data`, and returns how much it was. For hand-written futures.
+    pub fn poll_write_chunk(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, StreamError>> {
+        self.send.poll_write_chunk(cx, data)
+    }
+
     /// FIN: no more bytes from our side. Nothing happens if our side has ended already.
     pub fn finish(&mut self) {
         self.send.finish();

@@ -30,8 +30,8 @@ use crate::tasks::Tasks;
 use crate::transport;
 
 pub use error::TunnelError;
+use pulse::Pulse;
 pub(crate) use pulse::Sampler;
-use pulse::{Passed, Pulse};
 pub use statistics::Statistics;
 
 /// Handle to a tunnel; clones share it. `Send + Sync`; may be used from another thread than its endpoint's.
@@ -240,7 +240,7 @@ impl Tunnel {
     /// How long nothing has come from the peer. Samples: on the hub's end that is done every [`transport::SILENCE_SAMPLE`] anyway, on
     /// the agent's end [`Self::suspect`] is as of the last call of this.
     pub fn silent_for(&self) -> Duration {
-        self.0.sample();
+        self.0.pulse.look(&self.0.connection, Instant::now());
         self.0.pulse.silent_for()
     }
 
@@ -288,10 +288,6 @@ impl Tunnel {
 }
 
 impl Inner {
-    fn sample(&self) {
-        self.pulse.sample(Passed::of(&self.connection));
-    }
-
     /// On the hub's end: notices when the tunnel has changed its transport, and closes one that comes by a TCP connection of
     /// somebody else. It cannot be read or forged there, since QUIC has keys of its own, but nobody has any business with it.
     fn check_path(&self, links: &Links) {

@@ -108,6 +108,11 @@ impl Connection {
         self.core().lock().heard
     }
 
+    /// A number that changes with each datagram that comes and each flight that goes: where it has not, nothing else has moved.
+    pub fn passed(&self) -> u64 {
+        self.core().passed()
+    }
+
     /// Counters.
     pub fn stats(&self) -> ConnectionStats {
         self.core().lock().proto.stats()

@@ -211,6 +211,7 @@ impl Driver {
                 more = false;
                 break;
             };
+            core.pass();
             match socket.send(&transmit, &self.flight) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stuck = Some((transmit, self.flight.clone()));
@@ -294,6 +295,7 @@ fn take(
             connection.heard = now;
             connection.proto.handle_event(event);
             drop(connection);
+            core.pass();
             if touched.last().is_none_or(|last| !Arc::ptr_eq(last, core)) {
                 touched.push(Arc::clone(core));
             }

@@ -3,7 +3,7 @@
 //! The driver feeds the state and takes what it has to send; handles and streams change it and put the connection on the
 //! driver's list. Whoever waits is woken after the lock is free again: a woken task may want it at once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Instant;
@@ -40,6 +40,8 @@ pub(crate) struct Core {
     queued: AtomicBool,
     /// Has ended, for whatever reason.
     ended: AtomicBool,
+    /// Datagrams received and flights sent, together.
+    passed: AtomicU64,
     /// Connected or ended.
     pub(crate) settled: Notify,
     /// The peer has opened a stream.
@@ -82,10 +84,21 @@ impl Core {
             outbox: Arc::clone(outbox),
             queued: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            passed: AtomicU64::new(0),
             settled: Notify::new(),
             opened: Notify::new(),
             available: Notify::new(),
         })
+    }
+
+    /// Counts a datagram or a flight; only the driver does.
+    pub(crate) fn pass(&self) {
+        self.passed.store(self.passed.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How many have passed.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

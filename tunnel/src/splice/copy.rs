@@ -5,18 +5,18 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{tcp, unix};
 use tokio_util::io::poll_read_buf;
 
 use crate::stream::{RecvHalf, SendHalf, StreamError};
 
 /// Least and most bytes of one read. A buffer is made when there is something to read and grows with what comes, so that an
-/// idle connection holds none.
+/// idle connection holds none. What the least one reads is copied to memory of its own size: answers are a few hundred bytes.
 const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 /// Most chunks of a stream given to one write: a chunk is a packet's worth, so this fills about 44 KiB.
 const CHUNKS: usize = 32;
@@ -120,24 +120,6 @@ impl Progress {
     }
 }
 
-/// The reading half of a socket.
-pub(super) trait ReadSide: AsyncRead + Unpin {
-    /// Waits until a read may find something.
-    async fn readable(&self) -> io::Result<()>;
-}
-
-impl ReadSide for tcp::ReadHalf<'_> {
-    async fn readable(&self) -> io::Result<()> {
-        tcp::ReadHalf::readable(self).await
-    }
-}
-
-impl ReadSide for unix::ReadHalf<'_> {
-    async fn readable(&self) -> io::Result<()> {
-        unix::ReadHalf::readable(self).await
-    }
-}
-
 /// The writing half of a socket.
 pub(super) trait WriteSide: AsyncWrite + Unpin {
     /// Whether the peer's end of file, or a failure, is already waiting in the socket.
@@ -162,40 +144,53 @@ struct Reader<R> {
     size: usize,
 }
 
-impl<R: ReadSide> Reader<R> {
+impl<R: AsyncRead + Unpin> Reader<R> {
     fn new(tcp: R) -> Self {
         Self { tcp, size: *READ.start() }
     }
 
     /// The next bytes; empty at the end.
     async fn next(&mut self) -> io::Result<Bytes> {
-        // A fast peer must not keep this thread from everybody else.
-        tokio::task::coop::consume_budget().await;
         loop {
-            self.tcp.readable().await?;
-            let mut buffer = BytesMut::with_capacity(self.size);
             // Polled rather than tried: a read that leaves room in the buffer then counts as "nothing more has come", which spares
-            // the next one from asking the kernel for that.
-            let read = poll_fn(|cx| Poll::Ready(poll_read_buf(Pin::new(&mut self.tcp), cx, &mut buffer))).await;
-            let Poll::Ready(read) = read else { continue };
-            match read {
-                Ok(count) => {
-                    if count == self.size {
+            // the next one from asking the kernel for that, and a fast peer does not keep this thread from everybody else.
+            match poll_fn(|cx| self.poll_read(cx)).await {
+                Ok(bytes) => {
+                    if bytes.len() == self.size {
                         self.size = (self.size * 4).min(*READ.end());
-                    } else if count < self.size / 8 {
+                    } else if bytes.len() < self.size / 8 {
                         self.size = (self.size / 2).max(*READ.start());
                     }
-                    return Ok(buffer.freeze());
+                    return Ok(bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let tcp = Pin::new(&mut self.tcp);
+        if self.size == *READ.start() {
+            let mut room = [MaybeUninit::uninit(); *READ.start()];
+            let mut room = ReadBuf::uninit(&mut room);
+            ready!(tcp.poll_read(cx, &mut room))?;
+            return Poll::Ready(Ok(Bytes::copy_from_slice(room.filled())));
+        }
+        let mut buffer = BytesMut::with_capacity(self.size);
+        ready!(poll_read_buf(tcp, cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.freeze()))
+    }
 }
 
 /// TCP to stream, `first` before anything else. At the end of file the stream is finished, if wanted.
-pub(super) async fn tcp_to_stream(tcp: impl ReadSide, send: &mut SendHalf, finish: bool, first: Bytes, progress: &Progress) -> Flow {
+pub(super) async fn tcp_to_stream(
+    tcp: impl AsyncRead + Unpin,
+    send: &mut SendHalf,
+    finish: bool,
+    first: Bytes,
+    progress: &Progress,
+) -> Flow {
     let copy = async {
         if !first.is_empty() {
             progress.moved(true, first.len());
@@ -269,7 +264,13 @@ pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: impl WriteSide, 
 }
 
 /// TCP to TCP, `first` before anything else; `from` says which counter is this direction's.
-pub(super) async fn tcp_to_tcp(from: impl ReadSide, mut to: impl WriteSide, first: Bytes, progress: &Progress, is_from: bool) -> Flow {
+pub(super) async fn tcp_to_tcp(
+    from: impl AsyncRead + Unpin,
+    mut to: impl WriteSide,
+    first: Bytes,
+    progress: &Progress,
+    is_from: bool,
+) -> Flow {
     let copy = async {
         let mut reader = Reader::new(from);
         let mut bytes = first;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use figspan_proto::preamble::Kind;
 use figspan_proto::reset::{Reason, Reset};
+use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::copy::{self, Flow, Progress, ReadSide, WriteSide};
+use super::copy::{self, Flow, Progress, WriteSide};
 use super::{SpliceSettings, Spliced, arm, disarm, said};
 use crate::stream::Stream;
 
@@ -49,7 +50,7 @@ pub async fn splice_local(local: Local, stream: Stream, settings: &SpliceSetting
     }
 }
 
-async fn splice(read: impl ReadSide, write: impl WriteSide, stream: Stream, settings: &SpliceSettings) -> Spliced {
+async fn splice(read: impl AsyncRead + Unpin, write: impl WriteSide, stream: Stream, settings: &SpliceSettings) -> Spliced {
     let probe = stream.probe();
     let (mut recv, mut send) = stream.split();
     let progress = Progress::new();

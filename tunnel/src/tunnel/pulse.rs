@@ -2,9 +2,10 @@
 //! peer that has sent nothing for about a second is probably gone and should not get new work while others serve. Nor should one
 //! that speaks but acknowledges nothing: where a path is cut one way only, it hears nothing, and repeats itself until it gives up.
 //!
-//! One sampler per endpoint looks at all its tunnels; a tunnel costs one short look per sample. Suspicion closes nothing.
+//! One sampler per endpoint looks at all its tunnels. Of one on which nothing has passed since the last time, as on most of them when they
+//! are idle, it asks only whether it has been silent for too long. Suspicion closes nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,19 +19,19 @@ use crate::transport::{SILENCE_SAMPLE, SUSPECT_AFTER};
 
 /// What has passed on a connection so far, as far as a pulse is felt by it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Passed {
+struct Passed {
     /// When a datagram last came: that moment, and not when it was noticed. The next process of an agent that was killed may open
     /// its tunnels within a sample, and counts only as opened since ([`Pulse::quiet_since`]).
-    pub(super) heard: Instant,
+    heard: Instant,
     /// The smoothed round trip: it moves with each new acknowledgement, and with nothing else. A peer that hears nothing repeats its
     /// old acknowledgements all the same, so that counting them would tell nothing.
-    pub(super) rtt: Duration,
+    rtt: Duration,
     /// Frames sent that must be acknowledged (RFC 9000, section 13.2).
-    pub(super) asked: u64,
+    asked: u64,
 }
 
 impl Passed {
-    pub(super) fn of(connection: &Connection) -> Self {
+    fn of(connection: &Connection) -> Self {
         let stats = connection.stats();
         let sent = &stats.frame_tx;
         // What a tunnel in use consists of, and the signs of life of one that is not.
@@ -52,8 +53,12 @@ pub(super) struct Pulse {
     /// The round trip in nanoseconds as of the last sample, and what had been asked.
     rtt: AtomicU64,
     asked: AtomicU64,
+    /// What the connection had counted at the last look.
+    passed: AtomicU64,
     /// Since when the peer owes an acknowledgement, in milliseconds after `start`; or [`NOTHING`].
     owed_ms: AtomicU64,
+    /// What `suspect` says, where that can be read without a lock.
+    judged: AtomicBool,
     suspect: watch::Sender<bool>,
 }
 
@@ -64,13 +69,27 @@ impl Pulse {
             heard_ms: AtomicU64::new(0),
             rtt: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             owed_ms: AtomicU64::new(NOTHING),
+            judged: AtomicBool::new(false),
             suspect: watch::Sender::new(false),
         }
     }
 
-    pub(super) fn sample(&self, passed: Passed) {
-        let now = self.ms(Instant::now());
+    /// Looks at a connection; whether anything has passed on it since the last look.
+    pub(super) fn look(&self, connection: &Connection, now: Instant) -> bool {
+        let count = connection.passed();
+        let moved = self.passed.swap(count, Ordering::Relaxed) != count;
+        if moved {
+            self.sample(Passed::of(connection), now);
+        } else {
+            self.judge(now);
+        }
+        moved
+    }
+
+    fn sample(&self, passed: Passed, at: Instant) {
+        let now = self.ms(at);
         self.heard_ms.store(self.ms(passed.heard), Ordering::Relaxed);
         let rtt = u64::try_from(passed.rtt.as_nanos()).unwrap_or(u64::MAX);
         let answered = self.rtt.swap(rtt, Ordering::Relaxed) != rtt;
@@ -81,8 +100,17 @@ impl Pulse {
         } else if asked && self.owed_ms.load(Ordering::Relaxed) == NOTHING {
             self.owed_ms.store(now, Ordering::Relaxed);
         }
-        let suspect = self.quiet_since().elapsed() > SUSPECT_AFTER + 2 * passed.rtt;
-        self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
+        self.judge(at);
+    }
+
+    /// Whether it has been silent for too long. What two threads find at a time, the next look puts right.
+    fn judge(&self, now: Instant) {
+        let rtt = Duration::from_nanos(self.rtt.load(Ordering::Relaxed));
+        let suspect = now.saturating_duration_since(self.quiet_since()) > SUSPECT_AFTER + 2 * rtt;
+        if self.judged.load(Ordering::Relaxed) != suspect {
+            self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
+            self.judged.store(suspect, Ordering::Relaxed);
+        }
     }
 
     /// Rounded down: nobody counts as heard later than they were.
@@ -149,8 +177,9 @@ impl Sampler {
                 let mut tunnels = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 tunnels.retain(|tunnel| match tunnel.upgrade() {
                     Some(tunnel) if !tunnel.connection.is_ended() => {
-                        tunnel.sample();
-                        tunnel.check_path(&links);
+                        if tunnel.pulse.look(&tunnel.connection, before) {
+                            tunnel.check_path(&links);
+                        }
                         true
                     }
                     _ => false,
@@ -178,15 +207,34 @@ mod tests {
         while start.elapsed() < SUSPECT_AFTER + Duration::from_millis(150) {
             sample += 1;
             let heard = Instant::now();
-            deaf.sample(Passed { heard, rtt: rtt(0), asked: sample });
+            deaf.sample(Passed { heard, rtt: rtt(0), asked: sample }, heard);
             // Streams its own, and has acknowledged the one thing that it was asked.
-            talker.sample(Passed { heard, rtt: rtt(sample.min(2)), asked: 1 });
-            busy.sample(Passed { heard, rtt: rtt(sample), asked: sample });
+            talker.sample(Passed { heard, rtt: rtt(sample.min(2)), asked: 1 }, heard);
+            busy.sample(Passed { heard, rtt: rtt(sample), asked: sample }, heard);
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!((deaf.suspect(), talker.suspect(), busy.suspect()), (true, false, false));
-        deaf.sample(Passed { heard: Instant::now(), rtt: rtt(1), asked: sample });
+        deaf.sample(Passed { heard: Instant::now(), rtt: rtt(1), asked: sample }, Instant::now());
         assert!(!deaf.suspect(), "it has answered");
+    }
+
+    #[test]
+    fn a_peer_is_suspect_after_a_while_although_nothing_at_all_has_passed_and_no_more_when_something_does() {
+        let pulse = Pulse::new();
+        let heard = Instant::now();
+        pulse.sample(Passed { heard, rtt: Duration::from_millis(50), asked: 0 }, heard);
+        let later = |more: u64| heard + SUSPECT_AFTER + Duration::from_millis(more);
+        let mut told = pulse.subscribe();
+        pulse.judge(later(90));
+        assert!(!pulse.suspect(), "two round trips are allowed for");
+        pulse.judge(later(110));
+        assert!(pulse.suspect() && told.has_changed().unwrap());
+        told.mark_unchanged();
+        pulse.judge(later(200));
+        assert!(pulse.suspect() && !told.has_changed().unwrap());
+        let again = later(300);
+        pulse.sample(Passed { heard: again, rtt: Duration::from_millis(50), asked: 0 }, again);
+        assert!(!pulse.suspect() && told.has_changed().unwrap());
     }
 
     #[test]
@@ -196,7 +244,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         let next = Pulse::new();
         std::thread::sleep(Duration::from_millis(5));
-        killed.sample(Passed { heard, rtt: Duration::from_millis(1), asked: 0 });
+        killed.sample(Passed { heard, rtt: Duration::from_millis(1), asked: 0 }, Instant::now());
         assert!(killed.quiet_since() <= heard && killed.quiet_since() < next.start(), "the next process came since");
         assert!(killed.silent_for() >= Duration::from_millis(10));
     }

@@ -233,24 +233,45 @@ impl Wire {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() || !self.data.is_empty() {
             let from_out = !self.out.is_empty();
-            let bytes: &[u8] = if from_out { &self.out } else { &self.data };
-            let n = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+            let n = ready!(self.poll_write(cx, from_out))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.wrote = true;
             self.written += n as u64;
             self.progress = Instant::now();
-            if from_out {
-                self.out.advance(n);
-            } else {
-                self.data.advance(n);
-                if self.data.is_empty() && self.framing == encode::Framing::Chunked {
-                    self.out.extend_from_slice(b"\r\n");
-                }
+            if !from_out && self.data.is_empty() && self.framing == encode::Framing::Chunked {
+                self.out.extend_from_slice(b"\r\n");
             }
         }
         Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Writes from `out`, or from `data`, and cuts off what was taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>, from_out: bool) -> Poll<io::Result<usize>> {
+        if !from_out {
+            if let Some(polled) = self.io.poll_give(cx, &mut self.data) {
+                return polled;
+            }
+            let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.data))?;
+            self.data.advance(n);
+            return Poll::Ready(Ok(n));
+        }
+        if self.io.takes_bytes() && self.out.capacity() <= KEPT {
+            // The buffer gets its room back when the peer has acknowledged these: as a rule before the next request. A larger one
+            // would hide in what is left of it.
+            let mut bytes = self.out.split().freeze();
+            let polled = self.io.poll_give(cx, &mut bytes);
+            if !bytes.is_empty() {
+                self.out.extend_from_slice(&bytes);
+            }
+            if let Some(polled) = polled {
+                return polled;
+            }
+        }
+        let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
+        self.out.advance(n);
+        Poll::Ready(Ok(n))
     }
 
     /// Reads the next response head, 1xx included.

@@ -96,6 +96,19 @@ impl Io {
             Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
+
+    /// Whether [`Self::poll_give`] takes bytes as they lie.
+    pub fn takes_bytes(&self) -> bool {
+        matches!(self, Self::Tunnel(prefixed) if prefixed.prefix.is_empty())
+    }
+
+    /// Takes bytes as they lie, as many as have room, off the front of `bytes`. `None`: write them.
+    pub fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Option<Poll<io::Result<usize>>> {
+        match self {
+            Self::Tunnel(prefixed) if prefixed.prefix.is_empty() => Some(prefixed.stream.poll_write_chunk(cx, bytes).map_err(Into::into)),
+            Self::Tunnel(_) | Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
 }
 
 macro_rules! each {
