@@ -28,7 +28,7 @@ impl Heap {
     }
 
     /// Call it every few seconds: where the program had little to do since the last call and has more resident than after the last
-    /// time, gives back what is free. Whether it did. It takes about a millisecond for each few MiB that go.
+    /// time, gives back what is free. Whether it did.
     pub fn look(&mut self) -> bool {
         let (now, used) = (Instant::now(), cpu());
         let (then, before) = std::mem::replace(&mut self.last, (now, used));

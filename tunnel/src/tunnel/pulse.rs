@@ -57,7 +57,7 @@ pub(super) struct Pulse {
     passed: AtomicU64,
     /// Since when the peer owes an acknowledgement, in milliseconds after `start`; or [`NOTHING`].
     owed_ms: AtomicU64,
-    /// What `suspect` says, where that can be read without a lock.
+    /// What `suspect` says, for those who ask in passing, without its lock; changed under that.
     judged: AtomicBool,
     suspect: watch::Sender<bool>,
 }
@@ -107,9 +107,11 @@ impl Pulse {
     fn judge(&self, now: Instant) {
         let rtt = Duration::from_nanos(self.rtt.load(Ordering::Relaxed));
         let suspect = now.saturating_duration_since(self.quiet_since()) > SUSPECT_AFTER + 2 * rtt;
-        if self.judged.load(Ordering::Relaxed) != suspect {
-            self.suspect.send_if_modified(|was| std::mem::replace(was, suspect) != suspect);
-            self.judged.store(suspect, Ordering::Relaxed);
+        if self.suspect() != suspect {
+            self.suspect.send_if_modified(|was| {
+                self.judged.store(suspect, Ordering::Relaxed);
+                std::mem::replace(was, suspect) != suspect
+            });
         }
     }
 
@@ -134,7 +136,7 @@ impl Pulse {
     }
 
     pub(super) fn suspect(&self) -> bool {
-        *self.suspect.borrow()
+        self.judged.load(Ordering::Relaxed)
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<bool> {

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 pub mod exchange;
 pub mod head;
+mod read;
 
 use std::cell::RefCell;
 use std::io;
@@ -19,22 +20,20 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use figspan_proto::reset::{Reason, Reset};
-use http::{Method, request};
+use http::request;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 use super::Way;
 use super::io::{Io, Trace};
 use super::part::Part;
 use super::pool::{IdleWake, Reusable};
 use super::upload::Upload;
-use crate::admission::HeadLimits;
 use crate::admission::head::HeadScan;
 use crate::limit::backend::Permit;
 use crate::reply::Failure;
 use crate::scratch;
-use head::Head;
+pub use read::ReadError;
 
 /// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
 /// ones are written from where they lie.
@@ -42,13 +41,6 @@ const COPY_BELOW: usize = 8 * 1024;
 
 /// Room for the next request's head that an idle connection keeps; more is given back.
 const KEPT: usize = 2 * 1024;
-
-/// Bytes asked for in one read. A QUIC stream rarely has more at once; larger buffers only cost memory per connection.
-const READ: usize = 16 * 1024;
-
-/// Bytes that lie together and are this many are handed on where they lie: to copy them costs more than one piece more. Below, as on
-/// paths of 1,500 bytes, joining them does.
-const WHOLE: usize = 4 * 1024;
 
 /// An HTTP/1.1 connection to a workload, shared by the halves of one exchange on the shard's thread.
 pub type Shared = Rc<RefCell<Wire>>;
@@ -59,17 +51,6 @@ pub enum SendError {
     /// The client's side.
     Client(Failure),
     /// The way to the workload; the answer may still come.
-    Io(io::Error),
-}
-
-/// Why no response head came.
-#[derive(Debug)]
-pub enum ReadError {
-    /// What came breaks HTTP.
-    Protocol(Failure),
-    /// The peer ended in good order, before or within a head.
-    Eof,
-    /// The way broke.
     Io(io::Error),
 }
 
@@ -250,111 +231,25 @@ impl Wire {
     /// Writes from `out`, or from `data`, and cuts off what was taken.
     fn poll_write(&mut self, cx: &mut Context<'_>, from_out: bool) -> Poll<io::Result<usize>> {
         if !from_out {
-            if let Some(polled) = self.io.poll_give(cx, &mut self.data) {
-                return polled;
+            if let Some(stream) = self.io.begun() {
+                return stream.poll_write_chunk(cx, &mut self.data).map_err(Into::into);
             }
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.data))?;
             self.data.advance(n);
             return Poll::Ready(Ok(n));
         }
-        if self.io.takes_bytes() && self.out.capacity() <= KEPT {
+        if self.out.capacity() <= KEPT
+            && let Some(stream) = self.io.begun()
+        {
             // The buffer gets its room back when the peer has acknowledged these: as a rule before the next request. A larger one
             // would hide in what is left of it.
             let mut bytes = self.out.split().freeze();
-            let polled = self.io.poll_give(cx, &mut bytes);
-            if !bytes.is_empty() {
-                self.out.extend_from_slice(&bytes);
-            }
-            if let Some(polled) = polled {
-                return polled;
-            }
+            let polled = stream.poll_write_chunk(cx, &mut bytes);
+            self.out.extend_from_slice(&bytes);
+            return polled.map_err(Into::into);
         }
         let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
         self.out.advance(n);
-        Poll::Ready(Ok(n))
-    }
-
-    /// Reads the next response head, 1xx included.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, upgrade: bool, limits: HeadLimits) -> Poll<Result<Head, ReadError>> {
-        loop {
-            if !self.input.is_empty()
-                && let Some(head) = head::take(&mut self.input, &mut self.scan, method, upgrade, limits).map_err(ReadError::Protocol)?
-            {
-                return Poll::Ready(Ok(head));
-            }
-            if ready!(self.poll_more(cx)).map_err(ReadError::Io)? == 0 {
-                return Poll::Ready(Err(if self.input.is_empty() { ReadError::Eof } else { ReadError::Protocol(Failure::Incomplete) }));
-            }
-        }
-    }
-
-    /// Takes the next piece of a body.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>, decoder: &mut decode::Decoder) -> Poll<Result<decode::Piece, ReadError>> {
-        loop {
-            match decoder.take(&mut self.input).map_err(ReadError::Protocol)? {
-                decode::Piece::More => {}
-                piece => return Poll::Ready(Ok(piece)),
-            }
-            let chunk = match decoder.plain() {
-                Some(most) => ready!(self.poll_whole(cx, most)).map_err(ReadError::Io)?,
-                None => None,
-            };
-            if let Some(chunk) = chunk {
-                decoder.took(chunk.len() as u64);
-                return Poll::Ready(Ok(decode::Piece::Data(chunk)));
-            }
-            if self.input.is_empty() && ready!(self.poll_fill(cx)).map_err(ReadError::Io)? == 0 {
-                decoder.eof().map_err(ReadError::Protocol)?;
-                return Poll::Ready(Ok(decode::Piece::End));
-            }
-        }
-    }
-
-    /// Bytes of a body as they lie, at most that many. `None`: they are in the buffer now, or to be read into it.
-    fn poll_whole(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<io::Result<Option<Bytes>>> {
-        let Some(polled) = self.io.poll_chunk(cx) else { return Poll::Ready(Ok(None)) };
-        let mut chunk = ready!(polled)?;
-        self.progress = Instant::now();
-        if chunk.len() >= WHOLE {
-            // What follows the body unasked must be seen when it ends.
-            let rest = chunk.split_off(usize::try_from(most).unwrap_or(usize::MAX).min(chunk.len()));
-            self.input.extend_from_slice(&rest);
-            return Poll::Ready(Ok(Some(chunk)));
-        }
-        if !chunk.is_empty() {
-            self.input.reserve(READ);
-            self.input.extend_from_slice(&chunk);
-            // What has come besides; how it ends, if it does, the next read says again.
-            let _ = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
-        }
-        Poll::Ready(Ok(None))
-    }
-
-    /// Bytes read that nobody has taken.
-    pub fn buffered(&self) -> usize {
-        self.input.len()
-    }
-
-    /// Takes the rest of a body of known length that lies in the buffer whole.
-    pub fn take_buffered(&mut self, decoder: &mut decode::Decoder) -> Bytes {
-        match decoder.take(&mut self.input) {
-            Ok(decode::Piece::Data(data)) => data,
-            _ => Bytes::new(),
-        }
-    }
-
-    /// Reads behind what is held, without a buffer of this connection's own while nothing comes.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let n = ready!(scratch::poll_read(Pin::new(&mut self.io), cx, &mut self.input))?;
-        self.progress = Instant::now();
-        Poll::Ready(Ok(n))
-    }
-
-    /// Reads a body's bytes.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(READ);
-        let n = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
-        self.progress = Instant::now();
         Poll::Ready(Ok(n))
     }
 

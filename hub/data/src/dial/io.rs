@@ -86,26 +86,18 @@ pub enum Io {
 }
 
 impl Io {
-    /// The next bytes as they lie, where the way has them so; none at the end. `None`: read into a buffer.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<Bytes>>> {
+    /// The tunnel's stream, for who takes bytes as they lie; none where they must be read into a buffer.
+    pub fn stream(&mut self) -> Option<&mut Stream> {
         match self {
-            Self::Tunnel(prefixed) => {
-                let polled = prefixed.stream.poll_read_chunk(cx, usize::MAX);
-                Some(polled.map_ok(Option::unwrap_or_default).map_err(Into::into))
-            }
+            Self::Tunnel(prefixed) => Some(&mut prefixed.stream),
             Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
 
-    /// Whether [`Self::poll_give`] takes bytes as they lie.
-    pub fn takes_bytes(&self) -> bool {
-        matches!(self, Self::Tunnel(prefixed) if prefixed.prefix.is_empty())
-    }
-
-    /// Takes bytes as they lie, as many as have room, off the front of `bytes`. `None`: write them.
-    pub fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Option<Poll<io::Result<usize>>> {
+    /// The same for who gives bytes as they lie: only behind the preamble.
+    pub fn begun(&mut self) -> Option<&mut Stream> {
         match self {
-            Self::Tunnel(prefixed) if prefixed.prefix.is_empty() => Some(prefixed.stream.poll_write_chunk(cx, bytes).map_err(Into::into)),
+            Self::Tunnel(prefixed) if prefixed.prefix.is_empty() => Some(&mut prefixed.stream),
             Self::Tunnel(_) | Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
