@@ -1,13 +1,13 @@
 //! The receiving side of a stream.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use quinn_proto::{ConnectionError, ReadableError, StreamId, VarInt};
 use tokio::io::ReadBuf;
 
-use crate::state::{Handle, remember};
+use crate::state::Handle;
 
 /// Why reading failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,11 @@ impl RecvStream {
         }
         let core = &self.connection.0;
         let mut state = core.lock();
+        // Nothing has come since all was read: an idle stream is asked often, and this is cheap.
+        if let Some(reader) = state.readers.get_mut(&self.id) {
+            wait(reader, cx);
+            return Poll::Pending;
+        }
         let mut stream = state.proto.recv_stream(self.id);
         let mut chunks = match stream.read(true) {
             Ok(chunks) => chunks,
@@ -128,11 +133,17 @@ impl RecvStream {
                 (self.done, self.reset) = (true, Some(code));
                 Poll::Ready(if any { Ok(true) } else { Err(ReadError::Reset(code)) })
             }
-            Some(Next::Blocked) if !any => match &state.error {
-                Some(error) => Poll::Ready(Err(ReadError::Lost(error.clone()))),
+            Some(Next::Blocked) => match &state.error {
+                Some(error) if !any => Poll::Ready(Err(ReadError::Lost(error.clone()))),
+                Some(_) => Poll::Ready(Ok(true)),
                 None => {
-                    remember(&mut state.readers, self.id, cx);
-                    Poll::Pending
+                    let reader = state.readers.entry(self.id).or_default();
+                    if any {
+                        Poll::Ready(Ok(true))
+                    } else {
+                        wait(reader, cx);
+                        Poll::Pending
+                    }
                 }
             },
             _ => Poll::Ready(Ok(any)),
@@ -156,6 +167,14 @@ impl RecvStream {
         if stopped.is_ok() {
             core.send_soon();
         }
+    }
+}
+
+/// Remembers who waits, without a clone where it is the same task as before.
+fn wait(reader: &mut Option<Waker>, cx: &Context<'_>) {
+    match reader {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *reader = Some(cx.waker().clone()),
     }
 }
 

@@ -57,8 +57,9 @@ pub(crate) struct State {
     pub(crate) connected: bool,
     /// When a datagram last came.
     pub(crate) heard: Instant,
-    /// Who waits for a stream to be readable and to be writable.
-    pub(crate) readers: Map<StreamId, Waker>,
+    /// Streams of which all was read that has come, and who waits for more.
+    pub(crate) readers: Map<StreamId, Option<Waker>>,
+    /// Who waits for a stream to be writable.
     pub(crate) writers: Map<StreamId, Waker>,
     /// Who waits for a stream to be stopped or acknowledged to its end.
     pub(crate) watchers: Map<StreamId, Arc<Notify>>,
@@ -146,7 +147,7 @@ impl Core {
                     self.settled.notify_waiters();
                 }
                 Event::ConnectionLost { reason } => self.end(state, reason, wakes),
-                Event::Stream(StreamEvent::Readable { id }) => wakes.extend(state.readers.remove(&id)),
+                Event::Stream(StreamEvent::Readable { id }) => wakes.extend(state.readers.remove(&id).flatten()),
                 Event::Stream(StreamEvent::Writable { id }) => wakes.extend(state.writers.remove(&id)),
                 Event::Stream(StreamEvent::Finished { id }) => notify(state.watchers.remove(&id)),
                 Event::Stream(StreamEvent::Stopped { id, .. }) => {
@@ -168,7 +169,7 @@ impl Core {
         // Also where the peer broke the protocol: it hears that.
         LastWord::let_through(&state.proto);
         self.ended.store(true, Ordering::Release);
-        wakes.extend(state.readers.drain().map(|(_, waker)| waker));
+        wakes.extend(state.readers.drain().filter_map(|(_, waker)| waker));
         wakes.extend(state.writers.drain().map(|(_, waker)| waker));
         state.watchers.drain().for_each(|(_, watchers)| watchers.notify_waiters());
         self.settled.notify_waiters();

@@ -1,3 +1,4 @@
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use figspan_proto::reset::Close;
@@ -177,6 +178,53 @@ async fn a_lost_tunnel_is_not_a_reset() {
     agent.close(Close::Leaving);
     assert!(matches!(ours.read_chunk(1).await, Err(StreamError::Lost(text)) if text.contains("process ends")));
     assert!(matches!(ours.write_chunk(Bytes::from_static(b"x")).await, Err(StreamError::Lost(_))));
+}
+
+/// Reads all that has come, so that the stream is known to be empty, and asks again as a task that then goes away.
+async fn emptied(stream: &mut Stream) {
+    let mut buffer = [0; 64];
+    assert_eq!(stream.read(&mut buffer).await.unwrap(), 2);
+    let asked = std::pin::pin!(stream.read(&mut buffer)).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(asked.is_pending());
+}
+
+async fn next(stream: &mut Stream) -> Result<Option<Bytes>, StreamError> {
+    tokio::time::timeout(SOON, stream.read_chunk(usize::MAX)).await.expect("not heard of")
+}
+
+#[tokio::test]
+async fn an_emptied_stream_hears_of_more_of_the_end_of_a_reset_and_of_a_lost_tunnel() {
+    let (hub, agent) = pair("vm-1").await;
+    for asks in [true, false] {
+        for fate in ["more", "end", "reset"] {
+            let (mut ours, mut theirs) = ends(&hub, &agent).await;
+            theirs.write_all(b"ab").await.unwrap();
+            if asks {
+                emptied(&mut ours).await;
+            } else {
+                assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), 2);
+            }
+            match fate {
+                "more" => theirs.write_all(b"c").await.unwrap(),
+                "end" => theirs.finish(),
+                _ => theirs.reset(closed_at(3)),
+            }
+            if !asks {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let wanted = match fate {
+                "more" => Ok(Some(Bytes::from_static(b"c"))),
+                "end" => Ok(None),
+                _ => Err(StreamError::Reset(closed_at(3))),
+            };
+            assert_eq!(next(&mut ours).await, wanted, "asked before: {asks}");
+        }
+    }
+    let (mut ours, mut theirs) = ends(&hub, &agent).await;
+    theirs.write_all(b"ab").await.unwrap();
+    emptied(&mut ours).await;
+    agent.close(Close::Leaving);
+    assert!(matches!(next(&mut ours).await, Err(StreamError::Lost(_))));
 }
 
 #[tokio::test]
