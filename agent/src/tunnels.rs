@@ -209,16 +209,13 @@ pub async fn keep(keeper: Keeper, mut wanted: watch::Receiver<Wanted>) {
     let mut valid = running.keeper.identity.may_serve();
     loop {
         // A draining agent keeps what it has and dials nothing new; an expired one may not show its face.
-        if !work.is_leaving() && *valid.borrow() {
-            running.dial(Instant::now());
-        }
-        let due = running.planner.due(Instant::now());
+        let due = if !work.is_leaving() && *valid.borrow() { running.dial(Instant::now()) } else { None };
         tokio::select! {
             Some(event) = incoming.recv() => running.on(event),
             Some((tunnel, heard)) = hearing.recv() => running.hear(tunnel, heard),
             Ok(()) = wanted.changed() => { let new = wanted.borrow_and_update().clone(); running.want(new) }
             Ok(()) = valid.changed() => if !*valid.borrow_and_update() { running.close_all(Close::Identity) },
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !work.is_leaving() && *valid.borrow() => {}
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             () = life.stopping() => break,
         }
     }
@@ -254,8 +251,10 @@ impl Running {
         *self.keeper.tunnels.hubs.lock().unwrap_or_else(PoisonError::into_inner) = self.hubs.clone();
     }
 
-    fn dial(&mut self, now: Instant) {
-        for dial in self.planner.dials(now) {
+    /// Makes the dials that are due; says when the next ones are.
+    fn dial(&mut self, now: Instant) -> Option<Instant> {
+        let (dials, due) = self.planner.dials(now);
+        for dial in dials {
             self.dials += 1;
             let (keeper, events, heard) = (Arc::clone(&self.keeper), self.events.clone(), self.heard.clone());
             let life = self.keeper.life.clone();
@@ -264,6 +263,7 @@ impl Running {
             // The tunnel's socket and all of its tasks live on the worker on which it is dialled.
             self.keeper.workers.enter(self.dials, || life.spawn(serve::run(keeper, dial, options, events, heard)));
         }
+        due
     }
 
     fn on(&mut self, event: Event) {

@@ -121,8 +121,10 @@ impl Planner {
         self.directory = replicas.into_iter().map(|replica| (replica.id.clone(), replica)).collect();
     }
 
-    /// The dials to make now; each counts as under way until [`Self::failed`], [`Self::hello`] or [`Self::closed`].
-    pub fn dials(&mut self, now: Instant) -> Vec<Dial> {
+    /// The dials to make now, each of which counts as under way until [`Self::failed`], [`Self::hello`] or [`Self::closed`]; and when to
+    /// ask again, as far as time decides. Both as of one moment: with a later one for the second, what comes due in between would be in
+    /// neither, and be waited for until something else happens, which with a single hub that is gone is nothing.
+    pub fn dials(&mut self, now: Instant) -> (Vec<Dial>, Option<Instant>) {
         let wishes = self.wishes();
         self.attempts.retain(|wish, attempts| attempts.dialling || wishes.contains(wish) || attempts.not_before.is_some_and(|at| at > now));
         let mut under_way = self.attempts.values().filter(|attempts| attempts.dialling).count();
@@ -144,12 +146,11 @@ impl Planner {
             under_way += 1;
             dials.push(Dial { wish, address, shard });
         }
-        dials
+        (dials, self.due(now))
     }
 
-    /// When after `now` [`Self::dials`] may have something new, as far as time decides: what could be dialled already waits for
-    /// something else.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    /// What could be dialled already waits for something else.
+    fn due(&self, now: Instant) -> Option<Instant> {
         let waiting = |attempts: &Attempts| if attempts.dialling { None } else { attempts.not_before.filter(|at| *at > now) };
         self.attempts.values().filter_map(waiting).min()
     }
@@ -207,15 +208,14 @@ impl Planner {
         let good = orderly || life >= GOOD_LIFE;
         for wish in [up.wish, Wish::Explore(up.address), Wish::Shard(up.replica, up.shard)] {
             let attempts = self.attempts.entry(wish.clone()).or_insert_with(Attempts::new);
-            if attempts.dialling {
-                continue;
-            }
+            // Also where it is dialled right now: what a leaving hub answered in its last seconds, and answers yet, says nothing of
+            // the one that comes.
             if good {
                 attempts.backoff.reset();
             }
-            // Two tunnels of one hub end together, which is one failure of the address and not two. What a leaving hub answered
-            // in its last seconds says nothing of the one that comes.
-            if orderly || attempts.not_before.is_none_or(|at| at <= now) {
+            // Two tunnels of one hub end together, which is one failure of the address and not two.
+            let waits = attempts.not_before.is_some_and(|at| at > now) && !orderly;
+            if !(attempts.dialling || waits) {
                 self.wait(&wish, now, random);
             }
         }

@@ -30,7 +30,7 @@ impl Bench {
     }
 
     fn dials(&mut self) -> Vec<Dial> {
-        self.planner.dials(self.now)
+        self.planner.dials(self.now).0
     }
 
     fn answer(&mut self, dial: &Dial, id: &str, shard: u8, shards: u8) -> bool {
@@ -196,6 +196,35 @@ async fn what_a_leaving_hub_answered_does_not_delay_the_one_that_takes_its_place
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dial_that_is_under_way_while_a_leaving_hub_ends_is_soon_made_again() {
+    let mut bench = Bench::new(&[A]);
+    bench.settle("hub-0", 1);
+    bench.pass(ORDERLY_LIFE);
+    bench.planner.leaving(1);
+    let mut last = bench.dials().pop();
+    for _ in 0..6 {
+        bench.planner.failed(&last.unwrap(), Some(&replica("hub-0")), bench.now, 1.0);
+        bench.now = bench.planner.due(bench.now).unwrap();
+        last = bench.dials().pop();
+    }
+    bench.planner.closed(1, bench.now, 1.0);
+    assert!(bench.dials().is_empty());
+    bench.planner.failed(&last.unwrap(), None, bench.now, 1.0);
+    bench.pass(2 * FLOOR);
+    assert_eq!(bench.dials().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_dialled_yet_is_due_at_its_moment_however_near_that_is() {
+    let mut bench = Bench::new(&[A]);
+    let dial = bench.dials().remove(0);
+    bench.planner.failed(&dial, None, bench.now, 1.0);
+    let due = bench.now + 2 * FLOOR;
+    assert_eq!(bench.planner.dials(due - Duration::from_nanos(1)), (Vec::new(), Some(due)));
+    assert_eq!(bench.planner.dials(due), (vec![dial], None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_is_forgotten_with_the_last_tunnel() {
     let mut bench = Bench::new(&[A]);
     bench.settle("hub-0", 1);
@@ -214,8 +243,12 @@ proptest::proptest! {
             let mut bench = Bench::new(&[A, B]);
             let mut under_way: Vec<Dial> = Vec::new();
             for (event, number, id) in events {
-                under_way.extend(bench.dials());
+                let (dials, due) = bench.planner.dials(bench.now);
+                under_way.extend(dials);
                 assert!(under_way.len() <= MAX_DIALS);
+                // Nothing that waits for its time is forgotten.
+                let waits = bench.planner.attempts.values().filter(|attempts| !attempts.dialling).filter_map(|attempts| attempts.not_before);
+                assert_eq!(due, waits.filter(|at| *at > bench.now).min());
                 let id = format!("hub-{id}");
                 match event {
                     0 if !under_way.is_empty() => {
