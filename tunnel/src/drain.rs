@@ -5,6 +5,10 @@
 //! the second case tasks are told by [`Drain::forced`]. A second signal calls [`Drain::force`] at once.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -13,10 +17,65 @@ use tokio_util::task::TaskTracker;
 /// The owner of a part's tasks. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
-    leave: CancellationToken,
-    stop: CancellationToken,
-    force: CancellationToken,
+    leave: Phase,
+    stop: Phase,
+    force: Phase,
     tasks: TaskTracker,
+}
+
+/// Something that begins once. Every connection of every shard asks, at each of its wake-ups, and nearly always hears no: so that costs a
+/// read or two, and the token, which has a lock, is only asked by who has yet to wait for it.
+#[derive(Debug, Clone, Default)]
+struct Phase {
+    begun: Arc<Begun>,
+    token: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Begun {
+    here: AtomicBool,
+    /// Of the whole that this is a part of.
+    whole: Option<Arc<Begun>>,
+}
+
+impl Begun {
+    fn get(&self) -> bool {
+        self.here.load(Ordering::Acquire) || self.whole.as_ref().is_some_and(|whole| whole.get())
+    }
+}
+
+impl Phase {
+    fn part(&self) -> Self {
+        let begun = Begun { here: AtomicBool::new(false), whole: Some(Arc::clone(&self.begun)) };
+        Self { begun: Arc::new(begun), token: self.token.child_token() }
+    }
+
+    fn begin(&self) {
+        // Before anybody is woken, so that who is woken finds it.
+        self.begun.here.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
+    async fn begins(&self) {
+        let mut cancelled = pin!(self.token.cancelled());
+        let mut waits: Option<Waker> = None;
+        std::future::poll_fn(|cx| {
+            if self.has_begun() {
+                return Poll::Ready(());
+            }
+            // Who waits already is woken when it begins.
+            if waits.as_ref().is_some_and(|waits| waits.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            waits = Some(cx.waker().clone());
+            cancelled.as_mut().poll(cx)
+        })
+        .await;
+    }
 }
 
 impl Drain {
@@ -28,8 +87,7 @@ impl Drain {
     /// A part of this owner that may leave, stop and be forced before the whole is: its tasks are the owner's.
     #[must_use]
     pub fn part(&self) -> Self {
-        let (leave, stop, force) = (self.leave.child_token(), self.stop.child_token(), self.force.child_token());
-        Self { leave, stop, force, tasks: self.tasks.clone() }
+        Self { leave: self.leave.part(), stop: self.stop.part(), force: self.force.part(), tasks: self.tasks.clone() }
     }
 
     /// Starts a task that drain waits for (on the current runtime).
@@ -50,32 +108,32 @@ impl Drain {
 
     /// Completes when the lame duck begins, or work stops without one. Cancel-safe.
     pub async fn leaving(&self) {
-        self.leave.cancelled().await;
+        self.leave.begins().await;
     }
 
     /// Whether whoever brings work shall be asked to go elsewhere with the next.
     pub fn is_leaving(&self) -> bool {
-        self.leave.is_cancelled()
+        self.leave.has_begun()
     }
 
     /// Completes when new work shall stop. Cancel-safe.
     pub async fn stopping(&self) {
-        self.stop.cancelled().await;
+        self.stop.begins().await;
     }
 
     /// Whether new work shall stop.
     pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
+        self.stop.has_begun()
     }
 
     /// Completes when old work shall be cut. Cancel-safe.
     pub async fn forced(&self) {
-        self.force.cancelled().await;
+        self.force.begins().await;
     }
 
     /// Whether old work shall be cut.
     pub fn is_forced(&self) -> bool {
-        self.force.is_cancelled()
+        self.force.has_begun()
     }
 
     /// How many tasks run.
@@ -85,20 +143,20 @@ impl Drain {
 
     /// Phase 0: the lame duck. Nothing is refused yet.
     pub fn leave(&self) {
-        self.leave.cancel();
+        self.leave.begin();
     }
 
     /// Phase 1: stop new work.
     pub fn stop(&self) {
         self.leave();
-        self.stop.cancel();
+        self.stop.begin();
         self.tasks.close();
     }
 
     /// Phase 3: cut old work.
     pub fn force(&self) {
         self.stop();
-        self.force.cancel();
+        self.force.begin();
     }
 
     /// All three phases: true when all work finished before the deadline and nobody forced it.
@@ -110,7 +168,7 @@ impl Drain {
             () = self.forced() => false,
             () = tokio::time::sleep(deadline) => false,
         };
-        self.force.cancel();
+        self.force.begin();
         done
     }
 }
@@ -118,6 +176,8 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake};
     use tokio::time::Instant;
 
     const DEADLINE: Duration = Duration::from_secs(30);
@@ -146,6 +206,33 @@ mod tests {
         other.stop();
         other.leaving().await;
         assert!(other.is_leaving() && other.is_stopping());
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_asked_last_is_woken_and_finds_it_begun() {
+        let counts = [Arc::new(Count::default()), Arc::default()];
+        let [first, second] = counts.each_ref().map(|count| Waker::from(Arc::clone(count)));
+        let whole = Drain::new();
+        let part = whole.part();
+        let mut stopping = pin!(part.stopping());
+        let mut ask = |waker: &Waker| stopping.as_mut().poll(&mut Context::from_waker(waker)).is_ready();
+        for waker in [&first, &first, &second, &second] {
+            assert!(!ask(waker));
+        }
+        whole.stop();
+        assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
+        assert!(ask(&second) && part.is_stopping() && part.is_leaving() && !part.is_forced());
+        assert!(whole.part().is_stopping());
     }
 
     #[tokio::test(start_paused = true)]
