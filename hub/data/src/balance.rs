@@ -150,12 +150,13 @@ pub enum NoChoice {
     AllTried,
 }
 
-/// Endpoints that a request has tried, by their state. Short by nature: tries are few.
+/// Endpoints that a request has tried, by their identity. Short by nature: tries are few, and mostly one.
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
-    endpoints: Vec<Arc<EndpointState>>,
+    first: Option<u64>,
+    more: Vec<u64>,
     /// Backends that have no room, whichever endpoint is asked.
-    full: Vec<Arc<BackendState>>,
+    full: Vec<u64>,
     /// Tries of which only the way there failed.
     forgiven: usize,
 }
@@ -163,25 +164,34 @@ pub struct Tried {
 impl Tried {
     /// Remembers the endpoint of a choice.
     pub fn add(&mut self, choice: &Choice) {
-        self.endpoints.push(Arc::clone(choice.state()));
+        let id = choice.state().id;
+        if self.first.is_none() {
+            self.first = Some(id);
+        } else {
+            self.more.push(id);
+        }
     }
 
     /// Lets an endpoint be asked again: only the way to it failed, and there is another.
     pub fn forgive(&mut self, state: &EndpointState) {
-        if let Some(at) = self.endpoints.iter().position(|tried| std::ptr::eq(&**tried, state)) {
-            self.endpoints.swap_remove(at);
-            self.forgiven += 1;
+        if self.first == Some(state.id) {
+            self.first = self.more.pop();
+        } else if let Some(at) = self.more.iter().position(|tried| *tried == state.id) {
+            self.more.swap_remove(at);
+        } else {
+            return;
         }
+        self.forgiven += 1;
     }
 
     /// Remembers that a backend has no room, so that no endpoint of it is chosen any more.
-    pub fn add_full(&mut self, backend: &Arc<BackendState>) {
-        self.full.push(Arc::clone(backend));
+    pub fn add_full(&mut self, backend: &BackendState) {
+        self.full.push(backend.id);
     }
 
     /// How often the request was tried.
     pub fn len(&self) -> usize {
-        self.endpoints.len() + self.forgiven
+        usize::from(self.first.is_some()) + self.more.len() + self.forgiven
     }
 
     /// Whether it was not tried yet.
@@ -190,11 +200,11 @@ impl Tried {
     }
 
     fn is_full(&self, backend: &BackendState) -> bool {
-        self.full.iter().any(|full| std::ptr::eq(&**full, backend))
+        self.full.contains(&backend.id)
     }
 
     fn has(&self, state: &EndpointState) -> bool {
-        self.endpoints.iter().any(|tried| std::ptr::eq(&**tried, state))
+        self.first == Some(state.id) || self.more.contains(&state.id)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hop `listen` | `call` -> **door** -> `inbound`: what a connection needs of its shard, whichever way it came.
 
+use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use figspan_model::routing::Routing;
 use figspan_tunnel::drain::Drain;
@@ -12,7 +12,7 @@ use crate::exchange::{Inbound, Outbound};
 use crate::forward;
 use crate::inbound::Serve;
 use crate::metrics::{Limit, access};
-use crate::shard::ShardRef;
+use crate::shard::{Held, ShardRef};
 
 /// A shard, for the connections that `drain` owns.
 pub(crate) struct Door {
@@ -27,8 +27,8 @@ impl Door {
 }
 
 impl Serve for Door {
-    fn routing(&self) -> Arc<Routing> {
-        Arc::clone(&self.shard.snapshot().routing)
+    fn routing(&self) -> impl Deref<Target = Routing> {
+        Newest(self.shard.snapshot())
     }
 
     fn drain(&self) -> &Drain {
@@ -53,6 +53,17 @@ impl Serve for Door {
 
     async fn serve(&self, inbound: Inbound) -> Outbound {
         forward::serve(&self.shard, inbound).await
+    }
+}
+
+/// The routing of a snapshot.
+struct Newest(Rc<Held>);
+
+impl Deref for Newest {
+    type Target = Routing;
+
+    fn deref(&self) -> &Routing {
+        &self.0.routing
     }
 }
 

@@ -9,8 +9,8 @@ pub mod h2;
 pub mod socket;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use figspan_model::routing::{Limits, Routing};
@@ -28,8 +28,8 @@ use socket::Socket;
 
 /// What the inbound half needs of its shard.
 pub trait Serve: 'static {
-    /// What the newest configuration says.
-    fn routing(&self) -> Arc<Routing>;
+    /// What the newest configuration says. Not to be kept over a wait: that keeps all of its picture.
+    fn routing(&self) -> impl Deref<Target = Routing>;
     /// The owner of connections and requests.
     fn drain(&self) -> &Drain;
     /// Hears of each request that was refused before it was one.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figspan_model::routing::{Limits, Listener, ListenerProtocol, Proxies};
+use figspan_model::routing::{Listener, ListenerProtocol};
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::front_tls::FrontTls;
 use tokio::net::{TcpListener, TcpStream};
@@ -111,18 +111,20 @@ async fn connection(open: Rc<Open>, mut tcp: TcpStream, peer: SocketAddr) -> io:
     tcp.set_nodelay(true)?;
     let local = tcp.local_addr()?;
     let door = &open.door;
-    let routing = door.routing();
-    let (limits, proxies): (&Limits, &Proxies) = (&routing.limits, &routing.proxies);
+    let (time, trusted) = {
+        let routing = door.routing();
+        (routing.limits.header_time, forwarded::is_trusted(peer.ip(), &routing.proxies))
+    };
     let mut proxied = None;
     if open.listener.accept_proxy_protocol {
-        if !forwarded::is_trusted(peer.ip(), proxies) {
+        if !trusted {
             reset_on_close(&tcp);
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "this listener serves trusted proxies only; add the peer to proxies.trusted",
             ));
         }
-        match in_time(door, limits, proxy::read(&mut tcp)).await {
+        match in_time(door, time, proxy::read(&mut tcp)).await {
             Ok(header) => proxied = Some(header),
             Err(error) => {
                 reset_on_close(&tcp);
@@ -136,7 +138,7 @@ async fn connection(open: Rc<Open>, mut tcp: TcpStream, peer: SocketAddr) -> io:
         (ListenerProtocol::TlsPassthrough, _) => tcp::passthrough(&door.shard, &door.drain, tcp, client).await,
         (ListenerProtocol::Http, None) => inbound::run(Socket::tcp(tcp), client, Spoken::Unknown, Rc::clone(door)).await,
         (_, Some(tls)) => {
-            let tls = in_time(door, limits, tls.accept(tcp)).await?;
+            let tls = in_time(door, time, tls.accept(tcp)).await?;
             let spoken = if tls.h2 { Spoken::Http2 } else { Spoken::Http1 };
             let client = client.over_tls(tls.server_name);
             inbound::run(Socket::new(tls.io, |io| reset_on_close(io.get_ref().0)), client, spoken, Rc::clone(door)).await;
@@ -147,8 +149,8 @@ async fn connection(open: Rc<Open>, mut tcp: TcpStream, peer: SocketAddr) -> io:
 }
 
 /// What comes before a request has as much time as a head has.
-async fn in_time<O>(door: &Door, limits: &Limits, work: impl Future<Output = io::Result<O>>) -> io::Result<O> {
-    tokio::time::timeout(limits.header_time, work).await.map_err(|_| {
+async fn in_time<O>(door: &Door, time: Duration, work: impl Future<Output = io::Result<O>>) -> io::Result<O> {
+    tokio::time::timeout(time, work).await.map_err(|_| {
         door.limited(Limit::HeaderTime);
         io::ErrorKind::TimedOut
     })?

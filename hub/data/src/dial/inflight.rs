@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use figspan_model::state::{EndpointState, Shard};
 
+use super::place::Place;
 use crate::limit::backend::Permit;
 
 /// One request or connection under way; counts until its last clone is dropped.
@@ -16,18 +17,19 @@ use crate::limit::backend::Permit;
 pub struct InFlight(Rc<Counted>);
 
 struct Counted {
-    state: Arc<EndpointState>,
+    place: Rc<Place>,
     shard: Shard,
     /// Room at the backend as a whole, for the work and for its connection.
     permits: [OnceCell<Permit>; 2],
 }
 
 impl InFlight {
-    /// Counts a request or connection that was just given to the endpoint.
-    pub fn picked(state: &Arc<EndpointState>, shard: Shard) -> Self {
+    /// Counts a request or connection that was just given to the endpoint of that place.
+    pub fn picked(place: &Rc<Place>, shard: Shard) -> Self {
+        let state = place.state();
         state.in_flight.add(shard, 1);
         state.picked.add(shard, 1);
-        Self(Rc::new(Counted { state: Arc::clone(state), shard, permits: Default::default() }))
+        Self(Rc::new(Counted { place: Rc::clone(place), shard, permits: Default::default() }))
     }
 
     /// Keeps room at the backend for as long as the work is under way.
@@ -39,22 +41,22 @@ impl InFlight {
 
     /// The endpoint's state.
     pub fn state(&self) -> &Arc<EndpointState> {
-        &self.0.state
+        self.0.place.state()
     }
 
     /// Whether the endpoint takes no new work any more.
     pub fn draining(&self) -> bool {
-        self.0.state.draining.load(std::sync::atomic::Ordering::Acquire)
+        self.state().draining.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// Counts a failure on the endpoint's side.
     pub fn failed(&self) {
-        self.0.state.failed.add(self.0.shard, 1);
+        self.state().failed.add(self.0.shard, 1);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.state.in_flight.sub(self.shard, 1);
+        self.place.state().in_flight.sub(self.shard, 1);
     }
 }

@@ -9,8 +9,8 @@ use figspan_proto::control::Protocol;
 
 use crate::balance::{Chosen, ServiceEndpoint};
 
-/// One concrete place that a request can go.
-#[derive(Clone)]
+/// One concrete place that a request can go. Shared by `Rc`: its parts belong to all shards, and each count of their owners that is
+/// written moves between processors.
 pub enum Place {
     /// A workload behind an agent.
     Uplink {

@@ -3,6 +3,7 @@
 //! From a choice to its count there is no await: the drain proof rests on it. Room is waited for afterwards, in turn and for a
 //! bounded time, and then the endpoint is looked at again.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use super::Request;
 
 /// A place, with its count of work under way.
 pub(super) struct Picked {
-    pub(super) place: Place,
+    pub(super) place: Rc<Place>,
     pub(super) in_flight: InFlight,
     /// Index of the backend in its rule.
     pub(super) backend: usize,
@@ -33,14 +34,14 @@ pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, F
     let renewed = (!tried.is_empty()).then(|| request.shard.renewed(request.snapshot));
     let snapshot = renewed.as_ref().unwrap_or(request.snapshot);
     let (choice, permit) = health::choose(request.question(snapshot, tried)).map_err(none)?;
-    let in_flight = InFlight::picked(choice.state(), request.shard.shard);
     let backend = choice.backend;
     choice.near.into_iter().for_each(|near| request.shard.metrics.chosen(near));
     request.rule.backends[backend].share.add(request.shard.shard);
     let tier = TierOf::of(request.rule.failover(), &request.rule.state, &request.rule.backends, backend);
     let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit, tier);
     tried.add(&choice);
-    let place = Place::of(choice.endpoint, snapshot).ok_or(Failure::NobodyReady)?;
+    let place = Rc::new(Place::of(choice.endpoint, snapshot).ok_or(Failure::NobodyReady)?);
+    let in_flight = InFlight::picked(&place, request.shard.shard);
     Ok(Picked { place, in_flight, backend, watch })
 }
 

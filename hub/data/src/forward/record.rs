@@ -28,7 +28,7 @@ pub struct Record {
     started: Instant,
     method: &'static str,
     route: Option<Name>,
-    place: Option<Place>,
+    place: Option<Rc<Place>>,
     attempts: u32,
     status: u16,
     received: Option<Rc<Meter>>,
@@ -79,14 +79,14 @@ impl Record {
     }
 
     /// An attempt begins.
-    pub fn picked(&mut self, place: &Place) {
+    pub fn picked(&mut self, place: &Rc<Place>) {
         self.attempts += 1;
-        self.place = Some(place.clone());
+        self.place = Some(Rc::clone(place));
     }
 
     /// The place whose answer it is, where several were asked at once.
-    pub fn won(&mut self, place: &Place) {
-        self.place = Some(place.clone());
+    pub fn won(&mut self, place: &Rc<Place>) {
+        self.place = Some(Rc::clone(place));
     }
 
     /// Keeps the request counted for its source until it ends.
@@ -169,7 +169,7 @@ impl Drop for Record {
         metrics.bytes_out.add(self.sent);
         let duration = self.started.elapsed();
         let route = self.route.as_deref().unwrap_or_default();
-        let (kind, backend) = match &self.place {
+        let (kind, backend) = match self.place.as_deref() {
             Some(Place::Uplink { uplink, .. }) => ("uplink", uplink.name.as_str()),
             Some(Place::Service { service, .. }) => ("service", &*service.name),
             None => ("", ""),
@@ -182,7 +182,7 @@ impl Drop for Record {
                 status: self.status,
                 route,
                 backend,
-                endpoint: &self.place.as_ref().map(Place::label).unwrap_or_default(),
+                endpoint: &self.place.as_deref().map(Place::label).unwrap_or_default(),
                 attempts: self.attempts,
                 duration,
                 received,

@@ -45,7 +45,7 @@ pub struct Connecting<'c> {
     route: &'c StreamRoute,
     client: &'c Client,
     tried: Tried,
-    place: Option<Place>,
+    place: Option<Rc<Place>>,
     /// How the last try is going.
     watch: Option<Watch>,
     last: Option<Failure>,
@@ -59,7 +59,7 @@ impl<'c> Connecting<'c> {
 
     /// The place of the last try.
     pub fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+        self.place.as_deref()
     }
 
     /// Tries so far.
@@ -104,7 +104,7 @@ impl<'c> Connecting<'c> {
 
     /// Lets the endpoint of the last try be chosen again, where only its tunnel failed and it has another one.
     fn forgive(&mut self, failure: Failure) {
-        let Some(place @ Place::Uplink { endpoint, .. }) = &self.place else { return };
+        let Some(place @ Place::Uplink { endpoint, .. }) = self.place.as_deref() else { return };
         let newest = self.shard.renewed(&self.snapshot);
         let other_way = match failure {
             Failure::TunnelLost => true,
@@ -136,13 +136,14 @@ impl<'c> Connecting<'c> {
                 }
                 Err(none) => return Err(self.last.unwrap_or(pick::none(none))),
             };
-            let in_flight = InFlight::picked(choice.state(), self.shard.shard);
             self.route.backends[choice.backend].share.add(self.shard.shard);
             choice.near.into_iter().for_each(|near| self.shard.metrics.chosen(near));
             let backend = &self.route.backends[choice.backend];
             let tier = TierOf::of(self.route.failover.as_ref(), &self.route.state, backends, choice.backend);
             self.watch = Some(Watch::new(self.shard, backend, &choice, permit, tier));
             self.tried.add(&choice);
+            let Some(place) = Place::of(choice.endpoint, &self.snapshot).map(Rc::new) else { continue };
+            let in_flight = InFlight::picked(&place, self.shard.shard);
             if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
                 match self.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {
                     Ok(permit) => permit.into_iter().for_each(|permit| in_flight.hold(permit)),
@@ -157,8 +158,7 @@ impl<'c> Connecting<'c> {
                     continue;
                 }
             }
-            let Some(place) = Place::of(choice.endpoint, &self.snapshot) else { continue };
-            self.place = Some(place.clone());
+            self.place = Some(Rc::clone(&place));
             match self.open(&place, backend, &in_flight).await {
                 Ok(Opened::Tunnel(stream, tunnel)) => {
                     self.watch.iter().for_each(Watch::opened);

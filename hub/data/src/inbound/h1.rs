@@ -30,8 +30,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
 use super::{Serve, head_limits, refusal};
-use crate::admission::Reject;
 use crate::admission::head::{HeadScan, Side};
+use crate::admission::{HeadLimits, Reject};
 use crate::client::Client;
 use crate::inbound::socket::Socket;
 use crate::metrics::Limit;
@@ -78,9 +78,11 @@ where
     let mut timer = None;
     let mut first = true;
     loop {
-        let routing = service.routing();
-        let waiting = Waiting::new(&routing.limits, first, drain.is_stopping());
-        let head = match read_head(wire, &routing.limits, waiting, &mut timer, stopping.as_mut()).await {
+        let (limits, waiting) = {
+            let routing = service.routing();
+            (head_limits(&routing.limits), Waiting::new(&routing.limits, first, drain.is_stopping()))
+        };
+        let head = match read_head(wire, limits, waiting, &mut timer, stopping.as_mut()).await {
             Ok(Some(head)) => head,
             Ok(None) => return Next::Close,
             Err(HeadError::Idle) => {
@@ -91,7 +93,8 @@ where
             Err(HeadError::Refused(reject)) => return refuse(wire, client, service, reject).await,
         };
         first = false;
-        let exchange = match Exchange::open(wire, client, &routing, head) {
+        let opened = Exchange::open(wire, client, &service.routing(), head);
+        let exchange = match opened {
             Ok(exchange) => exchange,
             Err(reject) => return refuse(wire, client, service, reject).await,
         };
@@ -148,7 +151,7 @@ impl Waiting {
 /// Reads the next head; `None` when the connection ended, or a drain's grace was over, before its first byte.
 async fn read_head<T, F>(
     wire: &Shared<T>,
-    limits: &Limits,
+    limits: HeadLimits,
     mut waiting: Waiting,
     timer: &mut Option<Pin<Box<Sleep>>>,
     mut stopping: Pin<&mut F>,
@@ -158,7 +161,6 @@ where
     F: Future<Output = ()>,
 {
     let mut scan = HeadScan::new(Side::Request);
-    let limits = head_limits(limits);
     std::future::poll_fn(move |cx| {
         let mut wire = wire.borrow_mut();
         let fresh = loop {

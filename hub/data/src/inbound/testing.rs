@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(crate) struct Fake {
 }
 
 impl Serve for Fake {
-    fn routing(&self) -> Arc<Routing> {
+    fn routing(&self) -> impl Deref<Target = Routing> {
         Arc::clone(&self.routing)
     }
 

@@ -84,8 +84,8 @@ impl Copy {
         let question =
             Question::new(&self.snapshot, std::slice::from_ref(&target.backend), &target.cursor, &tried, shard.dialer.services()).now();
         let choice = balance::choose(question).map_err(|_| Copies::DroppedNobody)?;
-        let in_flight = InFlight::picked(choice.state(), shard.shard);
-        let place = Place::of(choice.endpoint, &self.snapshot).ok_or(Copies::DroppedNobody)?;
+        let place = Rc::new(Place::of(choice.endpoint, &self.snapshot).ok_or(Copies::DroppedNobody)?);
+        let in_flight = InFlight::picked(&place, shard.shard);
         if let Some(limits) = target.backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
             let permit = Queues::try_enter(&target.backend.state, Bound::Requests, limits).map_err(|_| Copies::DroppedFull)?;
             permit.into_iter().for_each(|permit| in_flight.hold(permit));
