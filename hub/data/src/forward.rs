@@ -45,6 +45,7 @@ use crate::pins;
 use crate::reply::Failure;
 use crate::route;
 use crate::shard::{Held, ShardRef};
+use crate::spare;
 use answer::Answer;
 use clock::Clock;
 use mirror::Original;
@@ -157,6 +158,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     if let Some(told) = told {
         told.tell(response.headers_mut());
     }
+    spare::give(parts.headers);
     response
 }
 
@@ -187,7 +189,7 @@ fn deliver(
         }
         Answer::Whole { mut head, body, in_flight } => {
             drop(in_flight);
-            attempt::note_bound(shard, client, head.headers_mut());
+            attempt::bind(shard, client, &mut head);
             let body = match filtered {
                 Some(filtered) => filtered.whole(&mut head, body, &shard.metrics),
                 None => body,
@@ -198,7 +200,7 @@ fn deliver(
             head.map(|()| if body.is_empty() { Body::Empty } else { Body::Full(body) })
         }
         Answer::Streaming { mut head, body, rest } => {
-            attempt::note_bound(shard, client, head.headers_mut());
+            attempt::bind(shard, client, &mut head);
             record.answered(head.status());
             rest.spawn(shard, upload);
             head.extensions_mut().insert(Pause(rule.timeouts.idle));

@@ -32,4 +32,5 @@ pub mod route;
 mod scratch;
 pub mod seal;
 pub mod shard;
+mod spare;
 pub mod tcp;

@@ -53,6 +53,11 @@ impl Authority {
         &self.text
     }
 
+    /// `host[:port]`, no longer checked by its type.
+    pub fn into_string(self) -> String {
+        self.text
+    }
+
     /// The host alone; IPv6 addresses in brackets.
     pub fn host(&self) -> &str {
         &self.text[..self.host]

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, Uri, Version};
 
@@ -23,7 +24,7 @@ pub struct Asked<'r> {
     /// Its method; GET for an extended CONNECT.
     pub method: &'r Method,
     /// Its target as written: HTTP/1's request target, HTTP/2's `:path`.
-    pub target: &'r [u8],
+    pub target: &'r Bytes,
     /// HTTP/2's `:authority`.
     pub authority: Option<&'r str>,
     /// Its fields, from which all that may not pass is taken.
@@ -78,7 +79,7 @@ pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies, reserved:
     if let Some(agent) = &client.agent {
         headers.insert(forwarded::AGENT, agent.clone());
     }
-    let uri = target::uri(scheme, &authority, path)?;
+    let uri = target::uri(scheme, authority, target, path)?;
     let client = match (told.chain.first(), pin) {
         (None, None) if scheme == client.scheme => Rc::clone(client),
         (first, pin) => Rc::new(Client { pin, ..client.named(first.copied().unwrap_or(client.address), scheme) }),

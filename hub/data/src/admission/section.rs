@@ -12,6 +12,7 @@ use super::marks::Marks;
 use super::names;
 use super::reject::Reject;
 use super::syntax::{text, trim};
+use crate::spare;
 
 /// Fields that a request has more once it is admitted: four X-Forwarded-*, for a Host. A map that must grow is allocated twice.
 pub(super) const ADMITTED: usize = 3;
@@ -37,7 +38,7 @@ pub(super) fn of_trailers(section: &Bytes) -> Result<HeaderMap, Reject> {
 
 /// Also says whether a Connection was left out.
 fn read(whole: &Bytes, mut rest: &[u8], more: usize, leave_out: bool) -> Result<(HeaderMap, Marks, bool), Reject> {
-    let mut headers = HeaderMap::with_capacity((lines(rest) + more).min(RESERVED));
+    let mut headers = spare::map((lines(rest) + more).min(RESERVED));
     let (mut marks, mut left_out) = (Marks::NONE, false);
     loop {
         if rest.starts_with(b"\r\n") {

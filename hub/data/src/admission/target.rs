@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{HOST, HeaderMap};
 use http::{Method, Uri};
 
@@ -21,7 +22,7 @@ pub enum Target<'t> {
     Path {
         /// The authority of the absolute form.
         authority: Option<Authority>,
-        /// Canonical path and query.
+        /// Canonical path and query; where it is borrowed, a part of what was read.
         path: Cow<'t, str>,
     },
     /// `OPTIONS *`: the hub itself is asked.
@@ -48,7 +49,7 @@ pub fn parse<'t>(method: &Method, target: &'t [u8]) -> Result<Target<'t>, Reject
     }
     let authority = Some(Authority::parse(authority.as_bytes())?);
     let path = match path {
-        "" => Cow::Borrowed("/"),
+        "" => Cow::Owned("/".to_owned()),
         _ if path.starts_with('?') => Cow::Owned(canonical(&format!("/{path}"))?.into_owned()),
         _ => canonical(path)?,
     };
@@ -73,16 +74,16 @@ pub fn agree_with_server_name(authority: &Authority, server_name: Option<&str>) 
     }
 }
 
-/// Builds the absolute URI that the outbound half works with.
-pub fn uri(scheme: &'static str, authority: &Authority, path: Cow<'_, str>) -> Result<Uri, Reject> {
+/// Builds the absolute URI that the outbound half works with. `path` is of `target` where it is borrowed, and shares its bytes then.
+pub fn uri(scheme: &'static str, authority: Authority, target: &Bytes, path: Cow<'_, str>) -> Result<Uri, Reject> {
     let path = match path {
-        Cow::Borrowed(path) => http::uri::PathAndQuery::try_from(path),
-        Cow::Owned(path) => http::uri::PathAndQuery::try_from(path),
+        Cow::Borrowed(path) => target.slice_ref(path.as_bytes()),
+        Cow::Owned(path) => Bytes::from(path),
     };
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if scheme == "https" { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    parts.authority = Some(authority.as_str().parse().map_err(|_| Reject::Host)?);
-    parts.path_and_query = Some(path.map_err(|_| Reject::Target)?);
+    parts.authority = Some(http::uri::Authority::from_maybe_shared(Bytes::from(authority.into_string())).map_err(|_| Reject::Host)?);
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_maybe_shared(path).map_err(|_| Reject::Target)?);
     Uri::from_parts(parts).map_err(|_| Reject::Target)
 }
 
@@ -119,7 +120,15 @@ mod tests {
 
     #[test]
     fn a_uri_is_absolute() {
-        let authority = Authority::parse(b"[::1]:81").unwrap();
-        assert_eq!(uri("https", &authority, Cow::Borrowed("/a?b")).unwrap().to_string(), "https://[::1]:81/a?b");
+        let of = |target: &'static [u8]| {
+            let target = Bytes::from_static(target);
+            let Ok(Target::Path { path, .. }) = parse(&Method::GET, &target) else { panic!("{target:?}") };
+            uri("https", Authority::parse(b"[::1]:81").unwrap(), &target, path).unwrap().to_string()
+        };
+        assert_eq!(of(b"/a?b"), "https://[::1]:81/a?b");
+        assert_eq!(of(b"/a/../%62"), "https://[::1]:81/b");
+        assert_eq!(of(b"http://other"), "https://[::1]:81/");
+        assert_eq!(of(b"http://other/x"), "https://[::1]:81/x");
+        assert_eq!(of(b"http://other?x"), "https://[::1]:81/?x");
     }
 }

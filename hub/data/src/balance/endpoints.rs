@@ -24,7 +24,7 @@ impl Level<'_> {
         let members = self.members(backend)?;
         let number = match self.question.hash {
             Some(_) => 0,
-            None => self.cursor(backend).map_or(0, |state| self.number(&state.cursor, &state.again)),
+            None => self.cursor(backend, &members).map_or(0, |state| self.number(&state.cursor, &state.again)),
         };
         let free = Search { level: self, backend, members: &members, reach: members.len(), resort: Resort::No };
         let found = free.find(number);
@@ -33,10 +33,11 @@ impl Level<'_> {
         Some(members.chosen(at, backend))
     }
 
-    fn cursor(&self, backend: &Backend) -> Option<&RuleState> {
-        match &backend.target {
-            Target::Uplink(name) => self.question.snapshot.uplinks.get(name).map(|uplink| &*uplink.state),
-            Target::Service(name) => self.question.snapshot.routing.service_states.get(name).map(|state| &**state),
+    fn cursor<'m>(&'m self, backend: &Backend, members: &'m Members<'_>) -> Option<&'m RuleState> {
+        match (members, &backend.target) {
+            (Members::Uplink(uplink, _), _) => Some(&uplink.state),
+            (Members::Service(_), Target::Service(name)) => self.question.snapshot.routing.service_states.get(name).map(|state| &**state),
+            (Members::Service(_), Target::Uplink(_)) => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use figspan_model::routing::{Backend, Target};
 
+use super::members::Members;
 use super::sums::Sums;
 use super::{Choice, FULL, Level, Resort, rendezvous};
 
@@ -51,13 +52,16 @@ impl Level<'_> {
 
     /// The weight that is in force for a backend, its endpoints left aside.
     pub(super) fn weight(&self, backend: &Backend) -> u32 {
-        match &backend.target {
-            Target::Uplink(name) => match self.question.snapshot.uplinks.get(name) {
-                Some(uplink) if uplink.draining => 0,
-                Some(uplink) => backend.weight.unwrap_or(uplink.weight).get(),
-                None => backend.weight.unwrap_or_default().get(),
-            },
-            Target::Service(name) => {
+        self.weight_among(backend, self.members(backend).as_ref())
+    }
+
+    /// The same, where its members were looked up already.
+    fn weight_among(&self, backend: &Backend, members: Option<&Members<'_>>) -> u32 {
+        match (&backend.target, members) {
+            (Target::Uplink(_), Some(Members::Uplink(uplink, _))) if uplink.draining => 0,
+            (Target::Uplink(_), Some(Members::Uplink(uplink, _))) => backend.weight.unwrap_or(uplink.weight).get(),
+            (Target::Uplink(_), _) => backend.weight.unwrap_or_default().get(),
+            (Target::Service(name), _) => {
                 let service = || self.question.snapshot.routing.services.get(name).map(|service| service.weight);
                 backend.weight.or_else(service).unwrap_or_default().get()
             }
@@ -66,12 +70,13 @@ impl Level<'_> {
 
     /// With which weight, and which part of it, a backend takes part: both 0 if it cannot accept.
     pub(super) fn standing(&self, backend: &Backend, resort: Resort) -> (u64, u32) {
-        let weight = self.weight(backend);
+        let members = self.members(backend);
+        let weight = self.weight_among(backend, members.as_ref());
         if weight == 0 || self.question.tried.is_full(&backend.state) {
             return (0, 0);
         }
         let part = self.question.gates.map_or(FULL, |gates| gates.backend(backend).min(FULL));
-        if part == 0 || !self.members(backend).is_some_and(|members| self.any(backend, &members, resort)) {
+        if part == 0 || !members.is_some_and(|members| self.any(backend, &members, resort)) {
             return (0, 0);
         }
         (u64::from(weight), part)

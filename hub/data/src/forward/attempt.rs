@@ -115,8 +115,7 @@ async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
         let key = request.parts.headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| terms.upgrade);
         return upgraded(response, wire, in_flight, key).map_err(Failed::from);
     }
-    let bound = is_bound(response.headers());
-    if bound {
+    if note_bound(&mut response, head.marks) {
         wire.borrow_mut().bound = Some(request.client.connection);
     }
     let owner = wire.borrow().bound;
@@ -169,6 +168,7 @@ async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
+    note_bound(&mut response, marks);
     if terms.upgrade && response.status() == StatusCode::OK {
         let Ok(sender) = Rc::try_unwrap(begun.sender) else { return Err(Fault::seen(Failure::UpgradeFailed).into()) };
         websocket::answer_for(&request.parts.headers, &mut response);
@@ -223,14 +223,23 @@ fn asks_bound(headers: &HeaderMap) -> bool {
     headers.get(header::AUTHORIZATION).is_some_and(is_connection_auth)
 }
 
-/// Whether a response is part of such an authentication.
-fn is_bound(headers: &HeaderMap) -> bool {
-    headers.get_all(header::WWW_AUTHENTICATE).iter().any(is_connection_auth)
+/// In an answer that is part of such an authentication.
+#[derive(Clone)]
+struct Binds;
+
+/// Notes in an answer whether it is part of such an authentication, and says so.
+fn note_bound(response: &mut Response<()>, marks: Marks) -> bool {
+    let offers = |headers: &HeaderMap| headers.get_all(header::WWW_AUTHENTICATE).iter().any(is_connection_auth);
+    let binds = marks.has(Marks::AUTHENTICATION) && offers(response.headers());
+    if binds {
+        response.extensions_mut().insert(Binds);
+    }
+    binds
 }
 
 /// Keeps the client's connections apart once a workload offers it such an authentication.
-pub fn note_bound(shard: &ShardRef, client: &Client, headers: &HeaderMap) {
-    if is_bound(headers) {
+pub fn bind(shard: &ShardRef, client: &Client, answer: &mut Response<()>) {
+    if answer.extensions_mut().remove::<Binds>().is_some() {
         shard.dialer.bind(client);
     }
 }

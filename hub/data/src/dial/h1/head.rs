@@ -7,7 +7,7 @@ use figspan_model::routing::Limits;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::admission::head::{HeadScan, Side};
-use crate::admission::{Framing, HeadLimits, Reject, connection, fields, framing, head};
+use crate::admission::{Framing, HeadLimits, Marks, Reject, connection, fields, framing, head};
 use crate::reply::Failure;
 
 /// A response's head, hop-by-hop fields removed (but those of a 101, which its reader needs).
@@ -21,6 +21,8 @@ pub struct Head {
     pub framing: Framing,
     /// Whether the workload keeps the connection after the body.
     pub keep_alive: bool,
+    /// What was among its fields.
+    pub marks: Marks,
 }
 
 /// A scan at the first byte of a head.
@@ -63,7 +65,7 @@ fn read(bytes: &Bytes, method: &Method, upgrade: bool) -> Result<Head, Reject> {
     if status != StatusCode::SWITCHING_PROTOCOLS {
         fields::remove_hop_by_hop(&mut headers, marks)?;
     }
-    Ok(Head { status, headers, framing, keep_alive })
+    Ok(Head { status, headers, framing, keep_alive, marks })
 }
 
 /// Whether a list field has that item.

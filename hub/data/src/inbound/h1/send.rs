@@ -18,6 +18,7 @@ use crate::admission::fields;
 use crate::body::{Body, BodyError};
 use crate::exchange::Pause;
 use crate::inbound::date;
+use crate::spare;
 
 /// Bytes that may wait to be written before the response's body is asked for more. One full window of a fast local client.
 const WRITE_AHEAD: usize = 64 * 1024;
@@ -55,6 +56,7 @@ pub(super) async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         wire.out.write(|out| encode::head(out, &parts, sending, connection));
         connection
     };
+    spare::give(parts.headers);
     let stall = Stall::new(Pause::of(&parts.extensions));
     let body = if sending == Sending::Nothing { Body::Empty } else { body };
     let sent = send_body(wire, body, sending, stall).await;

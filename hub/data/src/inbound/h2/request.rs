@@ -94,10 +94,9 @@ fn open<S: Serve>(
     }
     let waits = expects_continue(&head.headers, marks)?;
     join_cookies(&mut head.headers);
-    let target = head.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
-    let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
-    let asked =
-        Asked { method: &head.method, target: target.as_bytes(), authority: authority.as_deref(), headers: &mut head.headers, marks };
+    let target = Bytes::copy_from_slice(head.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes());
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let asked = Asked { method: &head.method, target: &target, authority, headers: &mut head.headers, marks };
     let Admitted::Forward { uri, client } = admit(asked, client, &routing.proxies, &routing.reserved)? else { return Ok(None) };
     let interim = Rc::clone(answer);
     let informational = Rc::new(move |response: Response<()>| send_interim(&interim, response));

@@ -52,12 +52,13 @@ impl<T: Default> Hosts<T> {
     }
 
     fn search<'t, R>(&'t self, host: &str, mut ask: impl FnMut(By<'_>, &'t T) -> Option<R>) -> Option<R> {
-        let mut lower = [0u8; MAX_HOST];
         let host = bare(host);
-        if let Some(lower) = lower.get_mut(..host.len()) {
-            lower.copy_from_slice(host.as_bytes());
-            lower.make_ascii_lowercase();
-            let host = std::str::from_utf8(lower).unwrap_or_default();
+        if host.len() <= MAX_HOST && !(self.exact.is_empty() && self.wildcard.is_empty()) {
+            // Admission has written it so already; a name in a TLS handshake is as the client wrote it.
+            let host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                true => &*host.to_ascii_lowercase(),
+                false => host,
+            };
             if let Some(found) = self.exact.get(host).and_then(|place| ask(By::Exact(host), place)) {
                 return Some(found);
             }
@@ -84,7 +85,7 @@ pub(super) fn bare(authority: &str) -> &str {
     let host = if authority.starts_with('[') {
         authority.find(']').map_or(authority, |end| &authority[..=end])
     } else {
-        authority.split_once(':').map_or(authority, |(host, _)| host)
+        authority.bytes().position(|byte| byte == b':').map_or(authority, |colon| &authority[..colon])
     };
     host.strip_suffix('.').unwrap_or(host)
 }
