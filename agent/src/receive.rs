@@ -98,6 +98,7 @@ impl Receiver {
                 });
             };
             tokio::select! {
+                biased;
                 () = this.carry(stream, &given) => {}
                 () = cut => {}
             }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -203,7 +203,12 @@ pub(super) async fn tcp_to_stream(
                 return Ok(());
             }
             progress.moved(true, bytes.len());
-            send.write_chunk(bytes).await?;
+            let mut write = pin!(send.write_chunk(bytes));
+            if let Poll::Ready(written) = futures_util::poll!(write.as_mut()) {
+                written?;
+                continue;
+            }
+            write.await?;
             // A write that had to wait is a sign of life too.
             progress.moved(true, 0);
         }
