@@ -68,6 +68,8 @@ pub async fn run(config: &Path, token_file: Option<&Path>) -> End {
 }
 
 async fn joined(config: &Path, token_file: Option<&Path>, loaded: Loaded, log: LogHandle) -> Result<(), End> {
+    // Each attempt to reach a hub has a receive buffer, of which a few pages are used.
+    figspan_footprint::keep_large_apart();
     let failed = |error: &dyn std::fmt::Display| End::Failed(error.to_string());
     let files = Files::new(&loaded.settings.state_dir);
     let mut loaded = loaded;

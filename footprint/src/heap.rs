@@ -74,6 +74,24 @@ fn own() -> Option<u64> {
     Some(1024 * line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?)
 }
 
+/// From this size on an allocation is the kernel's affair: glibc's own threshold before it begins to move it.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 128 * 1024;
+
+/// Large allocations are mapped by themselves, always: untouched pages of them cost nothing, and what is freed is gone. By itself glibc
+/// takes them from the heap once a first one was freed (mallopt(3), M_MMAP_THRESHOLD), where zeros are written to the last page. For a program
+/// whose large allocations are buffers that mostly stay empty, as each tunnel of an agent has one; not for one that makes many and fills them.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "mallopt has no safe wrapper")]
+pub fn keep_large_apart() {
+    // SAFETY: it sets a number of the allocator under its own lock (mallopt(3), MT-safe but for its first call, which locks too).
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
+/// Only glibc does otherwise.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_large_apart() {}
+
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "malloc_trim has no safe wrapper")]
 fn trim() {

@@ -5,5 +5,5 @@
 mod heap;
 mod program;
 
-pub use heap::Heap;
+pub use heap::{Heap, keep_large_apart};
 pub use program::give_back;

@@ -30,6 +30,8 @@ pub(super) fn measure(bed: &Bed, tunnels: usize, say: &mut dyn FnMut(&str, Strin
     let mut beside = Beside::start(bed, "tunnels")?;
     let before = beside.hub.process.rss();
     let address: SocketAddr = beside.hub.json(&["status"])["tunnel_address"].as_str().unwrap_or_default().parse()?;
+    // As an agent does.
+    figspan_footprint::keep_large_apart();
     // The simulated agents share one thread: what they cost is not the hub's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
