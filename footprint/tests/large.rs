@@ -5,9 +5,9 @@ use std::hint::black_box;
 
 /// Bytes that are resident of this process's own.
 fn own() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    1024 * line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its own memory");
+    1024 * line.trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok()).expect("a number of kB")
 }
 
 #[test]
