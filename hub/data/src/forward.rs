@@ -167,7 +167,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
 fn deliver(
     shard: &ShardRef,
     client: &Rc<Client>,
-    mut answer: Answer,
+    answer: Box<Answer>,
     mut upload: Upload,
     websocket: Option<WebSocket>,
     rule: &HttpRule,
@@ -177,6 +177,7 @@ fn deliver(
     mut record: Record,
 ) -> Response<Body> {
     upload.forget();
+    let mut answer = *answer;
     if let Some(filtered) = filtered {
         answer = answer.filtered(filtered);
     }

@@ -28,7 +28,7 @@ pub(super) async fn ask(
     upload: &mut Upload,
     upgrade: bool,
     leave: &Leave<'_>,
-) -> Result<Answer, Fault> {
+) -> Result<Box<Answer>, Fault> {
     let (backend, in_flight) = (&request.rule.backends[picked.backend], &picked.in_flight);
     let timer = Timer::begin(backend, in_flight.state());
     let of = attempt::Try { request, place: &picked.place, backend, in_flight, upgrade, leave, began: Cell::new(false) };
@@ -71,7 +71,7 @@ pub(super) async fn ask(
 }
 
 /// One attempt, and another on a fresh connection where a pooled one had ended before it got anywhere.
-pub(super) async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Answer, Fault> {
+pub(super) async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Box<Answer>, Fault> {
     match attempt::attempt(of, upload, false).await {
         Err(attempt::Failed { fault: Fault { seen: false, .. }, stale: true }) if upload.replayable() && !of.in_flight.draining() => {
             // A pooled connection had ended before the request got anywhere: the endpoint itself is not to blame.

@@ -59,8 +59,8 @@ pub struct Try<'t> {
     pub began: Cell<bool>,
 }
 
-/// Asks one endpoint. `fresh` passes over pooled connections.
-pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<Answer, Failed> {
+/// Asks one endpoint. `fresh` passes over pooled connections. The answer is boxed: it is handed on through a dozen futures.
+pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<Box<Answer>, Failed> {
     let Try { request, place, backend, upgrade, leave, .. } = *of;
     let routing = &request.snapshot.routing;
     let call = Call {
@@ -79,7 +79,7 @@ pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<A
     }
 }
 
-async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>, fresh: bool) -> Result<Answer, Failed> {
+async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>, fresh: bool) -> Result<Box<Answer>, Failed> {
     let Try { request, place, in_flight, .. } = *of;
     let dialer = &request.shard.dialer;
     if asks_bound(&request.parts.headers) {
@@ -129,12 +129,12 @@ async fn over_h1(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
     let mut body =
         ResponseBody::new(wire, Decoder::new(head.framing, head::limits(call.limits)), home, call.timeouts.idle, in_flight.clone());
     if sent && let Some(whole) = body.take_whole() {
-        return Ok(Answer::Whole { head: response, body: whole, in_flight: in_flight.clone() });
+        return Ok(Box::new(Answer::Whole { head: response, body: whole, in_flight: in_flight.clone() }));
     }
-    Ok(Answer::Streaming { head: response, body: Source::H1(body), rest })
+    Ok(Box::new(Answer::Streaming { head: response, body: Source::H1(body), rest }))
 }
 
-fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key: Option<&HeaderValue>) -> Result<Answer, Fault> {
+fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key: Option<&HeaderValue>) -> Result<Box<Answer>, Fault> {
     let websocket = has(head.headers(), header::UPGRADE, b"websocket") && has(head.headers(), header::CONNECTION, b"upgrade");
     let proved = |key: &HeaderValue| {
         let accept = head.headers().get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
@@ -152,10 +152,10 @@ fn upgraded(mut head: Response<()>, wire: h1::Shared, in_flight: &InFlight, key:
     let Ok(wire) = Rc::try_unwrap(wire) else { return Err(Fault::seen(Failure::UpgradeFailed)) };
     let (io, first, permit) = wire.into_inner().into_parts();
     permit.into_iter().for_each(|permit| in_flight.hold(permit));
-    Ok(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() })
+    Ok(Box::new(Answer::Upgraded { head, io: Box::new(websocket::Begun::new(first, io)), in_flight: in_flight.clone() }))
 }
 
-async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>) -> Result<Answer, Failed> {
+async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Terms<'_>) -> Result<Box<Answer>, Failed> {
     let Try { request, place, in_flight, .. } = *of;
     let lease = request.shard.dialer.lease(place, call).await.map_err(Fault::unseen)?;
     let stale = lease.reused;
@@ -173,7 +173,7 @@ async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
         let Ok(sender) = Rc::try_unwrap(begun.sender) else { return Err(Fault::seen(Failure::UpgradeFailed).into()) };
         websocket::answer_for(&request.parts.headers, &mut response);
         let duplex = h2::duplex::Duplex::new(stream, sender.into_inner().into_stream(), lease);
-        return Ok(Answer::Upgraded { head: response, io: Box::new(duplex), in_flight: in_flight.clone() });
+        return Ok(Box::new(Answer::Upgraded { head: response, io: Box::new(duplex), in_flight: in_flight.clone() }));
     }
     if response.status().is_informational() {
         return Err(Fault::seen(Failure::Malformed).into());
@@ -181,10 +181,10 @@ async fn over_h2(of: &Try<'_>, upload: &mut Upload, call: &Call<'_>, terms: &Ter
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     let rest = if begun.sent { Rest::Nothing } else { Rest::H2(Rc::clone(&begun.sender), in_flight.clone()) };
     if begun.sent && stream.is_end_stream() {
-        return Ok(Answer::Whole { head: response, body: bytes::Bytes::new(), in_flight: in_flight.clone() });
+        return Ok(Box::new(Answer::Whole { head: response, body: bytes::Bytes::new(), in_flight: in_flight.clone() }));
     }
     let body = h2::body::ResponseBody::new(stream, begun.sender, length, call.timeouts.idle, lease, in_flight.clone());
-    Ok(Answer::Streaming { head: response, body: Source::H2(Box::new(body)), rest })
+    Ok(Box::new(Answer::Streaming { head: response, body: Source::H2(Box::new(body)), rest }))
 }
 
 /// Resets a connection on which an exchange was given up.

@@ -25,8 +25,8 @@ use crate::retry::MAX_ATTEMPTS;
 
 /// Who came first.
 enum Came {
-    First(Result<Answer, Fault>),
-    Second(Result<Answer, Fault>),
+    First(Result<Box<Answer>, Fault>),
+    Second(Result<Box<Answer>, Fault>),
 }
 
 /// What a race is run by.
@@ -45,7 +45,7 @@ pub(super) async fn race(
     upload: &mut Upload,
     tried: &mut Tried,
     record: &mut Record,
-) -> Result<Answer, Fault> {
+) -> Result<Box<Answer>, Fault> {
     let (mut of_first, mut of_second) = (upload.fork(), upload.fork());
     // Silence is what the second try is for; a tunnel that was opened since is as good.
     let leave_first = |since| terms.may_leave && request.has_other_way(&first.place, Some(since));
@@ -105,8 +105,8 @@ fn second<'r>(request: &'r Request<'_>, tried: &mut Tried, record: &mut Record) 
 }
 
 async fn both(
-    mut first: impl Future<Output = Result<Answer, Fault>> + Unpin,
-    mut second: impl Future<Output = Result<Answer, Fault>> + Unpin,
+    mut first: impl Future<Output = Result<Box<Answer>, Fault>> + Unpin,
+    mut second: impl Future<Output = Result<Box<Answer>, Fault>> + Unpin,
 ) -> Came {
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = pin!(&mut first).poll(cx) {

@@ -19,7 +19,7 @@ use crate::reply::Failure;
 use crate::retry::{MAX_ATTEMPTS, Retrying, Verdict, idempotent, verdict};
 
 /// Tries endpoints until one answers or the table says stop.
-pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: &mut Record) -> Result<Answer, Failure> {
+pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: bool, record: &mut Record) -> Result<Box<Answer>, Failure> {
     let shard = request.shard;
     let _live = shard.budget.request();
     let mut tried = Tried::default();

@@ -120,7 +120,7 @@ impl Copy {
             _ => Copies::Failed,
         })?;
         eye.answered(answer.head().status());
-        match answer {
+        match *answer {
             Answer::Whole { body, .. } => eye.passed(&body),
             // An answer that did not wait for its request says little, and sending on would outlive the copy.
             Answer::Streaming { rest: Rest::H1(..) | Rest::H2(..), .. } | Answer::Upgraded { .. } => {
