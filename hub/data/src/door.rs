@@ -51,8 +51,9 @@ impl Serve for Door {
         self.shard.metrics.limit_hit(limit);
     }
 
-    async fn serve(&self, inbound: Inbound) -> Outbound {
-        forward::serve(&self.shard, inbound).await
+    // Not an `async fn`, which would only hold the request once more.
+    fn serve(&self, inbound: Inbound) -> impl Future<Output = Outbound> {
+        forward::serve(&self.shard, inbound)
     }
 }
 

@@ -141,7 +141,10 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     let clock = rule.timeouts.request.map(|limit| Clock::new(limit, record.started(), upload.meter()));
     let outcome = {
         let mut tries = pin!(run(&request, &mut upload, websocket.is_some(), &mut record));
-        let outcome = clock::within(clock.as_ref(), tries.as_mut()).await;
+        let outcome = match &clock {
+            None => Some(tries.as_mut().await),
+            Some(clock) => clock::within(clock, tries.as_mut()).await,
+        };
         request.dropped.set(Reason::Cancelled);
         outcome.unwrap_or(Err(Failure::RequestTimeout))
     };

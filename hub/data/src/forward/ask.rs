@@ -35,10 +35,15 @@ pub(super) async fn ask(
     let _asked = picked.watch.asked(&request.dropped, request.rule.timeouts.request);
     let clock = request.rule.timeouts.backend_request.map(|limit| Clock::new(limit, Instant::now(), upload.meter()));
     let outcome = {
-        let short = upload.fits();
-        let trying = pin!(attempt_twice(&of, upload));
-        let mut trying = pin!(picked.watch.timed(short, trying));
-        let outcome = clock::within(clock.as_ref(), trying.as_mut()).await;
+        let patience = picked.watch.patience(upload.fits());
+        let mut trying = pin!(attempt_twice(&of, upload));
+        // No clock is no future more on every wake-up's way.
+        let outcome = match (&clock, patience) {
+            (None, None) => Some(trying.as_mut().await),
+            (Some(clock), None) => clock::within(clock, trying.as_mut()).await,
+            (None, Some(patience)) => Some(picked.watch.timed(patience, trying.as_mut()).await),
+            (Some(clock), Some(patience)) => clock::within(clock, pin!(picked.watch.timed(patience, trying.as_mut()))).await,
+        };
         if outcome.is_none() {
             request.dropped.set(Reason::Cancelled);
         }

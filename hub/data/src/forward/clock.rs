@@ -44,8 +44,7 @@ impl Clock {
 }
 
 /// What comes of `future` before the clock strikes; then `None`, with the future still there for its owner to drop.
-pub(super) async fn within<F: Future + Unpin>(clock: Option<&Clock>, mut future: F) -> Option<F::Output> {
-    let Some(clock) = clock else { return Some(future.await) };
+pub(super) async fn within<F: Future + Unpin>(clock: &Clock, mut future: F) -> Option<F::Output> {
     let mut timer = pin!(sleep_until(clock.due().unwrap_or(clock.from + NEVER)));
     poll_fn(|cx| {
         if let Poll::Ready(output) = std::pin::Pin::new(&mut future).poll(cx) {
@@ -84,7 +83,7 @@ mod tests {
             upload.ended.set(Some(Instant::now()));
             std::future::pending::<()>().await;
         };
-        assert!(within(Some(&clock), pin!(sending)).await.is_none());
+        assert!(within(&clock, pin!(sending)).await.is_none());
         assert_eq!(begun.elapsed().as_secs(), 65);
     }
 
@@ -93,10 +92,9 @@ mod tests {
         let upload = Rc::new(Meter::default());
         let clock = Clock::new(Duration::from_secs(5), Instant::now(), Some(upload));
         let begun = Instant::now();
-        assert!(within(Some(&clock), pin!(std::future::pending::<()>())).await.is_none());
+        assert!(within(&clock, pin!(std::future::pending::<()>())).await.is_none());
         assert_eq!(begun.elapsed().as_secs(), 5);
-        assert_eq!(within(Some(&clock), pin!(async { 7 })).await, Some(7));
-        assert_eq!(within(None, pin!(async { 8 })).await, Some(8));
+        assert_eq!(within(&clock, pin!(async { 7 })).await, Some(7));
     }
 
     #[test]

@@ -57,11 +57,13 @@ impl Watch {
         Self(RefCell::new(Some(Watched { shard, chosen, guarded, tier, began: Instant::now(), opened: None })))
     }
 
-    /// What comes of an attempt. If nothing has in the time that its rule gives it, its tier hears of that at once, and no more.
-    /// Where the request's body is not `short`, its time is the client's.
-    pub async fn timed<F: Future>(&self, short: bool, mut attempt: Pin<&mut F>) -> F::Output {
-        let patience = self.0.borrow().as_ref().and_then(|watched| watched.tier.as_ref()).and_then(TierOf::patience);
-        let Some(patience) = patience.filter(|_| short) else { return attempt.await };
+    /// The time that its rule gives an attempt. Where the request's body is not `short`, its time is the client's.
+    pub fn patience(&self, short: bool) -> Option<Duration> {
+        self.0.borrow().as_ref().filter(|_| short)?.tier.as_ref().and_then(TierOf::patience)
+    }
+
+    /// What comes of an attempt. If nothing has in the time of [`Self::patience`], its tier hears of that at once, and no more.
+    pub async fn timed<F: Future>(&self, patience: Duration, mut attempt: Pin<&mut F>) -> F::Output {
         if let Ok(outcome) = tokio::time::timeout(patience, attempt.as_mut()).await {
             return outcome;
         }
