@@ -10,41 +10,14 @@ pub mod series;
 mod words;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use figspan_model::routing::Coding;
-use figspan_model::state::Copies;
+use figspan_model::state::{Copies, Own};
 
 use crate::admission::Reject;
 use crate::reply::Failure;
 use series::{RequestKey, Series};
 pub use words::{CallEvent, Limit, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
-
-/// A counter or gauge that one thread writes and the scrape reads.
-#[derive(Debug, Default)]
-pub struct Cell(AtomicU64);
-
-impl Cell {
-    /// Adds.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Takes away (gauges).
-    pub fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Ordering::Relaxed);
-    }
-
-    /// Replaces (gauges).
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// Reads.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// What one shard counts.
 #[derive(Debug, Default)]
@@ -52,66 +25,66 @@ pub struct Metrics {
     /// Requests by route, backend, method and status, with their durations.
     pub requests: Series,
     /// Retries, by [`Retry`].
-    retries: [Cell; Retry::ALL.len()],
+    retries: [Own; Retry::ALL.len()],
     /// Sessions, by [`SessionEvent`].
-    sessions: [Cell; SessionEvent::ALL.len()],
+    sessions: [Own; SessionEvent::ALL.len()],
     /// Changes of health, by [`Turned`].
-    turns: [Cell; Turned::ALL.len()],
+    turns: [Own; Turned::ALL.len()],
     /// Failures, by [`Failure`].
     failures: Failures,
     /// Requests that admission refused, by [`Reject`].
     refusals: Refusals,
     /// Bounds that were reached, by [`Limit`].
-    limits: [Cell; Limit::ALL.len()],
+    limits: [Own; Limit::ALL.len()],
     /// Copies for mirrors, by [`Copies`].
-    copies: [Cell; Copies::ALL.len()],
+    copies: [Own; Copies::ALL.len()],
     /// Requests and connections under way.
-    pub in_flight: Cell,
+    pub in_flight: Own,
     /// Idle connections towards backends.
-    pub pooled: Cell,
+    pub pooled: Own,
     /// Connections of clients.
-    pub connections: Cell,
+    pub connections: Own,
     /// Connections of clients so far.
-    pub connections_total: Cell,
+    pub connections_total: Own,
     /// Body bytes from clients.
-    pub bytes_in: Cell,
+    pub bytes_in: Own,
     /// Body bytes to clients.
-    pub bytes_out: Cell,
+    pub bytes_out: Own,
     /// TCP and TLS-passthrough connections so far.
-    pub streams: Cell,
+    pub streams: Own,
     /// DNS names whose last lookup failed.
-    pub stale_names: Cell,
+    pub stale_names: Own,
     /// Choices of backends that prefer the hub's own zone, by [`Zone`].
-    zones: [Cell; Zone::ALL.len()],
+    zones: [Own; Zone::ALL.len()],
     /// Tokens of requests, by [`TokenEvent`].
-    tokens: [Cell; TokenEvent::ALL.len()],
+    tokens: [Own; TokenEvent::ALL.len()],
     /// Wishes of clients, by [`PinEvent`].
-    pins: [Cell; PinEvent::ALL.len()],
+    pins: [Own; PinEvent::ALL.len()],
     /// Calls of agents, by [`CallEvent`].
-    calls: [Cell; CallEvent::ALL.len()],
+    calls: [Own; CallEvent::ALL.len()],
     /// Connections of agents' processes to services.
-    pub calls_open: Cell,
+    pub calls_open: Own,
     /// Answers that are being compressed.
-    pub coders: Cell,
+    pub coders: Own,
     /// Bytes that were compressed and what became of them, by [`Coding`].
-    coded: [(Cell, Cell); Coding::ALL.len()],
+    coded: [(Own, Own); Coding::ALL.len()],
 }
 
 #[derive(Debug)]
-struct Failures([Cell; Failure::ALL.len()]);
+struct Failures([Own; Failure::ALL.len()]);
 
 impl Default for Failures {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Cell::default()))
+        Self(std::array::from_fn(|_| Own::default()))
     }
 }
 
 #[derive(Debug)]
-struct Refusals([Cell; Reject::ALL.len()]);
+struct Refusals([Own; Reject::ALL.len()]);
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Cell::default()))
+        Self(std::array::from_fn(|_| Own::default()))
     }
 }
 
@@ -232,7 +205,7 @@ impl Metrics {
     }
 
     /// Bytes that were compressed so, and what became of them.
-    pub fn coded(&self, coding: Coding) -> &(Cell, Cell) {
+    pub fn coded(&self, coding: Coding) -> &(Own, Own) {
         &self.coded[coding as usize]
     }
 

@@ -7,6 +7,7 @@ mod caller;
 mod gate;
 mod latency;
 mod mirror;
+mod own;
 mod sessions;
 mod share;
 mod sources;
@@ -23,6 +24,7 @@ pub use caller::CallerState;
 pub use gate::Gate;
 pub use latency::{FALL, Latency, PENALTY};
 pub use mirror::{Copies, Example, MirrorReport, MirrorState};
+pub use own::Own;
 pub use sessions::{Left, Sessions};
 pub use share::{MARK_EVERY, ShareState};
 pub use sources::{Entry, InFlightState, RateState};
@@ -35,32 +37,32 @@ pub type Shard = usize;
 
 /// One counter per shard; each on a cache line of its own, so that shards do not wait for each other.
 #[derive(Debug)]
-pub struct PerShard(Box<[CachePadded<AtomicU64>]>);
+pub struct PerShard(Box<[CachePadded<Own>]>);
 
 impl PerShard {
     /// Counters at zero.
     pub fn new(shards: usize) -> Self {
-        Self((0..shards).map(|_| CachePadded::new(AtomicU64::new(0))).collect())
+        Self((0..shards).map(|_| CachePadded::default()).collect())
     }
 
     /// Adds to the shard's own counter.
     pub fn add(&self, shard: Shard, n: u64) {
-        self.0[shard].fetch_add(n, Ordering::AcqRel);
+        self.0[shard].add(n);
     }
 
     /// Takes from the shard's own counter (gauges only).
     pub fn sub(&self, shard: Shard, n: u64) {
-        self.0[shard].fetch_sub(n, Ordering::AcqRel);
+        self.0[shard].sub(n);
     }
 
     /// The shard's own counter.
     pub fn of(&self, shard: Shard) -> u64 {
-        self.0[shard].load(Ordering::Acquire)
+        self.0[shard].value()
     }
 
     /// The sum over shards.
     pub fn sum(&self) -> u64 {
-        self.0.iter().map(|cell| cell.load(Ordering::Acquire)).sum()
+        self.0.iter().map(|cell| cell.value()).sum()
     }
 }
 
@@ -300,11 +302,11 @@ impl Board {
     /// Says that the shard makes every new choice with this generation or a later one, and has dropped what it pooled for
     /// endpoints that drain in it.
     pub fn saw(&self, shard: Shard, generation: u64) {
-        self.0.0[shard].store(generation, Ordering::Release);
+        self.0.0[shard].set(generation);
     }
 
     /// The oldest generation that any shard still works with.
     pub fn oldest(&self) -> u64 {
-        self.0.0.iter().map(|cell| cell.load(Ordering::Acquire)).min().unwrap_or(0)
+        self.0.0.iter().map(|cell| cell.value()).min().unwrap_or(0)
     }
 }

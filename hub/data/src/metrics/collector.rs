@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use figspan_model::routing::Coding;
-use figspan_model::state::Copies;
+use figspan_model::state::{Copies, Own};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::series::Labels;
-use super::{CallEvent, Cell, Limit, Metrics, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
+use super::{CallEvent, Limit, Metrics, PinEvent, Retry, SessionEvent, TokenEvent, Turned, Zone};
 use crate::admission::Reject;
 use crate::reply::{Failure, side_name};
 
@@ -123,7 +123,7 @@ impl Collector for Shards {
         }
         self.gauge(encoder, "figspan_calls_open", "Connections of agents' processes to services.", |metrics| metrics.calls_open.value())?;
         for (name, help, of) in [
-            ("figspan_compression_input_bytes", "Bytes of answers that were compressed.", (|pair| &pair.0) as fn(&(Cell, Cell)) -> &Cell),
+            ("figspan_compression_input_bytes", "Bytes of answers that were compressed.", (|pair| &pair.0) as fn(&(Own, Own)) -> &Own),
             ("figspan_compression_output_bytes", "Bytes that compression made of them.", |pair| &pair.1),
         ] {
             let mut bytes = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

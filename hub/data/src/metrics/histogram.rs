@@ -1,6 +1,6 @@
 //! A histogram that one thread fills and the scrape reads: fixed buckets, no lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use figspan_model::state::Own;
 
 /// Upper bounds in seconds: OpenTelemetry's advice for `http.server.request.duration`, with 1 and 2.5 ms added below, where
 /// answers of a healthy workload in the same data centre lie.
@@ -9,25 +9,25 @@ pub const BOUNDS: [f64; 16] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0
 /// Durations, counted by bucket.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: [AtomicU64; BOUNDS.len() + 1],
+    buckets: [Own; BOUNDS.len() + 1],
     /// Microseconds, so that the sum is one integer addition.
-    sum: AtomicU64,
+    sum: Own,
 }
 
 impl Histogram {
     /// Counts a duration.
     pub fn observe(&self, seconds: f64) {
         let index = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[index].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
+        self.buckets[index].add(1);
+        self.sum.add((seconds * 1e6) as u64);
     }
 
     /// Adds what was counted to `total`.
     pub fn add_to(&self, total: &mut Total) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
-            *sum += bucket.load(Ordering::Relaxed);
+            *sum += bucket.value();
         }
-        total.sum += self.sum.load(Ordering::Relaxed) as f64 / 1e6;
+        total.sum += self.sum.value() as f64 / 1e6;
     }
 }
 
