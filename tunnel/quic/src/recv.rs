@@ -1,6 +1,7 @@
 //! The receiving side of a stream.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -28,19 +29,19 @@ pub enum ReadError {
 pub struct RecvStream {
     connection: Arc<Handle>,
     id: StreamId,
-    /// Read to its end, stopped, or reset.
-    done: bool,
-    /// A reset that was found behind bytes which had to be handed on first.
-    reset: Option<VarInt>,
+    /// Read to its end, stopped, or reset. Written under the connection's lock.
+    done: AtomicBool,
+    /// A reset that was found, perhaps behind bytes which had to be handed on first. Written once.
+    reset: OnceLock<VarInt>,
 }
 
 impl RecvStream {
     pub(crate) fn new(connection: Arc<Handle>, id: StreamId) -> Self {
-        Self { connection, id, done: false, reset: None }
+        Self { connection, id, done: AtomicBool::new(false), reset: OnceLock::new() }
     }
 
     /// Reads what has come into `buf`; nothing at the peer's end.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), ReadError>> {
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), ReadError>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -61,7 +62,7 @@ impl RecvStream {
     }
 
     /// The next bytes without a copy, at most `max`; `None` at the peer's end.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
+    pub fn poll_chunk(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
         let mut chunk = None;
         let polled = self.poll_with(cx, |next| match next(max) {
             Next::Bytes(bytes) => {
@@ -74,7 +75,7 @@ impl RecvStream {
     }
 
     /// Fills `chunks` from the front with what has come, without a copy; how many, or `None` at the peer's end.
-    pub fn poll_chunks(&mut self, cx: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<Result<Option<usize>, ReadError>> {
+    pub fn poll_chunks(&self, cx: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<Result<Option<usize>, ReadError>> {
         let mut count = 0;
         let polled = self.poll_with(cx, |next| {
             while count < chunks.len() {
@@ -94,18 +95,15 @@ impl RecvStream {
     /// Reads by `take`, which says whether it took any bytes and, if it met it, what ended them. Whether any were taken; none
     /// means the peer's end.
     fn poll_with(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
         take: impl FnOnce(&mut dyn FnMut(usize) -> Next) -> (bool, Option<Next>),
     ) -> Poll<Result<bool, ReadError>> {
-        if let Some(code) = self.reset {
-            return Poll::Ready(Err(ReadError::Reset(code)));
-        }
-        if self.done {
-            return Poll::Ready(Ok(false));
-        }
         let core = &self.connection.0;
         let mut state = core.lock();
+        if self.is_done() {
+            return Poll::Ready(self.reset.get().map_or(Ok(false), |code| Err(ReadError::Reset(*code))));
+        }
         // Nothing has come since all was read: an idle stream is asked often, and this is cheap.
         if let Some(reader) = state.readers.get_mut(&self.id) {
             wait(reader, cx);
@@ -126,11 +124,12 @@ impl RecvStream {
         let owed = chunks.finalize().should_transmit();
         let polled = match last {
             Some(Next::End) => {
-                self.done = true;
+                self.done.store(true, Ordering::Release);
                 Poll::Ready(Ok(any))
             }
             Some(Next::Reset(code)) => {
-                (self.done, self.reset) = (true, Some(code));
+                let _ = self.reset.set(code);
+                self.done.store(true, Ordering::Release);
                 Poll::Ready(if any { Ok(true) } else { Err(ReadError::Reset(code)) })
             }
             Some(Next::Blocked) => match &state.error {
@@ -155,15 +154,22 @@ impl RecvStream {
         polled
     }
 
-    /// Asks the peer to stop sending, with this code; what has come is thrown away. Nothing happens after the end.
-    pub fn stop(&mut self, code: VarInt) {
-        self.done = true;
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Asks the peer to stop sending, with this code; what has come is thrown away. Who waits for more is woken. Nothing happens
+    /// after the end.
+    pub fn stop(&self, code: VarInt) {
         let core = &self.connection.0;
         let mut state = core.lock();
-        let waiting = state.readers.remove(&self.id);
+        self.done.store(true, Ordering::Release);
+        let waiting = state.readers.remove(&self.id).flatten();
         let stopped = state.proto.recv_stream(self.id).stop(code);
         drop(state);
-        drop(waiting);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
         if stopped.is_ok() {
             core.send_soon();
         }
@@ -188,7 +194,7 @@ enum Next {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        if !self.done && !self.connection.is_ended() {
+        if !self.is_done() && !self.connection.is_ended() {
             self.stop(VarInt::from_u32(0));
         }
     }

@@ -41,17 +41,17 @@ impl SendStream {
     }
 
     /// Writes what fits now; how much that was.
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, WriteError>> {
+    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, WriteError>> {
         self.poll_with(cx, |stream| stream.write(data))
     }
 
     /// Writes what fits now of `data`, without a copy, and cuts it off its front; how much that was.
-    pub fn poll_write_chunk(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, WriteError>> {
+    pub fn poll_write_chunk(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, WriteError>> {
         self.poll_with(cx, |stream| stream.write_chunks(std::slice::from_mut(data)).map(|written| written.bytes))
     }
 
     fn poll_with(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
         write: impl FnOnce(&mut quinn_proto::SendStream<'_>) -> Result<usize, quinn_proto::WriteError>,
     ) -> Poll<Result<usize, WriteError>> {
@@ -76,7 +76,7 @@ impl SendStream {
     }
 
     /// FIN. Nothing happens where this side has ended already.
-    pub fn finish(&mut self) {
+    pub fn finish(&self) {
         let core = &self.connection.0;
         let finished = core.lock().proto.send_stream(self.id).finish();
         match finished {
@@ -87,10 +87,17 @@ impl SendStream {
         }
     }
 
-    /// Gives the stream up, with this code. Nothing happens where its end is acknowledged already.
-    pub fn reset(&mut self, code: VarInt) {
+    /// Gives the stream up, with this code, and wakes who waits to write. No more happens where its end is acknowledged already.
+    pub fn reset(&self, code: VarInt) {
         let core = &self.connection.0;
-        if core.lock().proto.send_stream(self.id).reset(code).is_ok() {
+        let mut state = core.lock();
+        let waiting = state.writers.remove(&self.id);
+        let reset = state.proto.send_stream(self.id).reset(code);
+        drop(state);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        if reset.is_ok() {
             core.send_soon();
         }
     }

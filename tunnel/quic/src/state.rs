@@ -151,6 +151,8 @@ impl Core {
                 Event::Stream(StreamEvent::Writable { id }) => wakes.extend(state.writers.remove(&id)),
                 Event::Stream(StreamEvent::Finished { id }) => notify(state.watchers.remove(&id)),
                 Event::Stream(StreamEvent::Stopped { id, .. }) => {
+                    // Also who reads: of an idle stream its owner hears that it is of no use any more.
+                    wakes.extend(state.readers.remove(&id).flatten());
                     wakes.extend(state.writers.remove(&id));
                     notify(state.watchers.remove(&id));
                 }

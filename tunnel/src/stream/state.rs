@@ -1,8 +1,7 @@
 //! The state that a stream's halves and probes share.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +13,21 @@ use tokio::sync::Notify;
 
 use super::{DROPPED, StreamError, error};
 
-/// One per stream.
+/// One per stream. The streams of `figspan_quic` are behind their connection's lock, so that none is needed here: each flag is set
+/// once and never taken back.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) connection: Connection,
-    halves: Mutex<Halves>,
+    send: SendStream,
+    recv: RecvStream,
+    /// Our side was finished or reset.
+    send_ended: Flag,
+    /// The peer's side was read to its end, reset, or stopped by us.
+    recv_ended: Flag,
+    /// The peer's side was read to its end or reset.
+    peer_ended: Flag,
+    /// Set by a reset of ours: reads and writes fail from here on.
+    closed: Flag,
     pub(super) written: AtomicU64,
     /// What the peer said about the end: its code plus 1, or 0 for nothing.
     fate: AtomicU64,
@@ -28,27 +37,17 @@ pub(super) struct Shared {
     pub(super) told: Notify,
 }
 
-#[derive(Debug)]
-struct Halves {
-    send: SendStream,
-    recv: RecvStream,
-    /// Our side was finished or reset.
-    send_ended: bool,
-    /// The peer's side was read to its end, reset, or stopped by us.
-    recv_ended: bool,
-    /// The peer's side was read to its end or reset.
-    peer_ended: bool,
-    /// Set by a reset of ours: reads and writes fail from here on.
-    closed: bool,
-    /// Who waits in a read and in a write, to be woken by a reset from outside.
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
+#[derive(Debug, Default)]
+struct Flag(AtomicBool);
 
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
+impl Flag {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets it; whether it was not set before.
+    fn set(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -59,11 +58,14 @@ fn varint(reset: Reset) -> VarInt {
 
 impl Shared {
     pub(super) fn new(connection: Connection, send: SendStream, recv: RecvStream) -> Self {
-        let halves =
-            Halves { send, recv, send_ended: false, recv_ended: false, peer_ended: false, closed: false, reader: None, writer: None };
         Self {
             connection,
-            halves: Mutex::new(halves),
+            send,
+            recv,
+            send_ended: Flag::default(),
+            recv_ended: Flag::default(),
+            peer_ended: Flag::default(),
+            closed: Flag::default(),
             written: AtomicU64::new(0),
             fate: AtomicU64::new(0),
             probes: AtomicUsize::new(0),
@@ -71,90 +73,75 @@ impl Shared {
         }
     }
 
-    fn halves(&self) -> MutexGuard<'_, Halves> {
-        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), StreamError>> {
         let before = buf.filled().len();
-        let mut halves = self.halves();
-        if halves.closed {
+        if self.closed.is_set() {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        match halves.recv.poll_read(cx, buf) {
-            Poll::Pending => {
-                remember(&mut halves.reader, cx);
-                Poll::Pending
-            }
+        match self.recv.poll_read(cx, buf) {
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 if buf.filled().len() == before && buf.remaining() > 0 {
-                    self.read_ended(&mut halves);
+                    self.read_ended();
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(&mut halves, error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
         }
     }
 
     pub(super) fn poll_read_chunk(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut halves = self.halves();
-        if halves.closed {
+        if self.closed.is_set() {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        match halves.recv.poll_chunk(cx, max) {
-            Poll::Pending => {
-                remember(&mut halves.reader, cx);
-                Poll::Pending
-            }
+        match self.recv.poll_chunk(cx, max) {
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(Some(chunk))) => Poll::Ready(Ok(Some(chunk))),
             Poll::Ready(Ok(None)) => {
-                self.read_ended(&mut halves);
+                self.read_ended();
                 Poll::Ready(Ok(None))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(&mut halves, error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
         }
     }
 
     /// Fills `chunks` from the front with what has arrived; `None` at the peer's FIN.
     pub(super) fn poll_read_chunks(&self, cx: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<Result<Option<usize>, StreamError>> {
-        let mut halves = self.halves();
-        if halves.closed {
+        if self.closed.is_set() {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        match halves.recv.poll_chunks(cx, chunks) {
-            Poll::Pending => {
-                remember(&mut halves.reader, cx);
-                Poll::Pending
-            }
+        match self.recv.poll_chunks(cx, chunks) {
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(Some(count))) => Poll::Ready(Ok(Some(count))),
             Poll::Ready(Ok(None)) => {
-                self.read_ended(&mut halves);
+                self.read_ended();
                 Poll::Ready(Ok(None))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(&mut halves, error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
         }
     }
 
     /// The peer's side is over in good order; it may also have said why it reads no more.
-    fn read_ended(&self, halves: &mut Halves) {
-        if !halves.peer_ended {
-            (halves.recv_ended, halves.peer_ended) = (true, true);
-            self.look_for_stop(halves);
+    fn read_ended(&self) {
+        if self.peer_ended.set() {
+            self.recv_ended.set();
+            self.look_for_stop();
         }
     }
 
-    fn read_failed(&self, halves: &mut Halves, error: ReadError) -> StreamError {
+    fn read_failed(&self, error: ReadError) -> StreamError {
         let error = StreamError::from(error);
         if let StreamError::Reset(reset) = &error {
             self.tell(*reset);
         }
-        (halves.recv_ended, halves.peer_ended) = (true, true);
-        self.look_for_stop(halves);
+        self.recv_ended.set();
+        self.peer_ended.set();
+        self.look_for_stop();
         error
     }
 
-    fn look_for_stop(&self, halves: &Halves) {
-        if let Ok(Some(code)) = halves.send.stop_code() {
+    fn look_for_stop(&self) {
+        if let Ok(Some(code)) = self.send.stop_code() {
             self.tell(error::reset(code));
         }
     }
@@ -171,19 +158,16 @@ impl Shared {
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
+        write: impl FnOnce(&SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
     ) -> Poll<Result<usize, StreamError>> {
-        let mut halves = self.halves();
-        if halves.closed {
+        if self.closed.is_set() {
             return Poll::Ready(Err(StreamError::Closed));
         }
-        match write(&mut halves.send, cx) {
-            Poll::Pending => {
-                remember(&mut halves.writer, cx);
-                Poll::Pending
-            }
+        match write(&self.send, cx) {
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(count)) => {
-                self.written.fetch_add(count as u64, Ordering::Release);
+                // One half writes, so nobody adds at the same time.
+                self.written.store(self.written.load(Ordering::Relaxed) + count as u64, Ordering::Release);
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => {
@@ -197,50 +181,35 @@ impl Shared {
     }
 
     pub(super) fn finish(&self) {
-        let mut halves = self.halves();
-        if !halves.send_ended {
-            halves.send_ended = true;
-            halves.send.finish();
+        if self.send_ended.set() {
+            self.send.finish();
         }
     }
 
     pub(super) fn stop(&self, reset: Reset) {
-        let mut halves = self.halves();
-        if !halves.recv_ended {
-            halves.recv_ended = true;
-            halves.recv.stop(varint(reset));
-            if let Some(reader) = halves.reader.take() {
-                reader.wake();
-            }
+        if self.recv_ended.set() {
+            self.recv.stop(varint(reset));
         }
     }
 
     /// Ends both directions. Where a side has ended in good order but is not yet acknowledged, the reset still goes out.
     pub(super) fn reset(&self, reset: Reset) {
-        let mut halves = self.halves();
-        if halves.closed {
+        if !self.closed.set() {
             return;
         }
-        halves.closed = true;
-        halves.send_ended = true;
-        halves.send.reset(varint(reset));
-        if !halves.recv_ended {
-            halves.recv_ended = true;
-            halves.recv.stop(varint(reset));
-        }
-        for waker in [halves.reader.take(), halves.writer.take()].into_iter().flatten() {
-            waker.wake();
+        self.send_ended.set();
+        self.send.reset(varint(reset));
+        if self.recv_ended.set() {
+            self.recv.stop(varint(reset));
         }
     }
 
     /// The writing half is gone. An unfinished side is reset, unless the peer has already ended its own side and somebody
     /// still waits to hear why: then the reset comes when that one is gone too, or the answer could be lost.
     pub(super) fn drop_send(&self) {
-        let mut halves = self.halves();
-        let awaited = halves.peer_ended && self.probes.load(Ordering::Acquire) > 0;
-        if !halves.send_ended && !awaited {
-            halves.send_ended = true;
-            halves.send.reset(varint(DROPPED));
+        let awaited = self.peer_ended.is_set() && self.probes.load(Ordering::Acquire) > 0;
+        if !awaited && self.send_ended.set() {
+            self.send.reset(varint(DROPPED));
         }
     }
 
@@ -250,7 +219,7 @@ impl Shared {
 
     pub(super) fn fate(&self) -> Option<Reset> {
         if self.fate.load(Ordering::Acquire) == 0 {
-            self.look_for_stop(&self.halves());
+            self.look_for_stop();
         }
         self.fate.load(Ordering::Acquire).checked_sub(1).map(Reset::from_code)
     }
@@ -271,14 +240,14 @@ impl Shared {
 
     /// Waits for a STOP_SENDING; `None` when the send side is over without one.
     pub(super) async fn stopped(&self) -> Option<Reset> {
-        let stopped = self.halves().send.stopped();
+        let stopped = self.send.stopped();
         let reset = error::reset(stopped.await.ok()??);
         self.tell(reset);
         Some(reset)
     }
 
     pub(super) async fn acknowledged(&self, wait: Duration) -> bool {
-        let stopped = self.halves().send.stopped();
+        let stopped = self.send.stopped();
         matches!(tokio::time::timeout(wait, stopped).await, Ok(Ok(None)))
     }
 }

@@ -1,4 +1,6 @@
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 use figspan_proto::reset::Close;
@@ -225,6 +227,41 @@ async fn an_emptied_stream_hears_of_more_of_the_end_of_a_reset_and_of_a_lost_tun
     emptied(&mut ours).await;
     agent.close(Close::Leaving);
     assert!(matches!(next(&mut ours).await, Err(StreamError::Lost(_))));
+}
+
+#[derive(Default)]
+struct Heard(AtomicBool);
+
+impl Wake for Heard {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A pool of idle streams rests on this: one that nobody was woken for is used without another look.
+#[tokio::test]
+async fn whatever_befalls_an_idle_stream_wakes_who_reads_it() {
+    for fate in ["nothing", "more", "end", "reset", "stop", "own reset", "lost tunnel"] {
+        let (hub, agent) = pair("vm-1").await;
+        let (mut ours, mut theirs) = ends(&hub, &agent).await;
+        let (heard, probe) = (Arc::new(Heard::default()), ours.probe());
+        let waker = Waker::from(Arc::clone(&heard));
+        assert!(std::pin::pin!(ours.read_chunk(1)).poll(&mut Context::from_waker(&waker)).is_pending());
+        match fate {
+            "nothing" => {}
+            "more" => theirs.write_all(b"c").await.unwrap(),
+            "end" => theirs.finish(),
+            "reset" => theirs.reset(closed_at(3)),
+            "stop" => theirs.stop(closed_at(3)),
+            "own reset" => probe.reset(Reset::not_delivered(Reason::ClientGone)),
+            _ => agent.close(Close::Leaving),
+        }
+        let began = Instant::now();
+        while !heard.0.load(Ordering::Acquire) && began.elapsed() < if fate == "nothing" { SOON / 10 } else { SOON } {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(heard.0.load(Ordering::Acquire), fate != "nothing", "{fate}");
+    }
 }
 
 #[tokio::test]
