@@ -77,7 +77,14 @@ pub(crate) fn run(start: ShardStart) {
             return;
         }
     };
-    LocalSet::new().block_on(&runtime, serve(start));
+    // A task like all others: the set's own future would be looked at again whenever any of them is woken.
+    let tasks = LocalSet::new();
+    let life = tasks.spawn_local(serve(start));
+    if let Err(error) = tasks.block_on(&runtime, life)
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
     // Tasks that did not end in time are cut here and not waited for.
     runtime.shutdown_background();
 }
