@@ -38,7 +38,7 @@ impl<'r> From<&'r StreamRoute> for Place<'r> {
 
 impl<'r> Place<'r> {
     /// What `balance` is asked for the next request here.
-    pub(crate) fn question<'q>(self, snapshot: &'q Snapshot, tried: &'q Tried, services: &'q AsWritten<'q>) -> Question<'q>
+    pub(crate) fn question<'p, 'q>(self, snapshot: &'p Snapshot, tried: &'q Tried, services: &'q AsWritten<'q>) -> Question<'p, 'q>
     where
         'r: 'q,
     {

@@ -80,24 +80,24 @@ pub trait ServiceEndpoints {
 
 /// Where a request goes.
 #[derive(Debug, Clone)]
-pub struct Choice {
+pub struct Choice<'p> {
     /// Index of the backend in its rule.
     pub backend: usize,
     /// The endpoint.
-    pub endpoint: Chosen,
+    pub endpoint: Chosen<'p>,
     /// Whether the endpoint is in the hub's own zone; `None` where the backend does not care.
     pub near: Option<bool>,
 }
 
 /// The endpoint of a [`Choice`].
 #[derive(Debug, Clone)]
-pub enum Chosen {
-    /// A workload on a VM.
+pub enum Chosen<'p> {
+    /// A workload on a VM. Lent by the snapshot: the counts of their owners are written by all shards.
     Uplink {
         /// Its uplink, for the protocol.
-        uplink: Arc<Uplink>,
+        uplink: &'p Arc<Uplink>,
         /// The agent's side; ask it for a tunnel.
-        endpoint: Arc<Endpoint>,
+        endpoint: &'p Arc<Endpoint>,
     },
     /// An address in the cluster.
     Service {
@@ -108,8 +108,8 @@ pub enum Chosen {
     },
 }
 
-impl Choice {
-    fn new(backends: &[Backend], backend: usize, endpoint: Chosen) -> Self {
+impl<'p> Choice<'p> {
+    fn new(backends: &[Backend], backend: usize, endpoint: Chosen<'p>) -> Self {
         let prefers = backends[backend].load_balancing().is_some_and(|asked| asked.prefer_zone);
         let near = || match &endpoint {
             Chosen::Uplink { endpoint, .. } => endpoint.near,
@@ -163,7 +163,7 @@ pub struct Tried {
 
 impl Tried {
     /// Remembers the endpoint of a choice.
-    pub fn add(&mut self, choice: &Choice) {
+    pub fn add(&mut self, choice: &Choice<'_>) {
         let id = choice.state().id;
         if self.first.is_none() {
             self.first = Some(id);
@@ -252,11 +252,11 @@ pub struct Bound {
     pub endpoint: u64,
 }
 
-/// Everything that one choice looks at.
+/// Everything that one choice looks at: the picture that it chooses from, and what concerns it alone.
 #[derive(Clone, Copy)]
-pub struct Question<'c> {
+pub struct Question<'p, 'c> {
     /// The picture that the request took; for another try, with the endpoints that there are by now.
-    pub snapshot: &'c Snapshot,
+    pub snapshot: &'p Snapshot,
     /// The backends of its rule.
     pub backends: &'c [Backend],
     /// The rule's cursor.
@@ -277,10 +277,10 @@ pub struct Question<'c> {
     pub now: Moment,
 }
 
-impl<'c> Question<'c> {
+impl<'p, 'c> Question<'p, 'c> {
     /// A question without gates and hash, at no particular time.
     pub fn new(
-        snapshot: &'c Snapshot,
+        snapshot: &'p Snapshot,
         backends: &'c [Backend],
         rule: &'c RuleState,
         tried: &'c Tried,
@@ -303,23 +303,23 @@ pub fn now() -> Moment {
 }
 
 /// Chooses for the next request and counts it in the cursors.
-pub fn choose(question: Question<'_>) -> Result<Choice, NoChoice> {
+pub fn choose<'p>(question: Question<'p, '_>) -> Result<Choice<'p>, NoChoice> {
     backends::decide(&Level { question, counts: true })
 }
 
 /// What [`choose`] would say to the next request, without counting it.
-pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
+pub fn peek<'p>(question: Question<'p, '_>) -> Result<Choice<'p>, NoChoice> {
     backends::decide(&Level { question, counts: false })
 }
 
 /// What both levels of one choice look at.
-struct Level<'c> {
-    question: Question<'c>,
+struct Level<'p, 'c> {
+    question: Question<'p, 'c>,
     /// Whether this is the choice itself, and no look ahead.
     counts: bool,
 }
 
-impl Level<'_> {
+impl Level<'_, '_> {
     /// Whether this is the first try of its request.
     fn is_first(&self) -> bool {
         self.question.tried.is_empty()

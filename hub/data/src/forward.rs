@@ -82,7 +82,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         return record.refuse(Failure::NoRoute);
     };
     let (route, rule): (&HttpRoute, &HttpRule) = (matched.route, matched.rule);
-    record.route(&route.name);
+    record.route(snapshot.name(&route.name));
     let jwt = rule.policy.as_deref().and_then(|policy| policy.jwt.as_ref()).filter(|_| !filters::is_preflight(rule, &parts));
     let check = |jwt| jwt::check(jwt, &parts.headers, unix_now().into(), &shard.tokens, &shard.metrics);
     let verified = match jwt.map(check).transpose() {
@@ -231,6 +231,3 @@ fn guarded(body: Body, snapshot: &Rc<Held>) -> Body {
         Err(frame) => frame,
     }))
 }
-
-/// The name of a route or backend, kept for the record.
-pub(crate) type Name = Arc<str>;

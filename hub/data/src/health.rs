@@ -11,6 +11,7 @@ mod watch;
 
 use figspan_model::health::{Guard, Permit};
 use figspan_model::routing::Backend;
+use figspan_model::state::EndpointState;
 
 use crate::balance::{self, Choice, NoChoice, Question, now};
 use gates::HealthGates;
@@ -22,7 +23,7 @@ pub use watch::Watch;
 const TURNS: usize = 8;
 
 /// Chooses behind the gates. Between this and the count of work in flight there must be no await.
-pub fn choose(question: Question<'_>) -> Result<(Choice, Permit), NoChoice> {
+pub fn choose<'p>(question: Question<'p, '_>) -> Result<(Choice<'p>, Permit), NoChoice> {
     if is_free(&question) {
         return balance::choose(question).map(|choice| (choice, Permit::FREE));
     }
@@ -39,8 +40,15 @@ pub fn choose(question: Question<'_>) -> Result<(Choice, Permit), NoChoice> {
     Err(NoChoice::Breaker)
 }
 
+/// Gives back what came with a choice that leads nowhere.
+pub fn give_back(backend: &Backend, endpoint: &EndpointState, permit: Permit) {
+    if let Some(guard) = guard(backend) {
+        guard.forget(&backend.state.health, &endpoint.health, permit);
+    }
+}
+
 /// What [`choose`] would say to the next request, without counting it and without taking a probe.
-pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
+pub fn peek<'p>(question: Question<'p, '_>) -> Result<Choice<'p>, NoChoice> {
     if is_free(&question) {
         return balance::peek(question);
     }
@@ -49,13 +57,13 @@ pub fn peek(question: Question<'_>) -> Result<Choice, NoChoice> {
 }
 
 /// What each backend of a rule would get of the next requests, with the gates in force; see [`balance::shares`].
-pub fn shares(question: Question<'_>) -> Vec<f64> {
+pub fn shares(question: Question<'_, '_>) -> Vec<f64> {
     let gates = HealthGates::new(question.gates, now());
     balance::shares(Question { gates: Some(&gates), ..question })
 }
 
 /// Whether nothing stands between the rule and its endpoints.
-fn is_free(question: &Question<'_>) -> bool {
+fn is_free(question: &Question<'_, '_>) -> bool {
     question.failover.is_none() && !question.backends.iter().any(|backend| guard(backend).is_some())
 }
 

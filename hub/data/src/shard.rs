@@ -1,7 +1,8 @@
 //! What one shard owns and lends to every request on it, and the task that follows the snapshot.
 
+mod held;
+
 use std::cell::RefCell;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +19,10 @@ use crate::limit::copies::Room;
 use crate::metrics::Metrics;
 use crate::retry::Budget;
 use crate::seal::Sealer;
+pub use held::Held;
 
 /// How often gauges are brought up to date.
 const GAUGES: Duration = Duration::from_secs(1);
-
-/// A snapshot, owned once by a shard for all of its requests.
-pub struct Held(Arc<Snapshot>);
-
-impl Deref for Held {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.0
-    }
-}
 
 /// A shard's belongings; shared by `Rc` on its thread only.
 pub struct ShardContext {
@@ -67,7 +58,7 @@ impl ShardContext {
             .inspect_err(|error| tracing::warn!(%error, "DNS cannot be used; services are reached by fixed addresses only"))
             .ok();
         let dialer = Dialer::new(shard, book, resolver, drain.clone(), Arc::clone(&metrics));
-        let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held(reader.load()))));
+        let (cache, current) = (RefCell::new(reader.cache()), RefCell::new(Rc::new(Held::new(reader.load()))));
         let sessions = Arc::new(Sealer::new(&[]));
         Self {
             shard,
@@ -97,8 +88,8 @@ impl ShardContext {
         let mut cache = self.cache.borrow_mut();
         let newest = cache.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(newest, &current.0) {
-            *current = Rc::new(Held(Arc::clone(newest)));
+        if !current.is(newest) {
+            *current = Rc::new(Held::new(Arc::clone(newest)));
         }
         Rc::clone(&current)
     }
@@ -111,7 +102,7 @@ impl ShardContext {
             return newest;
         }
         let (routing, uplinks, callers) = (Arc::clone(&began.routing), newest.uplinks.clone(), newest.callers.clone());
-        Rc::new(Held(Arc::new(Snapshot { generation: newest.generation, routing, uplinks, callers })))
+        Rc::new(Held::new(Arc::new(Snapshot { generation: newest.generation, routing, uplinks, callers })))
     }
 
     /// Takes over the newest snapshot: what drains or vanished is closed first, then the board hears of the generation.

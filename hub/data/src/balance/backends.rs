@@ -7,7 +7,7 @@ use super::weighing::{above, lowest};
 use super::{Choice, Level, NoChoice, Resort, held, obstacles, tiers};
 
 /// Chooses on both levels.
-pub(super) fn decide(level: &Level<'_>) -> Result<Choice, NoChoice> {
+pub(super) fn decide<'p>(level: &Level<'p, '_>) -> Result<Choice<'p>, NoChoice> {
     if let Some(choice) = level.question.bound.and_then(|bound| held::held(level, bound)) {
         return Ok(choice);
     }

@@ -18,9 +18,9 @@ use super::{Chosen, FULL, Level, Resort, mix, rendezvous};
 /// 256 weighs all.
 const DRAWS: u64 = 8;
 
-impl Level<'_> {
+impl<'p> Level<'p, '_> {
     /// An endpoint of the backend, if any takes part.
-    pub(super) fn endpoint(&self, backend: &Backend) -> Option<Chosen> {
+    pub(super) fn endpoint(&self, backend: &Backend) -> Option<Chosen<'p>> {
         let members = self.members(backend)?;
         let number = match self.question.hash {
             Some(_) => 0,
@@ -44,16 +44,16 @@ impl Level<'_> {
 
 /// A search among the members of one backend.
 #[derive(Clone, Copy)]
-pub(super) struct Search<'s, 'c> {
-    pub(super) level: &'s Level<'c>,
+pub(super) struct Search<'s, 'p, 'c> {
+    pub(super) level: &'s Level<'p, 'c>,
     pub(super) backend: &'s Backend,
-    pub(super) members: &'s Members<'c>,
+    pub(super) members: &'s Members<'p>,
     /// How many of them are looked at, from the first on.
     pub(super) reach: usize,
     pub(super) resort: Resort,
 }
 
-impl Search<'_, '_> {
+impl Search<'_, '_, '_> {
     /// The one with that number among those within reach.
     pub(super) fn pick(&self, number: u64) -> Option<usize> {
         if let Some(key) = self.level.question.hash {

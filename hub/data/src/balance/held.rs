@@ -12,7 +12,7 @@ use figspan_model::state::EndpointState;
 use super::{Bound, Choice, Chosen, Level, Resort, tiers};
 
 /// The choice for a session; `None` where its backend cannot keep it.
-pub(super) fn held(level: &Level<'_>, bound: Bound) -> Option<Choice> {
+pub(super) fn held<'p>(level: &Level<'p, '_>, bound: Bound) -> Option<Choice<'p>> {
     let backends = level.question.backends;
     let at = backends.iter().position(|backend| backend.state.id == bound.backend)?;
     let backend = &backends[at];
@@ -29,15 +29,14 @@ pub(super) fn held(level: &Level<'_>, bound: Bound) -> Option<Choice> {
     endpoint.map(|endpoint| Choice::new(backends, at, endpoint))
 }
 
-fn bound_endpoint(level: &Level<'_>, backend: &Backend, id: u64) -> Option<Chosen> {
+fn bound_endpoint<'p>(level: &Level<'p, '_>, backend: &Backend, id: u64) -> Option<Chosen<'p>> {
     match &backend.target {
         Target::Uplink(name) => {
             let uplink = level.question.snapshot.uplinks.get(name)?;
             let endpoint = &uplink.endpoints[uplink.shares.place(id)?];
             let drains = endpoint.weight.is_zero() || level.weight(backend) == 0;
             let ways = endpoint.ready && !endpoint.tunnels.is_empty();
-            (ways && keeps(level, backend, &endpoint.state, drains))
-                .then(|| Chosen::Uplink { uplink: Arc::clone(uplink), endpoint: Arc::clone(endpoint) })
+            (ways && keeps(level, backend, &endpoint.state, drains)).then(|| Chosen::Uplink { uplink, endpoint })
         }
         Target::Service(name) => {
             let endpoints = level.question.services.endpoints(name);
@@ -48,7 +47,7 @@ fn bound_endpoint(level: &Level<'_>, backend: &Backend, id: u64) -> Option<Chose
     }
 }
 
-fn keeps(level: &Level<'_>, backend: &Backend, state: &EndpointState, drains: bool) -> bool {
+fn keeps(level: &Level<'_, '_>, backend: &Backend, state: &EndpointState, drains: bool) -> bool {
     // The live marks too, so that a request with an older snapshot sees what has begun since.
     let drains = drains || state.draining.load(Ordering::Acquire);
     (!drains || !state.sessions_over.load(Ordering::Acquire))

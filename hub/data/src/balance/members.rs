@@ -11,14 +11,14 @@ use figspan_model::state::EndpointState;
 use super::{Chosen, FULL, Level, Resort, ServiceEndpoint};
 
 /// Endpoints with weights, by number from 0.
-pub(super) enum Members<'c> {
+pub(super) enum Members<'p> {
     /// Agents' sides of an uplink.
-    Uplink(&'c Arc<Uplink>, &'c Shares),
+    Uplink(&'p Arc<Uplink>, &'p Shares),
     /// Addresses of a service, all of weight 1.
     Service(Rc<[ServiceEndpoint]>),
 }
 
-impl Members<'_> {
+impl<'p> Members<'p> {
     /// How many.
     pub(super) fn len(&self) -> usize {
         match self {
@@ -60,14 +60,12 @@ impl Members<'_> {
     }
 
     /// One of them, chosen.
-    pub(super) fn chosen(&self, at: usize, backend: &Backend) -> Chosen {
+    pub(super) fn chosen(&self, at: usize, backend: &Backend) -> Chosen<'p> {
         match (self, &backend.target) {
             (Self::Service(endpoints), Target::Service(name)) => {
                 Chosen::Service { name: Arc::clone(name), endpoint: endpoints[at].clone() }
             }
-            (Self::Uplink(uplink, shares), _) => {
-                Chosen::Uplink { uplink: Arc::clone(uplink), endpoint: Arc::clone(&uplink.endpoints[shares.endpoint(at)]) }
-            }
+            (Self::Uplink(uplink, shares), _) => Chosen::Uplink { uplink, endpoint: &uplink.endpoints[shares.endpoint(at)] },
             (Self::Service(endpoints), Target::Uplink(name)) => {
                 Chosen::Service { name: name.as_str().into(), endpoint: endpoints[at].clone() }
             }
@@ -75,9 +73,9 @@ impl Members<'_> {
     }
 }
 
-impl<'c> Level<'c> {
+impl<'p> Level<'p, '_> {
     /// Who may take part in a choice within the backend; `None` where nobody is known.
-    pub(super) fn members(&self, backend: &Backend) -> Option<Members<'c>> {
+    pub(super) fn members(&self, backend: &Backend) -> Option<Members<'p>> {
         match &backend.target {
             Target::Uplink(name) => self.question.snapshot.uplinks.get(name).map(|uplink| Members::Uplink(uplink, &uplink.shares)),
             Target::Service(name) => Some(Members::Service(self.question.services.endpoints(name))),

@@ -19,7 +19,7 @@ struct Obstacles {
 }
 
 /// The obstacle that is nearest to a success.
-pub(super) fn verdict(level: &Level<'_>) -> NoChoice {
+pub(super) fn verdict(level: &Level<'_, '_>) -> NoChoice {
     let mut obstacles = Obstacles::default();
     level.question.backends.iter().for_each(|backend| obstacles.look(level, backend));
     match obstacles {
@@ -32,7 +32,7 @@ pub(super) fn verdict(level: &Level<'_>) -> NoChoice {
 }
 
 /// Why no backend of a tier takes a first choice; `None` where nobody wants it to.
-pub(super) fn of_tier(level: &Level<'_>, tier: u8) -> Option<Cause> {
+pub(super) fn of_tier(level: &Level<'_, '_>, tier: u8) -> Option<Cause> {
     let mut obstacles = Obstacles::default();
     let backends = level.question.backends.iter().filter(|backend| backend.fallback == tier);
     backends.for_each(|backend| obstacles.look(level, backend));
@@ -44,7 +44,7 @@ pub(super) fn of_tier(level: &Level<'_>, tier: u8) -> Option<Cause> {
 }
 
 impl Obstacles {
-    fn look(&mut self, level: &Level<'_>, backend: &Backend) {
+    fn look(&mut self, level: &Level<'_, '_>, backend: &Backend) {
         if level.weight(backend) == 0 {
             self.zero = true;
             return;
@@ -73,7 +73,7 @@ impl Obstacles {
         }
     }
 
-    fn endpoint(&mut self, level: &Level<'_>, backend: &Backend, state: &EndpointState, zero: bool, accepts: bool) {
+    fn endpoint(&mut self, level: &Level<'_, '_>, backend: &Backend, state: &EndpointState, zero: bool, accepts: bool) {
         if zero {
             self.zero = true;
         } else if !accepts {

@@ -7,7 +7,7 @@ use super::{Level, Question, Resort, tiers};
 
 /// The part of the rule's requests that each of its backends gets now, 0 to 1, in the order of the backends. All 0 where
 /// nothing can be chosen. Sessions and hashes are left aside. Changes nothing.
-pub fn shares(question: Question<'_>) -> Vec<f64> {
+pub fn shares(question: Question<'_, '_>) -> Vec<f64> {
     let level = Level { question, counts: false };
     let backends = question.backends;
     let mut shares = vec![0.0; backends.len()];
@@ -39,7 +39,7 @@ pub fn shares(question: Question<'_>) -> Vec<f64> {
 }
 
 /// Gives the backends of a tier their parts of `given`; whether anybody takes it.
-fn give(level: &Level<'_>, tier: u8, resort: Resort, given: f64, shares: &mut [f64]) -> bool {
+fn give(level: &Level<'_, '_>, tier: u8, resort: Resort, given: f64, shares: &mut [f64]) -> bool {
     let sums = level.sums(tier, resort);
     if sums.total() > 0 && given > 0.0 {
         let part = |at| given * sums.weight(at) as f64 / sums.total() as f64;

@@ -107,11 +107,14 @@ impl World {
         self
     }
 
-    fn question<'c>(&'c self, backends: &'c [Backend], rule: &'c RuleState, tried: &'c Tried) -> Question<'c> {
+    fn question<'p, 'c>(&'p self, backends: &'c [Backend], rule: &'c RuleState, tried: &'c Tried) -> Question<'p, 'c>
+    where
+        'p: 'c,
+    {
         Question::new(&self.snapshot, backends, rule, tried, self)
     }
 
-    fn choose(&self, backends: &[Backend], tried: &Tried) -> Result<Choice, NoChoice> {
+    fn choose(&self, backends: &[Backend], tried: &Tried) -> Result<Choice<'_>, NoChoice> {
         choose(self.question(backends, &self.book.rule("rule/r/0"), tried))
     }
 

@@ -10,7 +10,7 @@ use super::weighing::{above, lowest};
 use super::{Choice, Level, Resort, mix, obstacles, rendezvous};
 
 /// Chooses in the lowest tier that is able and is not passed over.
-pub(super) fn choose(level: &Level<'_>, terms: &Failover) -> Option<Choice> {
+pub(super) fn choose<'p>(level: &Level<'p, '_>, terms: &Failover) -> Option<Choice<'p>> {
     let (backends, rule) = (level.question.backends, level.question.rule);
     let mut tier = lowest(backends, 0);
     while let Some(this) = tier {
@@ -35,14 +35,14 @@ pub(super) fn choose(level: &Level<'_>, terms: &Failover) -> Option<Choice> {
 }
 
 /// Whether sessions have to leave that tier: it has failed, and a later one takes them.
-pub(super) fn is_held(level: &Level<'_>, tier: u8) -> bool {
+pub(super) fn is_held(level: &Level<'_, '_>, tier: u8) -> bool {
     level.question.failover.is_some()
         && matches!(level.question.rule.tier(tier).standing(), Standing::Held { .. })
         && above(level.question.backends, tier).is_some_and(|next| takes(level, next))
 }
 
 /// The share that a tier gets of the choices that come to it, in 1/[`WHOLE`].
-fn share(level: &Level<'_>, terms: &Failover, tier: u8, able: bool) -> u32 {
+fn share(level: &Level<'_, '_>, terms: &Failover, tier: u8, able: bool) -> u32 {
     let (state, now) = (level.question.rule.tier(tier), level.question.now);
     if !level.counts || !level.is_first() {
         return state.share(terms, now);
@@ -63,7 +63,7 @@ fn share(level: &Level<'_>, terms: &Failover, tier: u8, able: bool) -> u32 {
 }
 
 /// Whether the next choice is one of those that a tier gets.
-fn is_its_turn(level: &Level<'_>, state: &TierState, share: u32) -> bool {
+fn is_its_turn(level: &Level<'_, '_>, state: &TierState, share: u32) -> bool {
     match level.question.hash {
         None => state.takes(share, level.counts && level.is_first()),
         // The same key stays where it is; those that come back are added to those that are back.
@@ -75,7 +75,7 @@ fn is_its_turn(level: &Level<'_>, state: &TierState, share: u32) -> bool {
 }
 
 /// Whether a backend of that tier or a later one takes requests now.
-pub(super) fn takes(level: &Level<'_>, tier: u8) -> bool {
+pub(super) fn takes(level: &Level<'_, '_>, tier: u8) -> bool {
     level.question.backends.iter().filter(|backend| backend.fallback >= tier).any(|backend| {
         let (weight, part) = level.standing(backend, Resort::Last);
         weight > 0 && part > 0

@@ -18,7 +18,7 @@ pub(super) fn above(backends: &[Backend], tier: u8) -> Option<u8> {
     tier.checked_add(1).and_then(|above| lowest(backends, above))
 }
 
-impl Level<'_> {
+impl<'p> Level<'p, '_> {
     /// The weights with which the backends of a tier take part, each 0 if it cannot accept.
     pub(super) fn sums(&self, tier: u8, resort: Resort) -> Sums {
         Sums::of(self.question.backends.iter().map(|backend| {
@@ -28,7 +28,7 @@ impl Level<'_> {
     }
 
     /// A choice among backends with such weights.
-    pub(super) fn among(&self, mut sums: Sums, cursor: &AtomicU64) -> Option<Choice> {
+    pub(super) fn among(&self, mut sums: Sums, cursor: &AtomicU64) -> Option<Choice<'p>> {
         let backends = self.question.backends;
         let mut number = None;
         // Once, as a rule. An endpoint may begin to drain between the look at the weights and the one at the endpoints: then

@@ -9,7 +9,7 @@ use super::endpoints::Search;
 use super::pick::split;
 use super::sums::FEW;
 
-impl Search<'_, '_> {
+impl Search<'_, '_, '_> {
     /// The one with that number: in the hub's own zone where the backend prefers that and somebody takes part there.
     pub(super) fn find(&self, number: u64) -> Option<usize> {
         let prefers = self.backend.load_balancing().is_some_and(|asked| asked.prefer_zone);

@@ -32,13 +32,15 @@ pub enum Place {
 
 impl Place {
     /// What was chosen, with its settings from the same snapshot. `None` where the service left the configuration meanwhile.
-    pub fn of(chosen: Chosen, snapshot: &Snapshot) -> Option<Self> {
+    pub fn of(chosen: &Chosen<'_>, snapshot: &Snapshot) -> Option<Self> {
         Some(match chosen {
             Chosen::Uplink { uplink, endpoint } => {
                 let tls = snapshot.routing.uplink_tls.get(&uplink.name).cloned();
-                Self::Uplink { uplink, endpoint, tls }
+                Self::Uplink { uplink: Arc::clone(uplink), endpoint: Arc::clone(endpoint), tls }
             }
-            Chosen::Service { name, endpoint } => Self::Service { service: Arc::clone(snapshot.routing.services.get(&name)?), endpoint },
+            Chosen::Service { name, endpoint } => {
+                Self::Service { service: Arc::clone(snapshot.routing.services.get(name)?), endpoint: endpoint.clone() }
+            }
         })
     }
 

@@ -38,9 +38,12 @@ pub(super) fn pick(request: &Request<'_>, tried: &mut Tried) -> Result<Picked, F
     choice.near.into_iter().for_each(|near| request.shard.metrics.chosen(near));
     request.rule.backends[backend].share.add(request.shard.shard);
     let tier = TierOf::of(request.rule.failover(), &request.rule.state, &request.rule.backends, backend);
-    let watch = Watch::new(request.shard, &request.rule.backends[backend], &choice, permit, tier);
     tried.add(&choice);
-    let place = Rc::new(Place::of(choice.endpoint, snapshot).ok_or(Failure::NobodyReady)?);
+    let Some(place) = snapshot.place(&choice.endpoint) else {
+        health::give_back(&request.rule.backends[backend], choice.state(), permit);
+        return Err(Failure::NobodyReady);
+    };
+    let watch = Watch::new(request.shard, &request.rule.backends[backend], &place, permit, tier);
     let in_flight = InFlight::picked(&place, request.shard.shard);
     Ok(Picked { place, in_flight, backend, watch })
 }
@@ -77,7 +80,7 @@ pub(super) async fn room(request: &Request<'_>, picked: &Picked, tried: &mut Tri
 
 impl Request<'_> {
     /// What `balance` is asked for this request.
-    fn question<'q>(&'q self, snapshot: &'q Snapshot, tried: &'q Tried) -> Question<'q> {
+    fn question<'p, 'q>(&'q self, snapshot: &'p Snapshot, tried: &'q Tried) -> Question<'p, 'q> {
         let (backends, rule) = (&*self.rule.backends, &*self.rule.state);
         let question = Question::new(snapshot, backends, rule, tried, self.shard.dialer.services());
         let failover = self.rule.failover().map(|terms| &**terms);
@@ -105,7 +108,7 @@ pub(super) fn has_other_way(newest: &Snapshot, place: &Place, since: Option<Inst
 }
 
 /// Whether something else can be chosen now; `heard`: an endpoint that is not silent itself.
-pub(super) fn has_other(question: Question<'_>, heard: bool) -> bool {
+pub(super) fn has_other(question: Question<'_, '_>, heard: bool) -> bool {
     match health::peek(question) {
         Err(_) => false,
         Ok(Choice { endpoint: Chosen::Uplink { endpoint, .. }, .. }) if heard => endpoint.speaks(),

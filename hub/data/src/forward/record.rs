@@ -3,7 +3,6 @@
 //! Dropped before anybody said how it ended, it counts as "the client went away", which is what a dropped request means.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{StatusCode, request};
 use tokio::time::Instant;
@@ -18,7 +17,6 @@ use crate::metrics::series::{RequestKey, method_label};
 use crate::reply::Failure;
 use crate::shard::ShardRef;
 
-use super::Name;
 use super::compare::Witness;
 
 /// The record of a request under way.
@@ -27,7 +25,7 @@ pub struct Record {
     entry: Option<access::Entry>,
     started: Instant,
     method: &'static str,
-    route: Option<Name>,
+    route: Option<Rc<str>>,
     place: Option<Rc<Place>>,
     attempts: u32,
     status: u16,
@@ -69,8 +67,8 @@ impl Record {
     }
 
     /// The route that matched.
-    pub fn route(&mut self, name: &Name) {
-        self.route = Some(Arc::clone(name));
+    pub fn route(&mut self, name: Rc<str>) {
+        self.route = Some(name);
     }
 
     /// The request's body, whose bytes are counted as they come.

@@ -140,9 +140,12 @@ impl<'c> Connecting<'c> {
             choice.near.into_iter().for_each(|near| self.shard.metrics.chosen(near));
             let backend = &self.route.backends[choice.backend];
             let tier = TierOf::of(self.route.failover.as_ref(), &self.route.state, backends, choice.backend);
-            self.watch = Some(Watch::new(self.shard, backend, &choice, permit, tier));
             self.tried.add(&choice);
-            let Some(place) = Place::of(choice.endpoint, &self.snapshot).map(Rc::new) else { continue };
+            let Some(place) = self.snapshot.place(&choice.endpoint) else {
+                health::give_back(backend, choice.state(), permit);
+                continue;
+            };
+            self.watch = Some(Watch::new(self.shard, backend, &place, permit, tier));
             let in_flight = InFlight::picked(&place, self.shard.shard);
             if let Some(limits) = backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
                 match self.shard.dialer.queues().enter(&backend.state, Bound::Requests, limits).await {
@@ -216,7 +219,7 @@ impl<'c> Connecting<'c> {
 }
 
 /// What `balance` is asked for a connection.
-fn question<'q>(route: &'q StreamRoute, snapshot: &'q Snapshot, tried: &'q Tried, shard: &'q ShardRef) -> Question<'q> {
+fn question<'p, 'q>(route: &'q StreamRoute, snapshot: &'p Snapshot, tried: &'q Tried, shard: &'q ShardRef) -> Question<'p, 'q> {
     let question = Question::new(snapshot, &route.backends, &route.state, tried, shard.dialer.services());
     Question { failover: route.failover.as_deref(), ..question }.now()
 }

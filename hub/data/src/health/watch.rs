@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,13 +14,14 @@ use figspan_model::health::breaker::Turn;
 use figspan_model::health::{End, Guard, Outcome, Permit};
 use figspan_model::moment::Moment;
 use figspan_model::routing::{Backend, BackendPolicy};
-use figspan_model::state::{BackendState, EndpointState};
+use figspan_model::state::BackendState;
 use figspan_proto::reset::Reason;
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
 use super::TierOf;
-use crate::balance::{Choice, Chosen, ServiceEndpoints, now};
+use crate::balance::{ServiceEndpoints, now};
+use crate::dial::place::Place;
 use crate::metrics::Turned;
 use crate::reply::Failure;
 use crate::shard::ShardRef;
@@ -29,7 +31,7 @@ pub struct Watch(RefCell<Option<Watched>>);
 
 struct Watched {
     shard: ShardRef,
-    chosen: Chosen,
+    place: Rc<Place>,
     /// What the backend's policy watches.
     guarded: Option<Guarded>,
     /// The tier, where the rule may leave it.
@@ -46,15 +48,15 @@ struct Guarded {
 }
 
 impl Watch {
-    /// Begins with the choice.
-    pub fn new(shard: &ShardRef, backend: &Backend, choice: &Choice, permit: Permit, tier: Option<TierOf>) -> Self {
+    /// Begins with the choice of that place.
+    pub fn new(shard: &ShardRef, backend: &Backend, place: &Rc<Place>, permit: Permit, tier: Option<TierOf>) -> Self {
         let policy = backend.policy.as_ref().filter(|policy| policy.guard.is_some());
         let guarded = policy.map(|policy| Guarded { policy: Arc::clone(policy), backend: Arc::clone(&backend.state), permit });
         if guarded.is_none() && tier.is_none() {
             return Self(RefCell::new(None));
         }
-        let (shard, chosen) = (ShardRef::clone(shard), choice.endpoint.clone());
-        Self(RefCell::new(Some(Watched { shard, chosen, guarded, tier, began: Instant::now(), opened: None })))
+        let (shard, place) = (ShardRef::clone(shard), Rc::clone(place));
+        Self(RefCell::new(Some(Watched { shard, place, guarded, tier, began: Instant::now(), opened: None })))
     }
 
     /// The time that its rule gives an attempt. Where the request's body is not `short`, its time is the client's.
@@ -154,13 +156,13 @@ impl Watched {
             tier.ended(&outcome, moment(self.began), now);
         }
         let Some((guarded, guard)) = self.guarded() else { return };
-        let endpoint = self.state();
+        let endpoint = self.place.state();
         let healths = (&guarded.backend.health, &endpoint.health);
-        let changes = guard.record(self.shard.shard, healths, guarded.permit, &outcome, now, |visit| match &self.chosen {
-            Chosen::Uplink { uplink, .. } => uplink.endpoints.iter().for_each(|sibling| {
+        let changes = guard.record(self.shard.shard, healths, guarded.permit, &outcome, now, |visit| match &*self.place {
+            Place::Uplink { uplink, .. } => uplink.endpoints.iter().for_each(|sibling| {
                 visit(&sibling.state.health, sibling.accepts() && !sibling.state.draining.load(Ordering::Acquire));
             }),
-            Chosen::Service { name, .. } => self.shard.dialer.services().endpoints(name).iter().for_each(|sibling| {
+            Place::Service { service, .. } => self.shard.dialer.services().endpoints(&service.name).iter().for_each(|sibling| {
                 visit(&sibling.state.health, !sibling.state.draining.load(Ordering::Acquire));
             }),
         });
@@ -168,7 +170,7 @@ impl Watched {
             self.turned(turn, "");
         }
         if let Some(turn) = changes.endpoint {
-            self.turned(turn, &self.label());
+            self.turned(turn, &self.place.label());
             if turn == Turn::Closed {
                 endpoint.warmth.begin(now);
             }
@@ -177,7 +179,12 @@ impl Watched {
             self.shard.metrics.turned(Turned::Ejected);
             endpoint.warmth.begin(until);
             let seconds = until.since(now).as_secs_f64();
-            tracing::warn!(backend = self.name(), endpoint = self.label(), seconds, "endpoint ejected after several failures in a row");
+            tracing::warn!(
+                backend = self.place.backend(),
+                endpoint = self.place.label(),
+                seconds,
+                "endpoint ejected after several failures in a row"
+            );
         }
     }
 
@@ -185,39 +192,18 @@ impl Watched {
         match turn {
             Turn::Opened => {
                 self.shard.metrics.turned(Turned::BreakerOpened);
-                tracing::warn!(backend = self.name(), endpoint, "circuit breaker opened");
+                tracing::warn!(backend = self.place.backend(), endpoint, "circuit breaker opened");
             }
             Turn::Closed => {
                 self.shard.metrics.turned(Turned::BreakerClosed);
-                tracing::info!(backend = self.name(), endpoint, "circuit breaker closed");
+                tracing::info!(backend = self.place.backend(), endpoint, "circuit breaker closed");
             }
         }
     }
 
     fn forget(self) {
         if let Some((guarded, guard)) = self.guarded() {
-            guard.forget(&guarded.backend.health, &self.state().health, guarded.permit);
-        }
-    }
-
-    fn state(&self) -> &EndpointState {
-        match &self.chosen {
-            Chosen::Uplink { endpoint, .. } => &endpoint.state,
-            Chosen::Service { endpoint, .. } => &endpoint.state,
-        }
-    }
-
-    fn name(&self) -> &str {
-        match &self.chosen {
-            Chosen::Uplink { uplink, .. } => uplink.name.as_str(),
-            Chosen::Service { name, .. } => name,
-        }
-    }
-
-    fn label(&self) -> String {
-        match &self.chosen {
-            Chosen::Uplink { endpoint, .. } => endpoint.agent.as_str().to_owned(),
-            Chosen::Service { endpoint, .. } => endpoint.address.to_string(),
+            guard.forget(&guarded.backend.health, &self.place.state().health, guarded.permit);
         }
     }
 }

@@ -23,7 +23,7 @@ impl<'w> Rule<'w> {
         Self { world, backends, terms: Failover::default(), state, gates: Held { last_resorts: true, ..Held::default() } }
     }
 
-    fn question<'q>(&'q self, tried: &'q Tried, now: Moment) -> Question<'q> {
+    fn question<'q>(&'q self, tried: &'q Tried, now: Moment) -> Question<'w, 'q> {
         let question = self.world.question(&self.backends, &self.state, tried);
         Question { failover: Some(&self.terms), gates: Some(&self.gates), now, ..question }
     }

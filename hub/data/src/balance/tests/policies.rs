@@ -46,7 +46,11 @@ impl Gates for Held {
 }
 
 impl World {
-    fn ask(&self, backends: &[Backend], change: impl FnOnce(Question<'_>) -> Option<Result<Choice, NoChoice>>) -> Result<String, NoChoice> {
+    fn ask<'w>(
+        &'w self,
+        backends: &[Backend],
+        change: impl FnOnce(Question<'w, '_>) -> Option<Result<Choice<'w>, NoChoice>>,
+    ) -> Result<String, NoChoice> {
         let (rule, tried) = (self.book.rule("rule/r/0"), Tried::default());
         change(self.question(backends, &rule, &tried)).unwrap().map(|choice| label(&choice))
     }

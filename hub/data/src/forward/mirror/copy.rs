@@ -19,7 +19,6 @@ use crate::balance::{self, Question, Tried};
 use crate::body::Body;
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
-use crate::dial::place::Place;
 use crate::dial::upload::Upload;
 use crate::forward::answer::{Answer, Rest};
 use crate::forward::attempt::Try;
@@ -84,7 +83,7 @@ impl Copy {
         let question =
             Question::new(&self.snapshot, std::slice::from_ref(&target.backend), &target.cursor, &tried, shard.dialer.services()).now();
         let choice = balance::choose(question).map_err(|_| Copies::DroppedNobody)?;
-        let place = Rc::new(Place::of(choice.endpoint, &self.snapshot).ok_or(Copies::DroppedNobody)?);
+        let place = self.snapshot.place(&choice.endpoint).ok_or(Copies::DroppedNobody)?;
         let in_flight = InFlight::picked(&place, shard.shard);
         if let Some(limits) = target.backend.policy.as_ref().and_then(|policy| policy.limits.as_ref()) {
             let permit = Queues::try_enter(&target.backend.state, Bound::Requests, limits).map_err(|_| Copies::DroppedFull)?;
