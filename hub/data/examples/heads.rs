@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use figspan_data::admission::framing;
 use figspan_data::admission::head::{self, HeadLimits, HeadScan, Side};
 use figspan_data::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
@@ -82,9 +82,8 @@ fn answer(bytes: &[u8]) {
 /// A client's head, read as `inbound` does.
 fn ask(bytes: &[u8], client: &Rc<Client>) -> request::Parts {
     let mut held = BytesMut::from(bytes);
-    let length = HeadScan::new(Side::Request).scan(&held, LIMITS).expect("a good head").expect("a whole one");
-    let head: Bytes = held.split_to(length).freeze();
-    let mut head = head::request(&head).expect("a good head");
+    let mut scan = HeadScan::new(Side::Request);
+    let mut head = head::take_request(&mut held, &mut scan, LIMITS).expect("a good head").expect("a whole one");
     let marks = head.marks;
     let framing = framing::of_request(head.version, &head.headers, marks).expect("one framing");
     assert!(!asks_for_websocket(&head.method, head.version, &head.headers, marks, framing).expect("no bad upgrade"));

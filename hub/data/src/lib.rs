@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod affinity;
+mod alarm;
 pub mod balance;
 pub mod body;
 pub mod call;

@@ -1,17 +1,24 @@
 //! Hop `admission`: the head of an HTTP/1 message, byte by byte (RFC 9112, sections 2 to 5).
 //!
 //! [`HeadScan`] looks at bytes as they come and refuses a line as soon as it is whole, so that the verdict depends on the bytes
-//! and never on how they were split into reads. It never looks beyond the limit of a head. [`request`] and [`response`] then
-//! read the checked bytes. One empty line before a request is passed over (section 2.2), nothing else is.
+//! and never on how they were split into reads. It never looks beyond the limit of a head. [`take_request`] and
+//! [`take_response`] read heads that are whole; one that is whole at the first look is scanned only if it cannot be read. One
+//! empty line before a request is passed over (section 2.2), nothing else is.
 
-use bytes::Bytes;
+use std::sync::LazyLock;
+
+use bytes::{Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
+use memchr::memmem::Finder;
 
 use super::marks::Marks;
 use super::reject::Reject;
 use super::section;
 use super::syntax::{check_field_line, field_line, is_field_value, token};
+
+/// Where a head ends, if nothing is wrong with it.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\r\n\r\n"));
 
 /// Bounds of a head or a trailer section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,11 @@ impl HeadScan {
         }
     }
 
+    /// Whether it stands before the first byte.
+    fn is_new(&self) -> bool {
+        self.from == 0
+    }
+
     fn pass(&mut self, line: usize) {
         (self.line, self.from) = (line, line);
     }
@@ -131,21 +143,60 @@ pub struct ResponseHead {
     pub marks: Marks,
 }
 
-/// Reads a whole head of a request, with its last empty line.
-pub fn request(head: &Bytes) -> Result<RequestHead, Reject> {
+/// Takes a request's head from the front of what has come and reads it; `None` while it is incomplete. `scan` goes with the head,
+/// and stands before the next one after it.
+pub fn take_request(held: &mut BytesMut, scan: &mut HeadScan, limits: HeadLimits) -> Result<Option<RequestHead>, Reject> {
+    take(held, scan, limits, request)
+}
+
+/// The same for a response.
+pub fn take_response(held: &mut BytesMut, scan: &mut HeadScan, limits: HeadLimits) -> Result<Option<ResponseHead>, Reject> {
+    take(held, scan, limits, response)
+}
+
+fn take<H>(
+    held: &mut BytesMut,
+    scan: &mut HeadScan,
+    limits: HeadLimits,
+    read: impl FnOnce(&Bytes, usize) -> Result<H, Reject>,
+) -> Result<Option<H>, Reject> {
+    if held.is_empty() {
+        return Ok(None);
+    }
+    if scan.is_new()
+        && let Some(at) = END.find(&held[..held.len().min(limits.bytes)])
+    {
+        let head = cut(held, at + 4);
+        // Whatever the scan refuses cannot be read either, and the scan knows best why.
+        let why = |reject| HeadScan::new(scan.side).scan(&head, limits).err().unwrap_or(reject);
+        return read(&head, limits.count).map(Some).map_err(why);
+    }
+    let Some(length) = scan.scan(held, limits)? else { return Ok(None) };
+    *scan = HeadScan::new(scan.side);
+    read(&cut(held, length), limits.count).map(Some)
+}
+
+/// The front of what has come.
+fn cut(held: &mut BytesMut, length: usize) -> Bytes {
+    // Nothing is left of it as a rule, and then nothing need be shared.
+    if length == held.len() { std::mem::take(held).freeze() } else { held.split_to(length).freeze() }
+}
+
+/// Reads a whole head of a request, with its last empty line and at most `count` fields.
+fn request(head: &Bytes, count: usize) -> Result<RequestHead, Reject> {
     let bytes = head.strip_prefix(b"\r\n").unwrap_or(head);
     let (line, rest) = split_line(bytes)?;
     let (method, target, version) = request_line(line)?;
     let method = Method::from_bytes(method).map_err(|_| Reject::StartLine)?;
-    let (headers, marks) = section::of_head(head, rest, section::ADMITTED)?;
+    let (headers, marks) = section::of_head(head, rest, count, section::ADMITTED)?;
     Ok(RequestHead { method, target: head.slice_ref(target), version, headers, marks })
 }
 
-/// Reads a whole head of a response, with its last empty line.
-pub fn response(head: &Bytes) -> Result<ResponseHead, Reject> {
+/// Reads a whole head of a response, with its last empty line and at most `count` fields.
+fn response(head: &Bytes, count: usize) -> Result<ResponseHead, Reject> {
     let (line, rest) = split_line(head)?;
     let (version, status) = status_line(line)?;
-    let (headers, marks) = section::of_head(head, rest, 0)?;
+    let (headers, marks) = section::of_head(head, rest, count, 0)?;
     Ok(ResponseHead { status, version, headers, marks })
 }
 

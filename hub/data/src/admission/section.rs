@@ -20,30 +20,31 @@ pub(super) const ADMITTED: usize = 3;
 /// Most fields for which room is made at once; maps with more grow as they are read.
 const RESERVED: usize = 128;
 
-/// Reads a head's field section up to and including its empty line, with its marks. A Connection that says but close or
-/// keep-alive is told by its marks and not in the map, from which it would be taken again; where it says more, all of its lines are
-/// there. `more` fields will be added.
-pub(super) fn of_head(whole: &Bytes, rest: &[u8], more: usize) -> Result<(HeaderMap, Marks), Reject> {
-    let (headers, marks, left_out) = read(whole, rest, more, true)?;
+/// Reads a head's field section of at most `count` fields up to and including its empty line, with its marks. A Connection that
+/// says but close or keep-alive is told by its marks and not in the map, from which it would be taken again; where it says more,
+/// all of its lines are there. `more` fields will be added.
+pub(super) fn of_head(whole: &Bytes, rest: &[u8], count: usize, more: usize) -> Result<(HeaderMap, Marks), Reject> {
+    let (headers, marks, left_out) = read(whole, rest, count, more, true)?;
     if left_out && marks.has(Marks::CONNECTION) {
-        return read(whole, rest, more, false).map(|(headers, marks, _)| (headers, marks));
+        return read(whole, rest, count, more, false).map(|(headers, marks, _)| (headers, marks));
     }
     Ok((headers, marks))
 }
 
-/// Reads a trailer section up to and including its empty line.
+/// Reads a trailer section, whose fields are counted, up to and including its empty line.
 pub(super) fn of_trailers(section: &Bytes) -> Result<HeaderMap, Reject> {
-    read(section, section, 0, false).map(|(headers, _, _)| headers)
+    read(section, section, usize::MAX, 0, false).map(|(headers, _, _)| headers)
 }
 
 /// Also says whether a Connection was left out.
-fn read(whole: &Bytes, mut rest: &[u8], more: usize, leave_out: bool) -> Result<(HeaderMap, Marks, bool), Reject> {
+fn read(whole: &Bytes, mut rest: &[u8], mut count: usize, more: usize, leave_out: bool) -> Result<(HeaderMap, Marks, bool), Reject> {
     let mut headers = spare::map((lines(rest) + more).min(RESERVED));
     let (mut marks, mut left_out) = (Marks::NONE, false);
     loop {
         if rest.starts_with(b"\r\n") {
             return Ok((headers, marks, left_out));
         }
+        count = count.checked_sub(1).ok_or(Reject::TooManyFields)?;
         let (name, mark, length) = names::take(rest).ok_or(Reject::FieldName)?;
         let value = rest[length..].strip_prefix(b":").ok_or(Reject::FieldName)?;
         let (value, next) = value.split_at(text(value));
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_says_little_is_told_by_its_marks_alone() {
-        let read = |text: &'static str| of_head(&Bytes::from_static(text.as_bytes()), text.as_bytes(), 0).unwrap();
+        let read = |text: &'static str| of_head(&Bytes::from_static(text.as_bytes()), text.as_bytes(), 9, 0).unwrap();
         let (headers, marks) = read("X-A: \t b c \t\r\nConnection: close\r\nconnection: Keep-Alive\r\n\r\n");
         assert_eq!((headers.len(), &headers["x-a"], marks), (1, &HeaderValue::from_static("b c"), Marks::CLOSE.and(Marks::KEEP_ALIVE)));
         let (headers, marks) = read("Connection: close\r\nConnection: x-a\r\n\r\n");

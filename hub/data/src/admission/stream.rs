@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Method, StatusCode, Version};
 
 use super::chunked::{Chunked, Step};
@@ -16,6 +16,9 @@ use super::reject::Reject;
 
 /// Most requests that may wait for their responses on one connection: pipelines of our own are one deep.
 const PIPELINE: usize = 64;
+
+/// Takes a head from the front of what is held.
+type Take<H> = fn(&mut BytesMut, &mut HeadScan, HeadLimits) -> Result<Option<H>, Reject>;
 
 #[derive(Debug)]
 enum Part {
@@ -43,19 +46,15 @@ impl Part {
         }
     }
 
-    /// Takes bytes of the message at hand; `Some` with the head once it is whole. Returns how many were taken.
-    fn feed(&mut self, bytes: &[u8], side: Side, limits: HeadLimits) -> Result<(usize, Option<Bytes>), Reject> {
+    /// Takes bytes of the message at hand; `Some` with the head, read by `take`, once it is whole. Returns how many were taken.
+    fn feed<H>(&mut self, bytes: &[u8], side: Side, limits: HeadLimits, take: Take<H>) -> Result<(usize, Option<H>), Reject> {
         match self {
             Self::Head { held, scan } => {
-                let before = held.len();
-                held.extend_from_slice(&bytes[..bytes.len().min(limits.bytes - before.min(limits.bytes))]);
-                match scan.scan(held, limits)? {
-                    None => Ok((held.len() - before, None)),
-                    Some(length) => {
-                        let head = held.split_to(length).freeze();
-                        Ok((length - before, Some(head)))
-                    }
-                }
+                let more = bytes.len().min(limits.bytes - held.len().min(limits.bytes));
+                held.extend_from_slice(&bytes[..more]);
+                let head = take(held, scan, limits)?;
+                let left = if head.is_some() { held.len() } else { 0 };
+                Ok((more - left, head))
             }
             Self::Length(left) => {
                 let take = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -102,10 +101,9 @@ impl Requests {
     /// Whether these bytes may pass.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Reject> {
         while !bytes.is_empty() {
-            let (taken, head) = self.part.feed(bytes, Side::Request, self.limits)?;
+            let (taken, head) = self.part.feed(bytes, Side::Request, self.limits, head::take_request)?;
             bytes = &bytes[taken..];
             if let Some(head) = head {
-                let head = head::request(&head)?;
                 let marks = head.marks;
                 let framing = framing::of_request(head.version, &head.headers, marks)?;
                 super::target::host(&head.headers)?.ok_or(Reject::Host)?;
@@ -159,10 +157,9 @@ impl Responses {
             if self.asked.is_empty() && self.part.is_fresh() {
                 return Err(Reject::StartLine);
             }
-            let (taken, head) = self.part.feed(bytes, Side::Response, self.limits)?;
+            let (taken, head) = self.part.feed(bytes, Side::Response, self.limits, head::take_response)?;
             bytes = &bytes[taken..];
             if let Some(head) = head {
-                let head = head::response(&head)?;
                 let (method, upgrade) = self.asked.front().ok_or(Reject::StartLine)?;
                 let marks = head.marks;
                 let framing = framing::of_response(method, head.status, head.version, &head.headers, marks, *upgrade)?;

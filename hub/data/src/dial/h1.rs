@@ -15,7 +15,6 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -27,9 +26,10 @@ use tokio::time::Instant;
 use super::Way;
 use super::io::{Io, Trace};
 use super::part::Part;
-use super::pool::{IdleWake, Reusable};
+use super::pool::{Ear, Reusable};
 use super::upload::Upload;
 use crate::admission::head::HeadScan;
+use crate::alarm::Alarm;
 use crate::limit::backend::Permit;
 use crate::reply::Failure;
 use crate::scratch;
@@ -67,8 +67,10 @@ pub struct Wire {
     permit: Option<Permit>,
     /// When a byte last moved.
     pub progress: Instant,
-    /// Set once pooled; wakes the pool.
-    idle_wake: Option<Arc<IdleWake>>,
+    /// The clock of the present exchange, or of its body.
+    pub(crate) alarm: Alarm,
+    /// Set once pooled; tells the pool.
+    ear: Option<Ear>,
     input: BytesMut,
     scan: HeadScan,
     out: BytesMut,
@@ -102,7 +104,8 @@ impl Wire {
             permit,
             bound: None,
             progress: Instant::now(),
-            idle_wake: None,
+            alarm: Alarm::default(),
+            ear: None,
             input: BytesMut::new(),
             scan: head::scan(),
             out: BytesMut::new(),
@@ -270,6 +273,10 @@ impl Wire {
             self.out = BytesMut::new();
         }
         self.scan = head::scan();
+        if !self.trace.is_tunnel() {
+            // Set for long; until then it would hold the task that polled it last. Over tunnels it strikes soon.
+            self.alarm = Alarm::default();
+        }
     }
 
     /// Ends our side in good order, as far as that goes without waiting.
@@ -299,16 +306,24 @@ impl Reusable for Shared {
         self.borrow().tunnel
     }
 
-    fn wake(&self, make: impl FnOnce() -> IdleWake) -> Arc<IdleWake> {
-        Arc::clone(self.borrow_mut().idle_wake.get_or_insert_with(|| Arc::new(make())))
-    }
-
     fn rest(&self) {
         self.borrow_mut().rest();
     }
 
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.borrow_mut().poll_idle(cx)
+    fn listen(&self, make: impl FnOnce() -> Ear) -> Poll<()> {
+        let mut wire = self.borrow_mut();
+        let ear = wire.ear.take().unwrap_or_else(make);
+        let polled = ear.listen(|cx| wire.poll_idle(cx));
+        wire.ear = Some(ear);
+        polled
+    }
+
+    fn has_heard(&self) -> bool {
+        self.borrow().ear.as_ref().is_none_or(Ear::has_heard)
+    }
+
+    fn look(&self) -> Poll<()> {
+        self.borrow_mut().poll_idle(&mut Context::from_waker(Waker::noop()))
     }
 
     fn wanted(&self) -> bool {

@@ -4,11 +4,13 @@
 //! Promises: `EndpointState.pooled` is exact; a connection on which anything came or ended while it was idle is dropped at
 //! once; what drains or vanishes is dropped with the publication that says so.
 
+mod ear;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use figspan_model::state::{EndpointState, Shard};
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::metrics::{Limit, Metrics};
+pub use ear::Ear;
 
 /// How often the pool looks for connections that have idled too long.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,14 +53,17 @@ pub trait Reusable {
     /// The tunnel that carries it, if any.
     fn tunnel(&self) -> Option<u64>;
 
-    /// What it wakes while it idles; made once for each connection.
-    fn wake(&self, make: impl FnOnce() -> IdleWake) -> Arc<IdleWake>;
-
     /// Frees what an idle connection need not hold.
     fn rest(&self);
 
+    /// Pending while nothing has come and nothing has ended; what does from now on, its ear hears. `make` makes its first one.
+    fn listen(&self, make: impl FnOnce() -> Ear) -> Poll<()>;
+
+    /// Whether its ear has heard something.
+    fn has_heard(&self) -> bool;
+
     /// Pending while nothing has come and nothing has ended.
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()>;
+    fn look(&self) -> Poll<()>;
 
     /// Whether others wait for the room that it takes at its backend.
     fn wanted(&self) -> bool;
@@ -68,30 +74,20 @@ pub trait Reusable {
 
 struct Idle<C> {
     connection: C,
-    wake: Arc<IdleWake>,
     until: Instant,
+}
+
+impl<C: Reusable> Idle<C> {
+    /// Whether nothing has come on it and it has not ended. Of a tunnel's stream the ear knows: what its driver has taken in has
+    /// woken who reads, and more could not be read. What the kernel holds is seen by reading alone.
+    fn is_fresh(&self) -> bool {
+        (self.connection.tunnel().is_some() && !self.connection.has_heard()) || self.connection.look().is_pending()
+    }
 }
 
 struct Bucket<C> {
     state: Arc<EndpointState>,
     idle: Vec<Idle<C>>,
-}
-
-/// What an idle connection wakes when something happens on it.
-pub struct IdleWake {
-    fired: AtomicBool,
-    pool: Arc<Notify>,
-}
-
-impl Wake for IdleWake {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.fired.store(true, Ordering::Release);
-        self.pool.notify_one();
-    }
 }
 
 /// What the newest snapshot leads to.
@@ -164,8 +160,7 @@ impl<C: Reusable> Pool<C> {
                 }
                 idle?
             };
-            let fresh = idle.connection.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
-            if fresh && !self.is_stale(&idle, Instant::now()) {
+            if idle.is_fresh() && !self.is_stale(&idle, Instant::now()) {
                 return Some(idle.connection);
             }
             idle.connection.finish();
@@ -175,14 +170,11 @@ impl<C: Reusable> Pool<C> {
     /// Keeps a connection, unless its endpoint drains, its place is full, or the shard stops.
     pub fn put(&self, key: Key, state: &Arc<EndpointState>, connection: C, most: usize, idle_time: Duration) {
         connection.rest();
-        let wake = connection.wake(|| IdleWake { fired: AtomicBool::new(false), pool: Arc::clone(&self.woken) });
-        wake.fired.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(&wake));
         let open = !self.stopped.get()
             && !connection.wanted()
             && !state.draining.load(Ordering::Acquire)
             && (connection.tunnel().is_none() || self.live.borrow().holds(&key, connection.tunnel()))
-            && connection.poll_idle(&mut Context::from_waker(&waker)).is_pending();
+            && connection.listen(|| Ear::new(&self.woken)).is_pending();
         let mut buckets = self.buckets.borrow_mut();
         let bucket = buckets.entry(key).or_insert_with(|| Bucket { state: Arc::clone(state), idle: Vec::new() });
         if open && bucket.idle.len() >= most {
@@ -192,7 +184,7 @@ impl<C: Reusable> Pool<C> {
             connection.finish();
             return;
         }
-        bucket.idle.push(Idle { connection, wake, until: Instant::now() + idle_time });
+        bucket.idle.push(Idle { connection, until: Instant::now() + idle_time });
         self.total.set(self.total.get() + 1);
         state.pooled.add(self.shard, 1);
     }
@@ -219,7 +211,7 @@ impl<C: Reusable> Pool<C> {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            self.retain(|_, idle| !spoiled(idle) && !idle.connection.wanted() && !self.is_stale(idle, now));
+            self.retain(|_, idle| !self.is_spoiled(idle) && !idle.connection.wanted() && !self.is_stale(idle, now));
         }
     }
 
@@ -247,6 +239,11 @@ impl<C: Reusable> Pool<C> {
         stale
     }
 
+    /// Whether something happened on an idle connection. Looks only at those that heard something.
+    fn is_spoiled(&self, idle: &Idle<C>) -> bool {
+        idle.connection.has_heard() && idle.connection.listen(|| Ear::new(&self.woken)).is_ready()
+    }
+
     fn left(&self, state: &EndpointState) {
         self.total.set(self.total.get() - 1);
         state.pooled.sub(self.shard, 1);
@@ -257,14 +254,6 @@ impl<C: Reusable> Drop for Pool<C> {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Whether something happened on an idle connection. Looks only at those that woke the pool.
-fn spoiled<C: Reusable>(idle: &Idle<C>) -> bool {
-    if !idle.wake.fired.swap(false, Ordering::AcqRel) {
-        return false;
-    }
-    idle.connection.poll_idle(&mut Context::from_waker(&Waker::from(Arc::clone(&idle.wake)))).is_ready()
 }
 
 #[cfg(test)]

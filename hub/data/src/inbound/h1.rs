@@ -20,18 +20,19 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use figspan_model::routing::Limits;
 use figspan_tunnel::drain::Drain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::{Serve, head_limits, refusal};
-use crate::admission::head::{HeadScan, Side};
+use crate::admission::head::{self, HeadScan, RequestHead, Side};
 use crate::admission::{HeadLimits, Reject};
+use crate::alarm::TaskAlarm;
 use crate::client::Client;
 use crate::inbound::socket::Socket;
 use crate::metrics::Limit;
@@ -75,14 +76,14 @@ where
     S: Serve,
 {
     let mut stopping = pin!(drain.stopping());
-    let mut timer = None;
+    let mut alarm = TaskAlarm::default();
     let mut first = true;
     loop {
         let (limits, waiting) = {
             let routing = service.routing();
             (head_limits(&routing.limits), Waiting::new(&routing.limits, first, drain.is_stopping()))
         };
-        let head = match read_head(wire, limits, waiting, &mut timer, stopping.as_mut()).await {
+        let head = match read_head(wire, limits, waiting, &mut alarm, stopping.as_mut()).await {
             Ok(Some(head)) => head,
             Ok(None) => return Next::Close,
             Err(HeadError::Idle) => {
@@ -153,9 +154,9 @@ async fn read_head<T, F>(
     wire: &Shared<T>,
     limits: HeadLimits,
     mut waiting: Waiting,
-    timer: &mut Option<Pin<Box<Sleep>>>,
+    alarm: &mut TaskAlarm,
     mut stopping: Pin<&mut F>,
-) -> Result<Option<Bytes>, HeadError>
+) -> Result<Option<RequestHead>, HeadError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = ()>,
@@ -164,8 +165,8 @@ where
     std::future::poll_fn(move |cx| {
         let mut wire = wire.borrow_mut();
         let fresh = loop {
-            if let Some(length) = scan.scan(&wire.held, limits).map_err(HeadError::Refused)? {
-                return Poll::Ready(Ok(Some(wire.held.split_to(length).freeze())));
+            if let Some(head) = head::take_request(&mut wire.held, &mut scan, limits).map_err(HeadError::Refused)? {
+                return Poll::Ready(Ok(Some(head)));
             }
             let fresh = scan.is_fresh(wire.held.len());
             match wire.poll_more(cx) {
@@ -185,7 +186,7 @@ where
             waiting.stopping = true;
             waiting.idle = waiting.idle.min(Instant::now() + DRAIN_GRACE);
         }
-        match poll_deadline(timer, waiting.deadline(fresh), cx) {
+        match alarm.poll(waiting.deadline(fresh), cx) {
             Poll::Ready(()) if fresh && waiting.stopping => Poll::Ready(Ok(None)),
             Poll::Ready(()) if fresh => Poll::Ready(Err(HeadError::Idle)),
             Poll::Ready(()) => Poll::Ready(Err(HeadError::Refused(Reject::HeadTimeout))),
@@ -193,15 +194,6 @@ where
         }
     })
     .await
-}
-
-/// Polls one timer of the connection, set anew where the deadline differs.
-fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-    if timer.deadline() != deadline {
-        timer.as_mut().reset(deadline);
-    }
-    timer.as_mut().poll(cx)
 }
 
 /// Ends our side, then listens a little.

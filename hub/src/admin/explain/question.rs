@@ -79,10 +79,10 @@ pub(super) fn head_bytes(asked: &ExplainRequest, url: &Url<'_>) -> Result<Bytes,
 }
 
 /// Reads it as a shard does.
-pub(super) fn read(bytes: &Bytes, limits: &Limits) -> Result<RequestHead, Reject> {
+pub(super) fn read(bytes: &[u8], limits: &Limits) -> Result<RequestHead, Reject> {
     let limits = HeadLimits { bytes: limits.header_bytes, count: limits.header_count };
-    HeadScan::new(Side::Request).scan(bytes, limits)?;
-    head::request(bytes)
+    // Its last line is empty, so that it is whole.
+    head::take_request(&mut bytes.into(), &mut HeadScan::new(Side::Request), limits)?.ok_or(Reject::LineEnd)
 }
 
 /// A client of that address, or one on this machine.

@@ -28,7 +28,7 @@ fn heads_end_at_their_first_empty_line() {
     assert_eq!(scan(Side::Request, b"GET / HTTP/1.1\r\nHost: a\r\n\r"), Ok(None));
     assert_eq!(scan(Side::Response, b"HTTP/1.1 200 OK\r\n\r\n"), Ok(Some(19)));
     let head = Bytes::from_static(b"\r\nPOST /a?b HTTP/1.0\r\nHost:  a \r\nX:\r\n\r\n");
-    let head = request(&head).unwrap();
+    let head = request(&head, 2).unwrap();
     assert_eq!((head.method, &head.target[..], head.version), (Method::POST, &b"/a?b"[..], Version::HTTP_10));
     assert_eq!((&head.headers["host"], head.headers["x"].len()), (&"a".parse::<http::HeaderValue>().unwrap(), 0));
 }
@@ -50,7 +50,7 @@ fn bounds_hold_to_the_byte() {
 fn status_lines_are_read_to_the_letter() {
     for (line, status) in [("HTTP/1.1 200 OK", 200), ("HTTP/1.0 404 Not \t Found", 404), ("HTTP/1.1 599 ", 599), ("HTTP/1.1 204", 204)] {
         let head = Bytes::from(format!("{line}\r\n\r\n"));
-        assert_eq!(response(&head).unwrap().status, status, "{line}");
+        assert_eq!(response(&head, 2).unwrap().status, status, "{line}");
     }
     for (line, reject) in [
         ("HTTP/1.1  200 OK", Reject::StartLine),
@@ -80,11 +80,11 @@ proptest! {
     #[test]
     fn what_was_scanned_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         if let Ok(Some(length)) = scan(Side::Request, &bytes) {
-            prop_assert!(request(&Bytes::copy_from_slice(&bytes[..length])).is_ok());
+            prop_assert!(request(&Bytes::copy_from_slice(&bytes[..length]), LIMITS.count).is_ok());
         }
         let framed = [b"GET / HTTP/1.1\r\nx:", &bytes[..], b"\r\n\r\n"].concat();
         if let Ok(Some(length)) = scan(Side::Request, &framed) {
-            prop_assert!(request(&Bytes::copy_from_slice(&framed[..length])).is_ok());
+            prop_assert!(request(&Bytes::copy_from_slice(&framed[..length]), LIMITS.count).is_ok());
         }
     }
 }

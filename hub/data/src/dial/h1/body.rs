@@ -3,7 +3,6 @@
 //! Ends cleanly only where the framing says so; then, and only if the whole request was sent, the connection goes back to the
 //! pool. Dropped before its end (the client went away), it resets the stream so that the workload stops.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use figspan_proto::reset::Reason;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::decode::{Decoder, Piece};
 use super::{ReadError, Shared};
@@ -37,14 +35,13 @@ pub struct ResponseBody {
     decoder: Decoder,
     home: Option<Home>,
     idle: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
     in_flight: InFlight,
 }
 
 impl ResponseBody {
     /// `home` is `None` where the connection must not be used again.
     pub fn new(wire: Shared, decoder: Decoder, home: Option<Home>, idle: Option<Duration>, in_flight: InFlight) -> Self {
-        let mut body = Self { wire: Some(wire), decoder, home, idle, timer: None, in_flight };
+        let mut body = Self { wire: Some(wire), decoder, home, idle, in_flight };
         if body.decoder.ended() {
             body.release();
         }
@@ -53,7 +50,6 @@ impl ResponseBody {
 
     /// The whole exchange is over: keep the connection or end it.
     fn release(&mut self) {
-        self.timer = None;
         let Some(wire) = self.wire.take() else { return };
         match self.home.take() {
             Some(home) if wire.borrow().buffered() == 0 => home.pool.put(home.key, self.in_flight.state(), wire, home.most, home.idle_time),
@@ -66,7 +62,6 @@ impl ResponseBody {
     }
 
     fn fail(&mut self, failure: Failure) -> Failure {
-        self.timer = None;
         if let Some(wire) = self.wire.take() {
             wire.borrow_mut().abandon(Reason::Cancelled);
         }
@@ -112,15 +107,9 @@ impl ResponseBody {
     /// Ready when nothing has moved, in either direction, for the idle time.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         let (Some(idle), Some(wire)) = (self.idle, &self.wire) else { return Poll::Pending };
-        let due = wire.borrow().progress + idle;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                return Poll::Ready(Failure::WorkloadIdle);
-            }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
+        let mut wire = wire.borrow_mut();
+        let due = wire.progress + idle;
+        wire.alarm.poll(due, cx).map(|()| Failure::WorkloadIdle)
     }
 
     /// Whether the end was reached.

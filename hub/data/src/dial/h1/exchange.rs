@@ -4,13 +4,13 @@
 //! it fails, the agent is asked how much it delivered; without its word a request that left may have been seen.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use figspan_model::routing::{Limits, Timeouts};
 use figspan_tunnel::StreamError;
 use http::{HeaderMap, Response, StatusCode, request};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::head::Head;
 use super::{ReadError, SendError, Shared};
@@ -64,9 +64,6 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
     let begun = Instant::now();
     let mut sent_at = None;
     let mut broken_at = None;
-    let timer = sleep_until(begun + NEVER);
-    tokio::pin!(timer);
-    let mut armed = false;
     let (tunnelled, mut looked) = (wire.borrow().trace.is_tunnel(), begun);
     let outcome = poll_fn(|cx| {
         let mut wire = wire.borrow_mut();
@@ -105,14 +102,7 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
                 wire.progress + terms.timeouts.idle.unwrap_or(NEVER)
             };
             let wake = if tunnelled { due.min(looked + SILENCE_CHECK) } else { due };
-            if !armed || timer.deadline() > wake {
-                timer.as_mut().reset(wake);
-                armed = true;
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            armed = false;
+            ready!(wire.alarm.poll(wake, cx));
             looked = Instant::now();
             if due > looked {
                 if wire.trace.suspect_since().is_some_and(terms.leave) {

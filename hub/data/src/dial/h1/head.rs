@@ -2,11 +2,11 @@
 //!
 //! There is one reading of a message in the hub, for both directions. What it refuses becomes a failure of the workload.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use figspan_model::routing::Limits;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::admission::head::{HeadScan, Side};
+use crate::admission::head::{HeadScan, ResponseHead, Side};
 use crate::admission::{Framing, HeadLimits, Marks, Reject, connection, fields, framing, head};
 use crate::reply::Failure;
 
@@ -53,13 +53,12 @@ pub fn take(
     upgrade: bool,
     limits: HeadLimits,
 ) -> Result<Option<Head>, Failure> {
-    let Some(length) = scan.scan(input, limits).map_err(refused)? else { return Ok(None) };
-    *scan = self::scan();
-    read(&input.split_to(length).freeze(), method, upgrade).map(Some).map_err(refused)
+    let Some(head) = head::take_response(input, scan, limits).map_err(refused)? else { return Ok(None) };
+    read(head, method, upgrade).map(Some).map_err(refused)
 }
 
-fn read(bytes: &Bytes, method: &Method, upgrade: bool) -> Result<Head, Reject> {
-    let head::ResponseHead { status, version, mut headers, marks } = head::response(bytes)?;
+fn read(head: ResponseHead, method: &Method, upgrade: bool) -> Result<Head, Reject> {
+    let ResponseHead { status, version, mut headers, marks } = head;
     let framing = framing::of_response(method, status, version, &headers, marks, upgrade)?;
     let keep_alive = framing != Framing::UntilClose && connection::stays(version, marks);
     if status != StatusCode::SWITCHING_PROTOCOLS {

@@ -2,18 +2,18 @@
 //!
 //! h2 itself refuses a body that disagrees with its Content-Length. Dropped before its end, it cancels the stream.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::Lease;
 use super::exchange::SharedSender;
 use crate::admission::fields;
+use crate::alarm::Alarm;
 use crate::dial::inflight::InFlight;
 use crate::reply::Failure;
 
@@ -26,7 +26,7 @@ pub struct ResponseBody {
     ended: bool,
     idle: Option<Duration>,
     progress: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     _lease: Lease,
     in_flight: InFlight,
 }
@@ -42,7 +42,18 @@ impl ResponseBody {
         in_flight: InFlight,
     ) -> Self {
         let ended = stream.is_end_stream();
-        Self { stream, sender, length, data_ended: ended, ended, idle, progress: Instant::now(), timer: None, _lease: lease, in_flight }
+        Self {
+            stream,
+            sender,
+            length,
+            data_ended: ended,
+            ended,
+            idle,
+            progress: Instant::now(),
+            alarm: Alarm::default(),
+            _lease: lease,
+            in_flight,
+        }
     }
 
     /// The next frame; `None` at a clean end.
@@ -95,14 +106,7 @@ impl ResponseBody {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         let Some(idle) = self.idle else { return Poll::Pending };
         let due = self.progress.max(self.sender.borrow().progress()) + idle;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                return Poll::Ready(Failure::WorkloadIdle);
-            }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
+        self.alarm.poll(due, cx).map(|()| Failure::WorkloadIdle)
     }
 
     /// Whether the end was reached.

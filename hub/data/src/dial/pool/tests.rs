@@ -1,3 +1,5 @@
+use std::task::Waker;
+
 use figspan_model::state::Book;
 
 use super::*;
@@ -8,11 +10,14 @@ struct Fake(Rc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    tunnel: Cell<Option<u64>>,
+    /// How often it was asked whether something came.
+    looks: Cell<usize>,
     spoiled: Cell<bool>,
     wanted: Cell<bool>,
     finished: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    wake: RefCell<Option<Arc<IdleWake>>>,
+    ear: RefCell<Option<Ear>>,
 }
 
 impl Fake {
@@ -29,22 +34,32 @@ impl Fake {
     fn finished(&self) -> bool {
         self.0.finished.get()
     }
+
+    fn poll(&self, waker: &Waker) -> Poll<()> {
+        self.0.looks.set(self.0.looks.get() + 1);
+        self.0.waker.replace(Some(waker.clone()));
+        if self.0.spoiled.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Reusable for Fake {
     fn tunnel(&self) -> Option<u64> {
-        None
-    }
-
-    fn wake(&self, make: impl FnOnce() -> IdleWake) -> Arc<IdleWake> {
-        Arc::clone(self.0.wake.borrow_mut().get_or_insert_with(|| Arc::new(make())))
+        self.0.tunnel.get()
     }
 
     fn rest(&self) {}
 
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.waker.replace(Some(cx.waker().clone()));
-        if self.0.spoiled.get() { Poll::Ready(()) } else { Poll::Pending }
+    fn listen(&self, make: impl FnOnce() -> Ear) -> Poll<()> {
+        let mut ear = self.0.ear.borrow_mut();
+        ear.get_or_insert_with(make).listen(|cx| self.poll(cx.waker()))
+    }
+
+    fn has_heard(&self) -> bool {
+        self.0.ear.borrow().as_ref().is_none_or(Ear::has_heard)
+    }
+
+    fn look(&self) -> Poll<()> {
+        self.poll(Waker::noop())
     }
 
     fn wanted(&self) -> bool {
@@ -103,6 +118,22 @@ async fn a_connection_that_was_spoiled_while_idle_is_never_handed_out() {
     assert!(Rc::ptr_eq(&taken.0, &good.0) && stale.finished() && !good.finished());
     assert!(place.pool.take(&place.key).is_none());
     assert_eq!(place.idle(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_tunnels_connection_that_was_silent_is_used_without_another_look() {
+    let place = Place::new();
+    place.pool.sweep(Live { states: Set::from_iter([place.key.state]), tunnels: Set::from_iter([7]), ..Live::default() });
+    let (silent, spoke) = (Fake::default(), Fake::default());
+    for connection in [&silent, &spoke] {
+        connection.0.tunnel.set(Some(7));
+        place.put(connection);
+    }
+    // Heard, and not yet looked at by the pool.
+    spoke.spoil();
+    let taken = place.pool.take(&place.key).expect("the other one is good");
+    assert!(Rc::ptr_eq(&taken.0, &silent.0) && spoke.finished() && !silent.finished());
+    assert_eq!((silent.0.looks.get(), spoke.0.looks.get()), (1, 2), "once as they were put back");
 }
 
 #[tokio::test]

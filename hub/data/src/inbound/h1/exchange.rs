@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use figspan_model::routing::Routing;
 use figspan_tunnel::drain::Drain;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -18,8 +17,9 @@ use super::encode::{self, Connection, Sending};
 use super::send::{flush, send};
 use super::upgrade::{Upgraded, client_io};
 use super::wire::{Continue, Next, Progress, Shared};
+use crate::admission::head::RequestHead;
 use crate::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
-use crate::admission::{Reject, connection, framing, head};
+use crate::admission::{Reject, connection, framing};
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, WebSocket};
@@ -40,8 +40,7 @@ pub(super) struct Exchange<T: AsyncRead + AsyncWrite + Unpin> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     /// Admits the request whose head this is.
-    pub(super) fn open(wire: &Shared<T>, client: &Rc<Client>, routing: &Routing, head: Bytes) -> Result<Self, Reject> {
-        let mut head = head::request(&head)?;
+    pub(super) fn open(wire: &Shared<T>, client: &Rc<Client>, routing: &Routing, mut head: RequestHead) -> Result<Self, Reject> {
         let marks = head.marks;
         let framing = framing::of_request(head.version, &head.headers, marks)?;
         let websocket = asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
