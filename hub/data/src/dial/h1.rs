@@ -39,7 +39,7 @@ pub use read::ReadError;
 /// ones are written from where they lie.
 const COPY_BELOW: usize = 8 * 1024;
 
-/// Room for the next request's head that an idle connection keeps; more is given back.
+/// Room for the next head, of a request and of its answer, that an idle connection keeps; more is given back.
 const KEPT: usize = 2 * 1024;
 
 /// An HTTP/1.1 connection to a workload, shared by the halves of one exchange on the shard's thread.
@@ -72,6 +72,8 @@ pub struct Wire {
     /// Set once pooled; tells the pool.
     ear: Option<Ear>,
     input: BytesMut,
+    /// Most that the input held in the present exchange.
+    held: usize,
     scan: HeadScan,
     out: BytesMut,
     data: Bytes,
@@ -107,6 +109,7 @@ impl Wire {
             alarm: Alarm::default(),
             ear: None,
             input: BytesMut::new(),
+            held: 0,
             scan: head::scan(),
             out: BytesMut::new(),
             data: Bytes::new(),
@@ -267,7 +270,9 @@ impl Wire {
     }
 
     fn rest(&mut self) {
-        self.input = BytesMut::new();
+        if std::mem::take(&mut self.held) > KEPT {
+            self.input = BytesMut::new();
+        }
         self.out.clear();
         if self.out.capacity() > KEPT {
             self.out = BytesMut::new();
@@ -353,3 +358,6 @@ pub async fn upload_rest(wire: Shared, mut upload: Upload) {
         Some(Err(SendError::Io(_))) | None => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,10 +80,11 @@ impl Wire {
             // What follows the body unasked must be seen when it ends.
             let rest = chunk.split_off(usize::try_from(most).unwrap_or(usize::MAX).min(chunk.len()));
             self.input.extend_from_slice(&rest);
+            self.held = self.held.max(self.input.len());
             return Poll::Ready(Ok(Some(chunk)));
         }
         if !chunk.is_empty() {
-            self.input.reserve(READ);
+            self.reserve();
             self.input.extend_from_slice(&chunk);
             // What has come besides; how it ends, if it does, the next read says again.
             let _ = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
@@ -107,13 +108,20 @@ impl Wire {
     /// Reads behind what is held, without a buffer of this connection's own while nothing comes.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let n = ready!(scratch::poll_read(Pin::new(&mut self.io), cx, &mut self.input))?;
+        self.held = self.held.max(self.input.len());
         self.progress = Instant::now();
         Poll::Ready(Ok(n))
     }
 
+    /// Makes room for a part of a body.
+    fn reserve(&mut self) {
+        self.held = READ;
+        self.input.reserve(READ);
+    }
+
     /// Reads a body's bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(READ);
+        self.reserve();
         let n = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
         self.progress = Instant::now();
         Poll::Ready(Ok(n))
