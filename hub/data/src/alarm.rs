@@ -3,9 +3,11 @@
 //! To set a timer takes a lock and a walk through the timers. So it stays where it is while the moment moves on, and is set anew
 //! when it strikes too early: once in an idle time, and not with every request.
 
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer, made with its first use. Wakes the task that polled last.
@@ -51,14 +53,14 @@ impl TaskAlarm {
         if !same {
             self.task = Some(cx.waker().clone());
         }
-        self.alarm.poll(at, cx)
+        // A task that has used up its turn is put off before the timer knows it, and would not be heard of again.
+        pin!(unconstrained(poll_fn(|cx| self.alarm.poll(at, cx)))).poll(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::future::poll_fn;
     use std::rc::Rc;
     use std::time::Duration;
 
@@ -94,6 +96,22 @@ mod tests {
         assert_eq!(alarm.alarm.0.as_ref().unwrap().deadline(), begun + SECOND * 5);
         poll_fn(|cx| alarm.poll(begun + SECOND * 6, cx)).await;
         assert_eq!(begun.elapsed().as_secs(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_used_up_its_turn_is_woken_too() {
+        let (mut alarm, begun) = (TaskAlarm::default(), Instant::now());
+        // The first time it is set, the second time set anew.
+        for at in [begun + SECOND, begun + SECOND * 3] {
+            let waits = poll_fn(|cx| {
+                while tokio::task::coop::has_budget_remaining() {
+                    assert!(pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready());
+                }
+                alarm.poll(at, cx)
+            });
+            tokio::time::timeout(SECOND * 9, waits).await.expect("woken");
+            assert_eq!(begun.elapsed().as_secs(), (at - begun).as_secs());
+        }
     }
 
     #[tokio::test(start_paused = true)]
