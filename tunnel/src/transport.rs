@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use figspan_quic::LastWord;
+use figspan_quic::{LastWord, SEND_WINDOW};
 use quinn_proto::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -59,9 +59,6 @@ pub const TUNNEL_WINDOW: u32 = 8 * 1024 * 1024;
 
 /// The same before the peer's identity is known: enough for a join, little for an attacker.
 pub const STRANGER_WINDOW: u32 = 128 * 1024;
-
-/// What one tunnel may hold unacknowledged of what was written to it.
-pub const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// Round trip assumed before it is measured: the first retransmission of a lost handshake packet comes after 300 ms instead of
 /// 1 s (RFC 9002 assumes 333 ms), and a path slower than that only costs one spurious packet.

@@ -21,6 +21,7 @@ use crate::shared::{Shared, State};
 use crate::socket::{BATCH, Socket, received_ecn};
 use crate::state::{Core, State as Connection};
 use crate::timers::Timers;
+use crate::window;
 
 /// System calls of reception in one round.
 const ROUNDS: usize = 8;
@@ -221,6 +222,7 @@ impl Driver {
                 _ => {}
             }
         }
+        window::fit(core, &mut state);
         self.settle(core, &mut state);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);

@@ -19,6 +19,7 @@ mod shared;
 mod socket;
 mod state;
 mod timers;
+mod window;
 
 pub use connection::Connection;
 pub use driver::Driver;
@@ -28,6 +29,7 @@ pub use quinn_udp::RecvMeta;
 pub use recv::{ReadError, RecvStream};
 pub use send::{SendStream, StoppedError, WriteError};
 pub use socket::{Socket, Udp, prepare};
+pub use window::SEND_WINDOW;
 
 /// Maps of streams: keys are numbers that the peer can choose only in order.
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) writers: Map<StreamId, Waker>,
     /// Who waits for a stream to be stopped or acknowledged to its end.
     pub(crate) watchers: Map<StreamId, Arc<Notify>>,
+    /// What had passed when its window was fitted to its path.
+    pub(crate) fitted: u64,
     /// Its earliest entry among the endpoint's timers.
     pub(crate) armed: Option<Instant>,
 }
@@ -77,6 +79,7 @@ impl Core {
             readers: Map::default(),
             writers: Map::default(),
             watchers: Map::default(),
+            fitted: 0,
             armed: None,
         };
         Arc::new(Self {
