@@ -327,7 +327,11 @@ impl Level<'_, '_> {
 
     /// The next number of a cursor. Tries after the first have numbers of their own (`again`): on the common ones, each failure
     /// of one of two endpoints would take the other's turn, and every request would go to the failing one first.
-    fn number(&self, first: &AtomicU64, again: &AtomicU64) -> u64 {
+    /// Who stands alone needs none: a cursor is of all shards, and each of its steps is a write that all of them see.
+    fn number(&self, among: usize, first: &AtomicU64, again: &AtomicU64) -> u64 {
+        if among == 1 {
+            return 0;
+        }
         let cursor = if self.is_first() { first } else { again };
         if self.counts { cursor.fetch_add(1, Ordering::Relaxed) } else { cursor.load(Ordering::Relaxed) }
     }

@@ -18,8 +18,8 @@ pub(super) fn decide<'p>(level: &Level<'p, '_>) -> Result<Choice<'p>, NoChoice> 
     }
     let mut tier = lowest(level.question.backends, 0);
     while let Some(this) = tier {
-        let sums = level.sums(this, Resort::Last);
-        if let Some(choice) = level.among(sums, &level.question.rule.cursor) {
+        let mut sums = level.sums(this, Resort::Last);
+        if let Some(choice) = level.among(&mut sums, &level.question.rule.cursor) {
             return Ok(choice);
         }
         tier = above(level.question.backends, this);

@@ -24,7 +24,7 @@ impl<'p> Level<'p, '_> {
         let members = self.members(backend)?;
         let number = match self.question.hash {
             Some(_) => 0,
-            None => self.cursor(backend, &members).map_or(0, |state| self.number(&state.cursor, &state.again)),
+            None => self.cursor(backend, &members).map_or(0, |state| self.number(members.len(), &state.cursor, &state.again)),
         };
         let free = Search { level: self, backend, members: &members, reach: members.len(), resort: Resort::No };
         let found = free.find(number);

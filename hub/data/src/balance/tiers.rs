@@ -17,15 +17,15 @@ pub(super) fn choose<'p>(level: &Level<'p, '_>, terms: &Failover) -> Option<Choi
         let (next, state) = (above(backends, this), rule.tier(this));
         let Some(next) = next else {
             // Nothing is left to fail over to.
-            return level.among(level.sums(this, Resort::Last), &state.cursor);
+            return level.among(&mut level.sums(this, Resort::Last), &state.cursor);
         };
-        let sums = level.sums(this, Resort::Unchecked);
+        let mut sums = level.sums(this, Resort::Unchecked);
         let able = sums.total() > 0;
         let share = share(level, terms, this, able);
         if able
             && share > 0
             && (share == WHOLE || !takes(level, next) || is_its_turn(level, state, share))
-            && let Some(choice) = level.among(sums, &state.cursor)
+            && let Some(choice) = level.among(&mut sums, &state.cursor)
         {
             return Some(choice);
         }

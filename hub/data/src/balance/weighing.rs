@@ -28,7 +28,7 @@ impl<'p> Level<'p, '_> {
     }
 
     /// A choice among backends with such weights.
-    pub(super) fn among(&self, mut sums: Sums, cursor: &AtomicU64) -> Option<Choice<'p>> {
+    pub(super) fn among(&self, sums: &mut Sums, cursor: &AtomicU64) -> Option<Choice<'p>> {
         let backends = self.question.backends;
         let mut number = None;
         // Once, as a rule. An endpoint may begin to drain between the look at the weights and the one at the endpoints: then
@@ -39,7 +39,7 @@ impl<'p> Level<'p, '_> {
                     let candidates = backends.iter().enumerate().map(|(at, backend)| (backend.state.id, sums.weight(at)));
                     rendezvous::highest(key, candidates, |_| true)
                 }
-                None => sums.pick(*number.get_or_insert_with(|| self.number(cursor, &self.question.rule.again))),
+                None => sums.pick(*number.get_or_insert_with(|| self.number(backends.len(), cursor, &self.question.rule.again))),
             };
             let backend = picked?;
             if let Some(endpoint) = self.endpoint(&backends[backend]) {
