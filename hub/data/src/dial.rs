@@ -27,11 +27,12 @@ use figspan_model::routing::{Backend, BackendTls, BackendTlsRoots, Limits, Timeo
 use figspan_model::snapshot::Snapshot;
 use figspan_model::state::{Book, EndpointState, Shard};
 use figspan_proto::control::Protocol;
-use figspan_proto::preamble::{Kind, TraceContext};
+use figspan_proto::preamble::Kind;
 use figspan_tunnel::backend_tls::BackendTlsClient;
 use figspan_tunnel::drain::Drain;
 use figspan_tunnel::resolve::Resolver;
 use figspan_tunnel::{StreamError, StreamProbe};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -115,8 +116,8 @@ pub struct Call<'a> {
     pub timeouts: &'a Timeouts,
     /// Bounds.
     pub limits: &'a Limits,
-    /// For the agent.
-    pub trace: Option<TraceContext>,
+    /// The request's, in which its trace context is; none for streams.
+    pub headers: Option<&'a HeaderMap>,
     /// Whose connections these are, and how many there may be.
     pub backend: &'a Backend,
 }
@@ -287,7 +288,9 @@ impl Dialer {
         let wait = call.timeouts.connect;
         let (io, trace, tunnel) = match place {
             Place::Uplink { uplink, endpoint, .. } => {
-                let opened = tunnel::open(endpoint, self.shard, &uplink.name, kind, call.client, call.trace, wait).await?;
+                let opened =
+                    tunnel::open(endpoint, self.shard, &uplink.name, kind, call.client, call.headers.and_then(tunnel::trace_context), wait)
+                        .await?;
                 let id = opened.tunnel.id();
                 let trace = Trace::tunnel(opened.tunnel, opened.stream.probe(), opened.preamble.len());
                 (Io::Tunnel(Prefixed::new(opened.stream, opened.preamble)), trace, Some(id))

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 pub mod exchange;
 pub mod head;
+mod progress;
 mod read;
 
 use std::cell::RefCell;
@@ -16,12 +17,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-
-use bytes::{Buf, Bytes, BytesMut};
-use figspan_proto::reset::{Reason, Reset};
-use http::request;
-use tokio::io::AsyncWrite as _;
-use tokio::time::Instant;
 
 use super::Way;
 use super::io::{Io, Trace};
@@ -33,7 +28,12 @@ use crate::alarm::Alarm;
 use crate::limit::backend::Permit;
 use crate::reply::Failure;
 use crate::scratch;
+use bytes::{Buf, Bytes, BytesMut};
+use figspan_proto::reset::{Reason, Reset};
+use http::request;
+use progress::Progress;
 pub use read::ReadError;
+use tokio::io::AsyncWrite as _;
 
 /// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
 /// ones are written from where they lie.
@@ -66,7 +66,7 @@ pub struct Wire {
     /// Its room at the backend.
     permit: Option<Permit>,
     /// When a byte last moved.
-    pub progress: Instant,
+    pub(crate) progress: Progress,
     /// The clock of the present exchange, or of its body.
     pub(crate) alarm: Alarm,
     /// Set once pooled; tells the pool.
@@ -105,7 +105,7 @@ impl Wire {
             tunnel,
             permit,
             bound: None,
-            progress: Instant::now(),
+            progress: Progress::default(),
             alarm: Alarm::default(),
             ear: None,
             input: BytesMut::new(),
@@ -132,7 +132,7 @@ impl Wire {
         self.out.clear();
         self.framing = encode::head(&mut self.out, parts, length, upgrade);
         self.encoded = matches!(self.framing, encode::Framing::None | encode::Framing::Length(0));
-        self.progress = Instant::now();
+        self.progress.moved();
     }
 
     /// Position of the present request's first byte behind the preamble.
@@ -226,7 +226,7 @@ impl Wire {
             }
             self.wrote = true;
             self.written += n as u64;
-            self.progress = Instant::now();
+            self.progress.moved();
             if !from_out && self.data.is_empty() && self.framing == encode::Framing::Chunked {
                 self.out.extend_from_slice(b"\r\n");
             }

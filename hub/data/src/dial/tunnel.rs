@@ -12,8 +12,12 @@ use figspan_proto::name::UplinkName;
 use figspan_proto::preamble::{Kind, Preamble, TraceContext};
 use figspan_tunnel::{Stream, Tunnel};
 
+use http::HeaderName;
+
 use crate::client::Client;
 use crate::reply::Failure;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A fresh stream, its preamble not yet written.
 pub struct Opened {
@@ -61,7 +65,7 @@ fn candidates(endpoint: &Endpoint, shard: Shard) -> impl Iterator<Item = &Tunnel
 
 /// Reads a `traceparent` header (W3C Trace Context, section 3.2); `None` where there is none or it is not valid.
 pub fn trace_context(headers: &http::HeaderMap) -> Option<TraceContext> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let mut fields = text.split('-');
     let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     if version != "00" || fields.next().is_some() {

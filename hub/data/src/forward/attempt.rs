@@ -22,7 +22,7 @@ use crate::dial::h1::{self, Wire};
 use crate::dial::inflight::InFlight;
 use crate::dial::place::Place;
 use crate::dial::upload::Upload;
-use crate::dial::{Call, Fault, h2, tunnel};
+use crate::dial::{Call, Fault, h2};
 use crate::reply::Failure;
 use crate::shard::ShardRef;
 
@@ -67,7 +67,7 @@ pub async fn attempt(of: &Try<'_>, upload: &mut Upload, fresh: bool) -> Result<B
         client: request.client,
         timeouts: request.timeouts,
         limits: &routing.limits,
-        trace: tunnel::trace_context(&request.parts.headers),
+        headers: Some(&request.parts.headers),
         backend,
     };
     let terms = Terms { limits: call.limits, timeouts: call.timeouts, upgrade, leave, informational: request.informational };

@@ -191,7 +191,7 @@ impl<'c> Connecting<'c> {
 
     async fn open(&self, place: &Place, backend: &Backend, in_flight: &InFlight) -> Result<Opened, Failure> {
         let limits = &self.snapshot.routing.limits;
-        let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, trace: None, backend };
+        let call = Call { client: self.client, timeouts: &self.route.timeouts, limits, headers: None, backend };
         if place.tls().is_some() {
             // The handshake needs no byte of the client, so that whatever fails in it is tried elsewhere.
             let way = self.shard.dialer.open(place, Kind::Tcp, &call).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use figspan_proto::reset::Reason;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::decode::{Decoder, Piece};
 use super::{ReadError, Shared};
@@ -108,7 +109,7 @@ impl ResponseBody {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         let (Some(idle), Some(wire)) = (self.idle, &self.wire) else { return Poll::Pending };
         let mut wire = wire.borrow_mut();
-        let due = wire.progress + idle;
+        let due = wire.progress.last(Instant::now) + idle;
         wire.alarm.poll(due, cx).map(|()| Failure::WorkloadIdle)
     }
 

@@ -54,26 +54,25 @@ pub struct Begun {
 
 /// Sends the request and waits for the head of the final response.
 pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload, terms: &Terms<'_>) -> Result<Begun, Fault> {
-    let expects = parts.headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     {
         let mut wire = wire.borrow_mut();
         wire.begin(parts, upload.length(), terms.upgrade);
-        wire.hold = expects && !upload.is_done();
+        wire.hold = !upload.is_done() && expects(&parts.headers);
     }
     let head_limits = super::head::limits(terms.limits);
-    let begun = Instant::now();
-    let mut sent_at = None;
-    let mut broken_at = None;
-    let (tunnelled, mut looked) = (wire.borrow().trace.is_tunnel(), begun);
+    let tunnelled = wire.borrow().trace.is_tunnel();
+    let (mut sent, mut broken) = (Stage::Ahead, Stage::Ahead);
+    // The first time that something is waited for: the clock is not read before.
+    let (mut begun, mut looked) = (None, None);
     let outcome = poll_fn(|cx| {
         let mut wire = wire.borrow_mut();
         loop {
-            if sent_at.is_none() && broken_at.is_none() {
+            if !sent.is_reached() && !broken.is_reached() {
                 match wire.poll_send(cx, upload) {
                     Poll::Pending => {}
-                    Poll::Ready(Ok(())) => sent_at = Some(Instant::now()),
+                    Poll::Ready(Ok(())) => sent = Stage::Reached,
                     Poll::Ready(Err(SendError::Client(failure))) => return Poll::Ready(Err(ReadError::Protocol(failure))),
-                    Poll::Ready(Err(SendError::Io(_))) => broken_at = Some(Instant::now()),
+                    Poll::Ready(Err(SendError::Io(_))) => broken = Stage::Reached,
                 }
             }
             match wire.poll_head(cx, &parts.method, terms.upgrade, head_limits) {
@@ -92,19 +91,21 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
             }
-            let due = if let Some(at) = broken_at {
+            let now = Instant::now();
+            let (begun, looked) = (*begun.get_or_insert(now), looked.get_or_insert(now));
+            let due = if let Some(at) = broken.at(now) {
                 at + LAST_WORD
             } else if wire.hold {
                 begun + CONTINUE_WAIT
-            } else if let Some(at) = sent_at {
+            } else if let Some(at) = sent.at(now) {
                 at + terms.timeouts.first_byte.unwrap_or(NEVER)
             } else {
-                wire.progress + terms.timeouts.idle.unwrap_or(NEVER)
+                wire.progress.last(|| now) + terms.timeouts.idle.unwrap_or(NEVER)
             };
-            let wake = if tunnelled { due.min(looked + SILENCE_CHECK) } else { due };
+            let wake = if tunnelled { due.min(*looked + SILENCE_CHECK) } else { due };
             ready!(wire.alarm.poll(wake, cx));
-            looked = Instant::now();
-            if due > looked {
+            *looked = Instant::now();
+            if due > *looked {
                 if wire.trace.suspect_since().is_some_and(terms.leave) {
                     return Poll::Ready(Err(ReadError::Protocol(Failure::TunnelSilent)));
                 }
@@ -112,22 +113,51 @@ pub async fn exchange(wire: &Shared, parts: &request::Parts, upload: &mut Upload
             }
             if std::mem::take(&mut wire.hold) {
                 // A workload that knows nothing of Expect: the body goes after all.
-                wire.progress = Instant::now();
+                wire.progress.moved();
                 continue;
             }
-            return Poll::Ready(Err(ReadError::Protocol(match (broken_at, sent_at) {
-                (Some(_), _) => Failure::WorkloadClosed,
-                (None, Some(_)) => Failure::FirstByteTimeout,
-                (None, None) if wire.starved => Failure::ClientIdle,
-                (None, None) => Failure::WorkloadIdle,
+            return Poll::Ready(Err(ReadError::Protocol(match (broken.is_reached(), sent.is_reached()) {
+                (true, _) => Failure::WorkloadClosed,
+                (false, true) => Failure::FirstByteTimeout,
+                (false, false) if wire.starved => Failure::ClientIdle,
+                (false, false) => Failure::WorkloadIdle,
             })));
         }
     })
     .await;
     match outcome {
-        Ok(head) => Ok(Begun { head, sent: sent_at.is_some() }),
+        Ok(head) => Ok(Begun { head, sent: sent.is_reached() }),
         Err(error) => Err(fault(wire, error).await),
     }
+}
+
+/// How far an exchange is, and since when: since something was first waited for there.
+#[derive(Clone, Copy)]
+enum Stage {
+    Ahead,
+    Reached,
+    Since(Instant),
+}
+
+impl Stage {
+    fn is_reached(self) -> bool {
+        !matches!(self, Self::Ahead)
+    }
+
+    /// Since when it is reached; `now` where nothing was waited for yet.
+    fn at(&mut self, now: Instant) -> Option<Instant> {
+        if let Self::Reached = self {
+            *self = Self::Since(now);
+        }
+        match *self {
+            Self::Since(at) => Some(at),
+            Self::Ahead | Self::Reached => None,
+        }
+    }
+}
+
+fn expects(headers: &HeaderMap) -> bool {
+    headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn inform(terms: &Terms<'_>, status: StatusCode, headers: HeaderMap) {

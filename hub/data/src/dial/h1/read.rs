@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Method;
-use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use super::head::{self, Head};
@@ -75,7 +74,7 @@ impl Wire {
     fn poll_whole(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<io::Result<Option<Bytes>>> {
         let Some(stream) = self.io.stream() else { return Poll::Ready(Ok(None)) };
         let mut chunk = ready!(stream.poll_read_chunk(cx, usize::MAX))?.unwrap_or_default();
-        self.progress = Instant::now();
+        self.progress.moved();
         if chunk.len() >= WHOLE {
             // What follows the body unasked must be seen when it ends.
             let rest = chunk.split_off(usize::try_from(most).unwrap_or(usize::MAX).min(chunk.len()));
@@ -109,7 +108,7 @@ impl Wire {
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let n = ready!(scratch::poll_read(Pin::new(&mut self.io), cx, &mut self.input))?;
         self.held = self.held.max(self.input.len());
-        self.progress = Instant::now();
+        self.progress.moved();
         Poll::Ready(Ok(n))
     }
 
@@ -123,7 +122,7 @@ impl Wire {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.reserve();
         let n = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
-        self.progress = Instant::now();
+        self.progress.moved();
         Poll::Ready(Ok(n))
     }
 }
