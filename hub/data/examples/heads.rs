@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use figspan_data::admission::framing;
 use figspan_data::admission::head::{self, HeadLimits, HeadScan, Side};
+use figspan_data::admission::host::LastAsked;
 use figspan_data::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
 use figspan_data::client::Client;
 use figspan_data::dial::h1::{encode, head as answers};
@@ -88,7 +89,14 @@ fn ask(bytes: &[u8], client: &Rc<Client>) -> request::Parts {
     let framing = framing::of_request(head.version, &head.headers, marks).expect("one framing");
     assert!(!asks_for_websocket(&head.method, head.version, &head.headers, marks, framing).expect("no bad upgrade"));
     assert!(!expects_continue(&head.headers, marks).expect("no bad expectation"));
-    let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks };
+    let asked = Asked {
+        method: &head.method,
+        target: &head.target,
+        authority: None,
+        headers: &mut head.headers,
+        marks,
+        last: &LastAsked::default(),
+    };
     let admitted = admit(asked, client, &Proxies::default(), &Reserved::default()).expect("an admissible request");
     let Admitted::Forward { uri, .. } = admitted else { panic!("a request for the hub itself") };
     let mut request = Request::new(());

@@ -24,9 +24,34 @@ pub struct Inbound {
     /// Who asks.
     pub client: Rc<Client>,
     /// Hands a 1xx response (not 101) to the client at once.
-    pub informational: Rc<dyn Fn(Response<()>)>,
+    pub informational: Informational,
     /// Present where the client asks for a WebSocket (h1 `Upgrade: websocket`, h2 extended CONNECT).
     pub websocket: Option<WebSocket>,
+}
+
+/// Takes 1xx responses for the client of a connection.
+pub trait Interim {
+    /// Sends one that belongs to that exchange of the connection, if its time is not over.
+    fn send(&self, exchange: u64, response: Response<()>);
+}
+
+/// The way of one exchange's 1xx responses. Shares what its connection has: most exchanges have none.
+#[derive(Clone)]
+pub struct Informational {
+    to: Rc<dyn Interim>,
+    exchange: u64,
+}
+
+impl Informational {
+    /// Of the exchange with that number; connections that need no numbers give any.
+    pub fn new(to: Rc<dyn Interim>, exchange: u64) -> Self {
+        Self { to, exchange }
+    }
+
+    /// Sends one; what is no 1xx, or 101, is dropped.
+    pub fn send(&self, response: Response<()>) {
+        self.to.send(self.exchange, response);
+    }
 }
 
 /// The client's bytes, once they are there.

@@ -118,7 +118,8 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
     // After the filters, so that none of them can write a claim.
     verified.write(&mut parts.headers);
     let (dropped, due) = (Cell::new(Reason::ClientGone), Cell::new(None));
-    let (timeouts, informational) = (&rule.timeouts, &*informational);
+    let informational = |response| informational.send(response);
+    let timeouts = &rule.timeouts;
     let request = Request {
         shard,
         snapshot: &snapshot,
@@ -127,7 +128,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         client: &client,
         affinity,
         timeouts,
-        informational,
+        informational: &informational,
         dropped,
         due,
         answered_by: RefCell::default(),

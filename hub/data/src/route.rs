@@ -5,12 +5,15 @@
 
 use figspan_model::routing::{Matched, StreamRoute};
 use figspan_model::snapshot::Snapshot;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 use std::sync::Arc;
 
 /// The rule of an admitted request: its URI is absolute, its path canonical. `None` is a 404.
 pub fn http<'s>(snapshot: &'s Snapshot, listener: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Matched<'s>> {
-    snapshot.routing.matcher().http(listener, uri.host().unwrap_or_default(), method, uri.path(), uri.query(), headers)
+    // The matcher passes over a port by itself.
+    let host = uri.authority().map_or("", Authority::as_str);
+    snapshot.routing.matcher().http(listener, host, method, uri.path(), uri.query(), headers)
 }
 
 /// The route of a TCP listener's connections. `None`: close.

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::spare;
+
 /// Most bytes of one read: four times the usual head, and what a TLS record carries.
 const ROOM: usize = 16 * 1024;
 
@@ -24,6 +26,9 @@ pub(crate) fn poll_read(io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>, held
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buf = ReadBuf::new(scratch);
         ready!(io.poll_read(cx, &mut buf))?;
+        if held.capacity() == 0 && (1..=spare::ROOM).contains(&buf.filled().len()) {
+            *held = spare::buffer();
+        }
         held.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
     })

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use figspan_data::admission::Marks;
 use figspan_data::admission::head::RequestHead;
+use figspan_data::admission::host::LastAsked;
 use figspan_data::admission::request::{Admitted, Asked, admit};
 use figspan_data::client::Client;
 use figspan_data::seal::Sealer;
@@ -50,7 +51,14 @@ pub(super) fn explain(world: &World<'_>, asked: &ExplainRequest) -> Result<Expla
         Err(reject) => return refuse(reject.reason(), reject.status()),
     };
     let marks = Marks::of(&request.headers);
-    let question = Asked { method: &request.method, target: &request.target, authority: None, headers: &mut request.headers, marks };
+    let question = Asked {
+        method: &request.method,
+        target: &request.target,
+        authority: None,
+        headers: &mut request.headers,
+        marks,
+        last: &LastAsked::default(),
+    };
     let (uri, client) = match admit(question, &client, &world.snapshot.routing.proxies, &world.snapshot.routing.reserved) {
         Ok(Admitted::Forward { uri, client }) => (uri, client),
         Ok(Admitted::Ping) => return Ok(refused(None, "*", StatusCode::NO_CONTENT, "`OPTIONS *` asks the hub itself".to_owned())),

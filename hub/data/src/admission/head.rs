@@ -176,10 +176,9 @@ fn take<H>(
     read(&cut(held, length), limits.count).map(Some)
 }
 
-/// The front of what has come.
+/// The front of what has come. Its buffer is used again once the head is done.
 fn cut(held: &mut BytesMut, length: usize) -> Bytes {
-    // Nothing is left of it as a rule, and then nothing need be shared.
-    if length == held.len() { std::mem::take(held).freeze() } else { held.split_to(length).freeze() }
+    held.split_to(length).freeze()
 }
 
 /// Reads a whole head of a request, with its last empty line and at most `count` fields.

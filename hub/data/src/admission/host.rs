@@ -3,20 +3,32 @@
 //! Names are lower case, letters, digits, `-`, `_` and dots, at most 255 bytes, one final dot taken away; addresses are printed
 //! as Rust prints them. Percent-encoded names, IPvFuture, zone ids, user information and empty ports are refused.
 
+use std::cell::RefCell;
 use std::net::Ipv6Addr;
+
+use bytes::Bytes;
+use http::uri;
 
 use super::reject::Reject;
 
 /// Most bytes of a name (RFC 1035, section 2.3.4).
 const NAME: usize = 255;
 
-/// A checked `host[:port]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A checked `host[:port]`; a copy shares its bytes.
+#[derive(Debug, Clone)]
 pub struct Authority {
-    text: String,
+    text: uri::Authority,
     host: usize,
     port: Option<u16>,
 }
+
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Authority {}
 
 impl Authority {
     /// Reads what a client wrote.
@@ -45,27 +57,45 @@ impl Authority {
             // As numbers are written: without zeros in front.
             host.push_str(&port[port.bytes().take_while(|&digit| digit == b'0').count().min(port.len() - 1)..]);
         }
-        Ok(Self { text: host, host: length, port: number })
+        let text = uri::Authority::from_maybe_shared(Bytes::from(host)).map_err(|_| Reject::Host)?;
+        Ok(Self { text, host: length, port: number })
     }
 
     /// `host[:port]`.
     pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// `host[:port]`, no longer checked by its type.
-    pub fn into_string(self) -> String {
-        self.text
+        self.text.as_str()
     }
 
     /// The host alone; IPv6 addresses in brackets.
     pub fn host(&self) -> &str {
-        &self.text[..self.host]
+        &self.as_str()[..self.host]
     }
 
     /// The port, where one was written.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+}
+
+impl From<Authority> for uri::Authority {
+    fn from(authority: Authority) -> Self {
+        authority.text
+    }
+}
+
+/// What a connection asked for last: nearly always what it asks for next, and then it is not read again.
+#[derive(Debug, Default)]
+pub struct LastAsked(RefCell<Option<Authority>>);
+
+impl LastAsked {
+    /// [`Authority::parse`].
+    pub fn parse(&self, bytes: &[u8]) -> Result<Authority, Reject> {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            // The one spelling is read as itself.
+            Some(authority) if authority.as_str().as_bytes() == bytes => Ok(authority.clone()),
+            _ => Ok(last.insert(Authority::parse(bytes)?).clone()),
+        }
     }
 }
 
@@ -121,8 +151,12 @@ mod tests {
             ("[::1]", "[::1]", "[::1]", None),
             ("my_service", "my_service", "my_service", None),
         ] {
-            let authority = Authority::parse(raw.as_bytes()).unwrap();
-            assert_eq!((authority.as_str(), authority.host(), authority.port()), (text, host, port));
+            let last = LastAsked::default();
+            // As it came, in its one spelling, and remembered.
+            for raw in [raw, text, text, raw] {
+                let authority = last.parse(raw.as_bytes()).unwrap();
+                assert_eq!((authority.as_str(), authority.host(), authority.port()), (text, host, port));
+            }
         }
         let long = format!("{}.example", "a".repeat(250));
         for bad in [
@@ -159,6 +193,17 @@ mod tests {
             &long,
         ] {
             assert_eq!(Authority::parse(bad.as_bytes()), Err(Reject::Host), "{bad:?}");
+            let last = LastAsked::default();
+            assert_eq!(last.parse(b"a").unwrap().as_str(), "a");
+            assert_eq!(last.parse(bad.as_bytes()), Err(Reject::Host), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_before_is_not_what_is_asked_for_now() {
+        let last = LastAsked::default();
+        for text in ["a.example", "b.example", "a.example", "a.example:80", "a.example"] {
+            assert_eq!(last.parse(text.as_bytes()).unwrap(), Authority::parse(text.as_bytes()).unwrap());
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{Method, Uri, Version};
 
 use super::forwarded::Told;
 use super::framing::Framing;
-use super::host::Authority;
+use super::host::LastAsked;
 use super::marks::Marks;
 use super::reject::Reject;
 use super::syntax::list;
@@ -31,6 +31,8 @@ pub struct Asked<'r> {
     pub headers: &'r mut HeaderMap,
     /// The marks of these fields.
     pub marks: Marks,
+    /// What its connection asked for before.
+    pub last: &'r LastAsked,
 }
 
 /// What may go on.
@@ -50,9 +52,9 @@ pub enum Admitted {
 /// Admits a request or says why not. Afterwards the headers hold no Host (the URI's authority is the one), nothing
 /// connection-specific, and the hub's own word about the client.
 pub fn admit(asked: Asked<'_>, client: &Rc<Client>, proxies: &Proxies, reserved: &Reserved) -> Result<Admitted, Reject> {
-    let Asked { method, target, authority, headers, marks } = asked;
-    let host = target::host(headers)?;
-    let own = match (authority.map(|authority| Authority::parse(authority.as_bytes())).transpose()?, host) {
+    let Asked { method, target, authority, headers, marks, last } = asked;
+    let host = target::host(headers, last)?;
+    let own = match (authority.map(|authority| last.parse(authority.as_bytes())).transpose()?, host) {
         (Some(authority), Some(host)) if authority != host => return Err(Reject::AuthorityMismatch),
         (Some(authority), _) => authority,
         (None, Some(host)) => host,

@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Version};
 use super::chunked::{Chunked, Step};
 use super::framing::{self, Framing};
 use super::head::{self, HeadLimits, HeadScan, Side};
+use super::host::LastAsked;
 use super::reject::Reject;
 
 /// Most requests that may wait for their responses on one connection: pipelines of our own are one deep.
@@ -106,7 +107,7 @@ impl Requests {
             if let Some(head) = head {
                 let marks = head.marks;
                 let framing = framing::of_request(head.version, &head.headers, marks)?;
-                super::target::host(&head.headers)?.ok_or(Reject::Host)?;
+                super::target::host(&head.headers, &LastAsked::default())?.ok_or(Reject::Host)?;
                 super::target::parse(&head.method, &head.target)?;
                 super::request::asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
                 super::request::expects_continue(&head.headers, marks)?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderMap};
 use http::{Method, Uri};
 
-use super::host::Authority;
+use super::host::{Authority, LastAsked};
 use super::path::canonical;
 use super::reject::Reject;
 
@@ -57,11 +57,11 @@ pub fn parse<'t>(method: &Method, target: &'t [u8]) -> Result<Target<'t>, Reject
 }
 
 /// The one Host of an HTTP/1 request, or the one that an HTTP/2 request may have beside `:authority`.
-pub fn host(headers: &HeaderMap) -> Result<Option<Authority>, Reject> {
+pub fn host(headers: &HeaderMap, last: &LastAsked) -> Result<Option<Authority>, Reject> {
     let mut hosts = headers.get_all(HOST).into_iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => Ok(None),
-        (Some(host), None) => Authority::parse(host.as_bytes()).map(Some),
+        (Some(host), None) => last.parse(host.as_bytes()).map(Some),
         (Some(_), Some(_)) => Err(Reject::Host),
     }
 }
@@ -82,7 +82,7 @@ pub fn uri(scheme: &'static str, authority: Authority, target: &Bytes, path: Cow
     };
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if scheme == "https" { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    parts.authority = Some(http::uri::Authority::from_maybe_shared(Bytes::from(authority.into_string())).map_err(|_| Reject::Host)?);
+    parts.authority = Some(authority.into());
     parts.path_and_query = Some(http::uri::PathAndQuery::from_maybe_shared(path).map_err(|_| Reject::Target)?);
     Uri::from_parts(parts).map_err(|_| Reject::Target)
 }

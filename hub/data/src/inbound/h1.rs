@@ -23,7 +23,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use figspan_model::routing::Limits;
 use figspan_tunnel::drain::Drain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,11 +30,13 @@ use tokio::time::Instant;
 
 use super::{Serve, head_limits, refusal};
 use crate::admission::head::{self, HeadScan, RequestHead, Side};
+use crate::admission::host::LastAsked;
 use crate::admission::{HeadLimits, Reject};
 use crate::alarm::TaskAlarm;
 use crate::client::Client;
 use crate::inbound::socket::Socket;
 use crate::metrics::Limit;
+use crate::spare;
 use exchange::Exchange;
 use wire::{Next, Shared, Wire};
 
@@ -77,6 +78,7 @@ where
 {
     let mut stopping = pin!(drain.stopping());
     let mut alarm = TaskAlarm::default();
+    let last = LastAsked::default();
     let mut first = true;
     loop {
         let (limits, waiting) = {
@@ -94,7 +96,7 @@ where
             Err(HeadError::Refused(reject)) => return refuse(wire, client, service, reject).await,
         };
         first = false;
-        let opened = Exchange::open(wire, client, &service.routing(), head);
+        let opened = Exchange::open(wire, client, &service.routing(), &last, head);
         let exchange = match opened {
             Ok(exchange) => exchange,
             Err(reject) => return refuse(wire, client, service, reject).await,
@@ -176,7 +178,7 @@ where
                 Poll::Pending => {
                     if wire.held.is_empty() {
                         // An idle connection holds no buffer.
-                        wire.held = BytesMut::new();
+                        spare::give_buffer(std::mem::take(&mut wire.held));
                     }
                     break fresh;
                 }

@@ -30,6 +30,7 @@ use tokio::time::{Instant, Sleep};
 use super::Serve;
 use super::socket::Socket;
 use crate::admission::fragment::Fragments;
+use crate::admission::host::LastAsked;
 use crate::client::Client;
 use crate::metrics::Limit;
 use watched::Watched;
@@ -62,6 +63,7 @@ struct Load {
     /// Resets by the client that no finished request has paid for.
     resets: Cell<usize>,
     task: RefCell<Option<Waker>>,
+    last: LastAsked,
 }
 
 impl Load {
@@ -103,8 +105,13 @@ where
         Ok(Err(_)) => return,
         Err(_) => return service.limited(Limit::HeaderTime),
     };
-    let load =
-        Rc::new(Load { active: Cell::new(0), idle_since: Cell::new(Instant::now()), resets: Cell::new(0), task: RefCell::default() });
+    let load = Rc::new(Load {
+        active: Cell::new(0),
+        idle_since: Cell::new(Instant::now()),
+        resets: Cell::new(0),
+        task: RefCell::default(),
+        last: LastAsked::default(),
+    });
     let mut driver = Driver::new(connection, limits, Rc::clone(&load));
     let (mut leaving, mut stopping, mut forced) = (pin!(drain.leaving()), pin!(drain.stopping()), pin!(drain.forced()));
     loop {
@@ -116,7 +123,7 @@ where
                 let fragment = fragments.borrow_mut().take(request.body().stream_id().as_u32());
                 let (client, service, load) = (Rc::clone(&client), Rc::clone(&service), Rc::clone(&load));
                 drain.spawn_local(async move {
-                    let reset = Box::pin(request::serve(*request, fragment, respond, &client, service.as_ref())).await;
+                    let reset = Box::pin(request::serve(*request, fragment, respond, &client, &load.last, service.as_ref())).await;
                     load.end(reset);
                 });
             }

@@ -377,7 +377,7 @@ fn interim_responses_reach_the_client_before_the_final_one() {
         });
         hub.publish(&[&agent]);
         assert_eq!(hub.get().await.0, 200);
-        assert_eq!(*hub.informed.borrow(), [103]);
+        assert_eq!(*hub.informed.0.borrow(), [103]);
     });
 }
 
@@ -402,7 +402,7 @@ fn a_body_waits_for_100_where_the_client_asked_for_it() {
         let mut order = post("order");
         order.headers_mut().insert("expect", "100-continue".parse().unwrap());
         assert_eq!(text(hub.send(order)).await, (200, "order".to_owned()));
-        assert!(hub.informed.borrow().is_empty());
+        assert!(hub.informed.0.borrow().is_empty());
     });
 }
 

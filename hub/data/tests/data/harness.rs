@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use figspan_data::body::Body;
 use figspan_data::client::Client;
-use figspan_data::exchange::{Inbound, WebSocket};
+use figspan_data::exchange::{Inbound, Informational, Interim, WebSocket};
 use figspan_data::forward;
 use figspan_data::metrics::Metrics;
 use figspan_data::shard::{ShardContext, ShardRef};
@@ -185,7 +185,7 @@ pub struct Hub {
     pub service_weight: RefCell<Option<u32>>,
     /// TLS towards every service.
     pub tls: RefCell<Option<Arc<BackendTls>>>,
-    pub informed: Rc<RefCell<Vec<u16>>>,
+    pub informed: Rc<Informed>,
     connection: Cell<u64>,
 }
 
@@ -326,8 +326,7 @@ impl Hub {
     }
 
     fn inbound(&self, client: Rc<Client>, request: Request<Body>, websocket: Option<WebSocket>) -> Inbound {
-        let informed = Rc::clone(&self.informed);
-        let informational = Rc::new(move |response: Response<()>| informed.borrow_mut().push(response.status().as_u16()));
+        let informational = Informational::new(Rc::<Informed>::clone(&self.informed), 0);
         Inbound { request, client, informational, websocket }
     }
 
@@ -337,6 +336,16 @@ impl Hub {
 
     pub fn metrics(&self) -> &Metrics {
         &self.shard.metrics
+    }
+}
+
+/// Statuses of the 1xx responses that came.
+#[derive(Default)]
+pub struct Informed(pub RefCell<Vec<u16>>);
+
+impl Interim for Informed {
+    fn send(&self, _: u64, response: Response<()>) {
+        self.0.borrow_mut().push(response.status().as_u16());
     }
 }
 

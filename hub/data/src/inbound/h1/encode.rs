@@ -31,6 +31,10 @@ pub(super) fn sending(parts: &response::Parts, body: &Body, method: &Method, ver
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD {
         return Sending::Nothing;
     }
+    if let Body::Full(data) = body {
+        // Whatever was declared: the answer and its length were made together.
+        return Sending::Length(data.len() as u64);
+    }
     match content_length(&parts.headers).ok().flatten().or(body.size_hint().exact()) {
         Some(length) => Sending::Length(length),
         None if version == Version::HTTP_11 => Sending::Chunked,

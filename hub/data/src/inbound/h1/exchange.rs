@@ -1,5 +1,6 @@
 //! Hop `inbound`: one request and its answer on an HTTP/1 connection.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -16,13 +17,14 @@ use super::body::RequestBody;
 use super::encode::{self, Connection, Sending};
 use super::send::{flush, send};
 use super::upgrade::{Upgraded, client_io};
-use super::wire::{Continue, Next, Progress, Shared};
+use super::wire::{Continue, Next, Progress, Shared, Wire};
 use crate::admission::head::RequestHead;
+use crate::admission::host::LastAsked;
 use crate::admission::request::{Admitted, Asked, admit, asks_for_websocket, expects_continue};
 use crate::admission::{Reject, connection, framing};
 use crate::body::Body;
 use crate::client::Client;
-use crate::exchange::{Inbound, WebSocket};
+use crate::exchange::{Inbound, Informational, WebSocket};
 use crate::inbound::{Serve, broken, head_limits, pong, refusal};
 
 /// A request that was admitted.
@@ -40,13 +42,19 @@ pub(super) struct Exchange<T: AsyncRead + AsyncWrite + Unpin> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
     /// Admits the request whose head this is.
-    pub(super) fn open(wire: &Shared<T>, client: &Rc<Client>, routing: &Routing, mut head: RequestHead) -> Result<Self, Reject> {
+    pub(super) fn open(
+        wire: &Shared<T>,
+        client: &Rc<Client>,
+        routing: &Routing,
+        last: &LastAsked,
+        mut head: RequestHead,
+    ) -> Result<Self, Reject> {
         let marks = head.marks;
         let framing = framing::of_request(head.version, &head.headers, marks)?;
         let websocket = asks_for_websocket(&head.method, head.version, &head.headers, marks, framing)?;
         let keeps = connection::stays(head.version, marks);
         let waits = expects_continue(&head.headers, marks)? && head.version == Version::HTTP_11;
-        let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks };
+        let asked = Asked { method: &head.method, target: &head.target, authority: None, headers: &mut head.headers, marks, last };
         let admitted = admit(asked, client, &routing.proxies, &routing.reserved)?;
         let number = {
             let mut wire = wire.borrow_mut();
@@ -71,8 +79,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
                 upgrade = Some(sender);
                 WebSocket { client_io: Box::pin(client_io(receiver)) }
             });
-            let interim = Rc::clone(wire);
-            let informational = Rc::new(move |response: Response<()>| interim.borrow_mut().send_interim(number, &response));
+            let informational = Informational::new(Rc::<RefCell<Wire<T>>>::clone(wire), number);
             inbound = Some(Inbound { request, client, informational, websocket });
         }
         Ok(Self { wire: wire.clone(), method, version, keeps, inbound, upgrade })

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::encode;
 use super::outgoing::Outgoing;
 use crate::admission::Reject;
+use crate::exchange::Interim;
 use crate::inbound::socket::Socket;
 use crate::scratch;
 
@@ -161,7 +162,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 
     /// Sends a 1xx response of the workload, if it may still be sent.
-    pub(super) fn send_interim(&mut self, exchange: u64, response: &Response<()>) {
+    fn send_interim(&mut self, exchange: u64, response: &Response<()>) {
         let status = response.status();
         if self.exchange != exchange || !self.interim || !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS {
             return;
@@ -173,5 +174,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             self.out.write(|out| encode::interim(out, response));
             self.wake();
         }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Interim for RefCell<Wire<T>> {
+    fn send(&self, exchange: u64, response: Response<()>) {
+        self.borrow_mut().send_interim(exchange, &response);
     }
 }

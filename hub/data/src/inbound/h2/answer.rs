@@ -8,19 +8,23 @@ use h2::server::SendResponse;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 
+use crate::exchange::Interim;
+
 /// The way to answer; taken once the final response begins, so that no 1xx follows it.
 pub(super) type Answer = Rc<RefCell<Option<SendResponse<Bytes>>>>;
 
-/// Sends a 1xx response while no final one has begun.
-pub(super) fn send_interim(answer: &Answer, response: Response<()>) {
-    let (mut parts, ()) = response.into_parts();
-    if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    strip(&mut parts.headers);
-    if let Some(respond) = answer.borrow_mut().as_mut() {
-        // Fails only where the stream is over, which the request's task hears by itself.
-        let _ = respond.send_informational(Response::from_parts(parts, ()));
+impl Interim for RefCell<Option<SendResponse<Bytes>>> {
+    /// Sends it while no final response has begun. A stream is one exchange.
+    fn send(&self, _: u64, response: Response<()>) {
+        let (mut parts, ()) = response.into_parts();
+        if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        strip(&mut parts.headers);
+        if let Some(respond) = self.borrow_mut().as_mut() {
+            // Fails only where the stream is over, which the request's task hears by itself.
+            let _ = respond.send_informational(Response::from_parts(parts, ()));
+        }
     }
 }
 

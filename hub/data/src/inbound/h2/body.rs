@@ -8,9 +8,10 @@ use h2::RecvStream;
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::answer::{Answer, send_interim};
+use super::answer::Answer;
 use crate::admission::fields;
 use crate::body::BodyError;
+use crate::exchange::Interim as _;
 
 pub(super) struct RequestBody {
     recv: RecvStream,
@@ -32,7 +33,7 @@ impl RequestBody {
         if let Some(answer) = self.waits.take() {
             let mut go = Response::new(());
             *go.status_mut() = StatusCode::CONTINUE;
-            send_interim(&answer, go);
+            answer.send(0, go);
         }
     }
 }

@@ -15,15 +15,16 @@ use http::{Method, Request, Response, StatusCode, response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, send_interim, strip};
+use super::answer::{Answer, strip};
 use super::body::RequestBody;
 use super::websocket::{self, Upgraded};
 use crate::admission::framing::content_length;
+use crate::admission::host::LastAsked;
 use crate::admission::request::{Admitted, Asked, admit, expects_continue};
 use crate::admission::{Marks, Reject, fields};
 use crate::body::Body;
 use crate::client::Client;
-use crate::exchange::{Inbound, Pause, WebSocket};
+use crate::exchange::{Inbound, Informational, Pause, WebSocket};
 use crate::inbound::{Serve, broken, date, pong, refusal};
 
 /// The client reset the stream, or the connection is gone.
@@ -35,12 +36,13 @@ pub(super) async fn serve<S: Serve>(
     fragment: bool,
     respond: SendResponse<Bytes>,
     client: &Rc<Client>,
+    last: &LastAsked,
     service: &S,
 ) -> bool {
     let method = request.method().clone();
     let answer: Answer = Rc::new(RefCell::new(Some(respond)));
     let mut upgrade = None;
-    let opened = if fragment { Err(Reject::Target) } else { open(request, &answer, client, service, &mut upgrade) };
+    let opened = if fragment { Err(Reject::Target) } else { open(request, &answer, client, last, service, &mut upgrade) };
     let response = match opened {
         Err(reject) => {
             service.refused(client, reject);
@@ -71,6 +73,7 @@ fn open<S: Serve>(
     request: Request<RecvStream>,
     answer: &Answer,
     client: &Rc<Client>,
+    last: &LastAsked,
     service: &S,
     upgrade: &mut Option<Upgrade>,
 ) -> Result<Option<Inbound>, Reject> {
@@ -96,10 +99,9 @@ fn open<S: Serve>(
     join_cookies(&mut head.headers);
     let target = Bytes::copy_from_slice(head.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes());
     let authority = head.uri.authority().map(|authority| authority.as_str());
-    let asked = Asked { method: &head.method, target: &target, authority, headers: &mut head.headers, marks };
+    let asked = Asked { method: &head.method, target: &target, authority, headers: &mut head.headers, marks, last };
     let Admitted::Forward { uri, client } = admit(asked, client, &routing.proxies, &routing.reserved)? else { return Ok(None) };
-    let interim = Rc::clone(answer);
-    let informational = Rc::new(move |response: Response<()>| send_interim(&interim, response));
+    let informational = Informational::new(Rc::<RefCell<_>>::clone(answer), 0);
     let mut body = Body::Empty;
     let mut wish = None;
     if websocket {

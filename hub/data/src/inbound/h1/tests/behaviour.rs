@@ -150,12 +150,12 @@ async fn interim_responses_come_before_the_final_one_and_in_order() {
     local(async {
         let fake = Fake::new(|inbound| async move {
             for link in ["<a>", "<b>"] {
-                (inbound.informational)(Response::builder().status(103).header("link", link).body(()).unwrap());
+                inbound.informational.send(Response::builder().status(103).header("link", link).body(()).unwrap());
             }
-            (inbound.informational)(Response::builder().status(101).body(()).unwrap());
-            (inbound.informational)(Response::builder().status(100).body(()).unwrap());
+            inbound.informational.send(Response::builder().status(101).body(()).unwrap());
+            inbound.informational.send(Response::builder().status(100).body(()).unwrap());
             let late = inbound.informational.clone();
-            tokio::task::spawn_local(async move { late(Response::builder().status(103).header("link", "late").body(()).unwrap()) });
+            tokio::task::spawn_local(async move { late.send(Response::builder().status(103).header("link", "late").body(()).unwrap()) });
             text("done")
         });
         let (address, _) = fake.listen().await;
@@ -176,7 +176,7 @@ async fn interim_responses_leave_at_once() {
         let fake = Fake::new(move |inbound| {
             let wait = Rc::clone(&wait);
             async move {
-                (inbound.informational)(Response::builder().status(103).body(()).unwrap());
+                inbound.informational.send(Response::builder().status(103).body(()).unwrap());
                 wait.notified().await;
                 text("done")
             }
@@ -204,9 +204,9 @@ async fn a_client_that_waits_for_100_hears_it_once_and_only_when_its_body_is_wan
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(" hi"), "{answer}");
 
         let passing = Fake::new(|inbound| async move {
-            (inbound.informational)(Response::builder().status(100).body(()).unwrap());
+            inbound.informational.send(Response::builder().status(100).body(()).unwrap());
             let body = inbound.request.into_body().collect().await.unwrap().to_bytes();
-            (inbound.informational)(Response::builder().status(100).body(()).unwrap());
+            inbound.informational.send(Response::builder().status(100).body(()).unwrap());
             Response::new(Body::Full(body))
         });
         let (address, _) = passing.listen().await;

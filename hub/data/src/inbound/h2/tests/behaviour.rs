@@ -155,7 +155,7 @@ async fn trailers_pass_both_ways_without_what_may_not_trail() {
 async fn interim_responses_and_100_continue_come_first() {
     local(async {
         let fake = Fake::new(|inbound| async {
-            (inbound.informational)(Response::builder().status(103).header("link", "<a>").body(()).unwrap());
+            inbound.informational.send(Response::builder().status(103).header("link", "<a>").body(()).unwrap());
             echo(inbound).await
         });
         let (address, _) = fake.listen().await;
