@@ -47,7 +47,7 @@ impl From<StreamError> for Flow {
     }
 }
 
-/// Counts and times of a splice, written by both directions.
+/// Counts and times of a splice, written by both directions: one task runs both, so that nobody writes at the same time.
 #[derive(Debug)]
 pub(super) struct Progress {
     start: Instant,
@@ -80,7 +80,7 @@ impl Progress {
         } else {
             &self.to_tcp
         };
-        counter.fetch_add(count as u64, Ordering::Relaxed);
+        add(counter, count);
     }
 
     pub(super) fn in_count(&self) -> u64 {
@@ -118,6 +118,11 @@ impl Progress {
             tokio::time::sleep(rest).await;
         }
     }
+}
+
+/// Adds without a lock of the processor's: there is one writer.
+fn add(counter: &AtomicU64, count: usize) {
+    counter.store(counter.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
 }
 
 /// The writing half of a socket.
@@ -238,7 +243,7 @@ pub(super) async fn stream_to_tcp(recv: &mut RecvHalf, mut tcp: impl WriteSide, 
                 return Ok(());
             };
             let total: usize = chunks[..count].iter().map(Bytes::len).sum();
-            progress.taken.fetch_add(total as u64, Ordering::Relaxed);
+            add(&progress.taken, total);
             if look && progress.begins() && tcp.ended() {
                 std::future::pending::<()>().await;
             }
