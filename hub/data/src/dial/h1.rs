@@ -34,6 +34,7 @@ use http::request;
 use progress::Progress;
 pub use read::ReadError;
 use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
 
 /// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
 /// ones are written from where they lie.
@@ -348,7 +349,10 @@ pub async fn upload_rest(wire: Shared, mut upload: Upload) {
             return Poll::Ready(None);
         }
         wire.uploader = Some(cx.waker().clone());
-        wire.poll_send(cx, &mut upload).map(Some)
+        let polled = wire.poll_send(cx, &mut upload);
+        // Whoever waits for the answer asks when a byte last moved only as its time ends.
+        wire.progress.last(Instant::now);
+        polled.map(Some)
     })
     .await;
     match sent {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Agent, Hub, eventually, get, post, proxy_status, request, run, text};
 use figspan_data::body::Body;
@@ -529,6 +529,35 @@ fn a_body_that_stalls_breaks_after_the_idle_time_and_not_before() {
 }
 
 #[test]
+fn an_answer_that_stalls_beside_its_upload_breaks_the_idle_time_after_the_last_byte_of_either() {
+    run(|| async {
+        let (idle, later) = (Duration::from_secs(1), Duration::from_millis(500));
+        let hub = Hub::new();
+        hub.timeouts.borrow_mut().idle = Some(idle);
+        let agent = Agent::join("vm-1", &hub.book).await;
+        agent.script(|mut taken| async move {
+            taken.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx").await;
+            std::future::pending::<()>().await;
+        });
+        hub.publish(&[&agent]);
+        let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(4);
+        let mut order = request(Method::POST, tokio_stream(receiver));
+        order.headers_mut().insert("content-length", 10.into());
+        let mut body = hub.send(order).await.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        let start = Instant::now();
+        let uploading = async {
+            tokio::time::sleep(later).await;
+            sender.send("hello").await.unwrap();
+        };
+        let (broken, ()) = tokio::join!(body.frame(), uploading);
+        assert!(broken.unwrap().is_err());
+        let took = start.elapsed();
+        assert!((later + idle..2 * idle).contains(&took), "{took:?}");
+    });
+}
+
+#[test]
 fn the_time_of_a_whole_request_bounds_its_head_and_its_body() {
     run(|| async {
         let hub = Hub::new();
@@ -598,7 +627,7 @@ fn a_get_leaves_a_tunnel_that_went_silent_long_before_it_is_given_up() {
         let (frozen, lively) = (Agent::join_and_freeze("vm-2", &hub.book).await, Agent::join("vm-1", &hub.book).await);
         lively.answer();
         hub.publish(&[&lively, &frozen]);
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         assert_eq!(hub.get().await, (200, "vm-1".to_owned()));
         assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
         assert!(!frozen.hub.is_closed());
