@@ -26,6 +26,7 @@ pub(crate) fn poll_read(io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>, held
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buf = ReadBuf::new(scratch);
         ready!(io.poll_read(cx, &mut buf))?;
+        // More than that would outgrow it, and gets a buffer of its size.
         if held.capacity() == 0 && (1..=spare::ROOM).contains(&buf.filled().len()) {
             *held = spare::buffer();
         }

@@ -225,6 +225,19 @@ fn a_refusal_says_what_stands_in_the_way() {
 }
 
 #[test]
+fn who_stands_alone_moves_no_cursor() {
+    let moved = |backends: &[Backend], agents: &[(u32, bool)]| {
+        let world = World::new().uplink("a", 100, agents);
+        let of = |state: &RuleState| (state.cursor.load(Ordering::Relaxed), state.again.load(Ordering::Relaxed));
+        world.counts(backends, 3);
+        (of(&world.book.rule("rule/r/0")), of(&world.book.rule("uplink/a")))
+    };
+    assert_eq!(moved(&[uplink("a", None)], &[(1, true)]), ((0, 0), (0, 0)));
+    assert_eq!(moved(&[uplink("a", None)], &[(1, true), (1, true)]), ((0, 0), (3, 0)));
+    assert_eq!(moved(&[uplink("a", None), uplink("b", Some(0))], &[(1, true)]), ((3, 0), (0, 0)));
+}
+
+#[test]
 fn peeking_tells_the_next_choice_and_changes_nothing() {
     let world = World::new().uplink("a", 100, &[(2, true), (1, true)]).service("s", 100, 3);
     let backends = [uplink("a", Some(2)), service("s", Some(3))];

@@ -18,6 +18,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf, Bytes, BytesMut};
+use figspan_proto::reset::{Reason, Reset};
+use http::request;
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+
 use super::Way;
 use super::io::{Io, Trace};
 use super::part::Part;
@@ -28,13 +34,8 @@ use crate::alarm::Alarm;
 use crate::limit::backend::Permit;
 use crate::reply::Failure;
 use crate::scratch;
-use bytes::{Buf, Bytes, BytesMut};
-use figspan_proto::reset::{Reason, Reset};
-use http::request;
 use progress::Progress;
 pub use read::ReadError;
-use tokio::io::AsyncWrite as _;
-use tokio::time::Instant;
 
 /// Body parts up to this size are copied behind what is already to be written, so that head and body leave together; larger
 /// ones are written from where they lie.

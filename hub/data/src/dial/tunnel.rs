@@ -11,12 +11,12 @@ use figspan_model::state::Shard;
 use figspan_proto::name::UplinkName;
 use figspan_proto::preamble::{Kind, Preamble, TraceContext};
 use figspan_tunnel::{Stream, Tunnel};
-
 use http::HeaderName;
 
 use crate::client::Client;
 use crate::reply::Failure;
 
+/// W3C Trace Context, section 3.2.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A fresh stream, its preamble not yet written.

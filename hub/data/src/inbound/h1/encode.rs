@@ -32,8 +32,10 @@ pub(super) fn sending(parts: &response::Parts, body: &Body, method: &Method, ver
         return Sending::Nothing;
     }
     if let Body::Full(data) = body {
-        // Whatever was declared: the answer and its length were made together.
-        return Sending::Length(data.len() as u64);
+        // Made together with its length, which no filter may write: looking for that again would tell nothing new.
+        let length = data.len() as u64;
+        debug_assert!(matches!(content_length(&parts.headers), Ok(None)) || content_length(&parts.headers) == Ok(Some(length)));
+        return Sending::Length(length);
     }
     match content_length(&parts.headers).ok().flatten().or(body.size_hint().exact()) {
         Some(length) => Sending::Length(length),
