@@ -68,6 +68,8 @@ pub struct Request<'r> {
     dropped: Cell<Reason>,
     /// When the time of the try that brought the answer ends.
     due: Cell<Option<Instant>>,
+    /// How often it was repeated after a workload may have seen it.
+    repeated: Cell<u32>,
     /// Who answered last, by index of the backend; kept where the rule has sessions.
     answered_by: RefCell<Option<(usize, Arc<EndpointState>)>>,
 }
@@ -131,6 +133,7 @@ pub async fn serve(shard: &ShardRef, inbound: Inbound) -> Outbound {
         informational: &informational,
         dropped,
         due,
+        repeated: Cell::new(0),
         answered_by: RefCell::default(),
     };
     let mut upload = Upload::new(guarded(body, &snapshot), snapshot.routing.limits.replay_bytes);

@@ -149,6 +149,49 @@ fn the_keep_alive_race_of_a_workload_loses_no_post() {
     assert_eq!(requests.load(Ordering::SeqCst), 300, "each arrived once");
 }
 
+/// A workload that answers two requests of a connection, waits for the third, and ends without a look at it, as servers do that
+/// close with patience. Counts what it answered, and what had arrived at such an end.
+fn patient() -> (Workload, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let unread = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&unread);
+    let (workload, requests) = rude(move |mut connection| {
+        if connection.write.peek(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        finish(&connection);
+        while connection.some(1024).is_ok_and(|bytes| !bytes.is_empty()) {}
+    });
+    (workload, requests, unread)
+}
+
+#[test]
+fn a_get_that_meets_the_end_of_a_kept_connection_is_asked_again_where_it_was() {
+    let (patient, requests, unread) = patient();
+    let bed = Bed::start(&http(&rule("{ uplink = \"shop\" }")))
+        .agent("vm-1", &patient.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
+    let mut client = bed.client();
+    for number in 0..21 {
+        let answer = client.get(&format!("/{number}"));
+        assert_eq!(answer.status(), 200, "{number}: {answer:?}");
+    }
+    assert_eq!((requests.load(Ordering::SeqCst), unread.load(Ordering::SeqCst)), (21, 10));
+    let asked_again = "figspan_retries_total{reason=\"idempotent\"} 10";
+    assert!(bed.metrics().contains(asked_again), "{asked_again}");
+}
+
+#[test]
+fn a_get_that_meets_the_end_of_a_kept_connection_is_not_asked_again_where_the_rule_says_never() {
+    let (patient, requests, unread) = patient();
+    let bed = Bed::start(&http(&format!("{}retry = {{ attempts = 0 }}\n", rule("{ uplink = \"shop\" }"))))
+        .agent("vm-1", &patient.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
+    let mut client = bed.client();
+    let statuses: Vec<_> = (0..6).map(|number| client.get(&format!("/{number}")).status()).collect();
+    assert_eq!(statuses, [200, 200, 502, 200, 200, 502]);
+    assert_eq!((requests.load(Ordering::SeqCst), unread.load(Ordering::SeqCst)), (4, 2));
+}
+
 /// The one part of the race that nobody can decide: a request that is at the workload when it closes, between its answer and
 /// its end. Whether it was read is the workload's secret, so the answer is 502. It must never be given for any other request.
 #[test]

@@ -110,14 +110,13 @@ async fn a_close_between_two_requests_counts_exactly_the_first() {
     assert!(fate.may_have_seen(0), "the first may not");
 }
 
-#[tokio::test]
-async fn a_workload_that_shut_its_side_down_after_an_answer_gets_no_next_request() {
+/// What reaches a workload that answered this moment and shut its side down, unread: taken from the hub and written.
+async fn to_one_that_goes(request: &'static str) -> (u64, u64) {
     let Bed { _tunnels, mut hub, agent, mut dialled, mut workload } = bed().await;
-    // It answered this moment and goes: what comes now, its kernel would acknowledge and nobody would read.
     let progress = Progress::new();
     progress.moved(true, 200);
     workload.shutdown().await.unwrap();
-    hub.write_chunk(Bytes::from_static(b"POST /two HTTP/1.1\r\n\r\n")).await.unwrap();
+    hub.write_chunk(Bytes::from_static(request.as_bytes())).await.unwrap();
     let (mut recv, _send) = agent.split();
     let (_read, write) = dialled.split();
     let mut writing = pin!(copy::stream_to_tcp(&mut recv, write, true, &progress));
@@ -128,12 +127,28 @@ async fn a_workload_that_shut_its_side_down_after_an_answer_gets_no_next_request
     };
     within(async {
         tokio::select! {
+            biased;
             flow = &mut writing => panic!("the other direction reports the end, and not this one: {flow:?}"),
             () = taken => {}
         }
     })
     .await;
-    assert_eq!((progress.taken(), progress.out_count()), (22, 0));
+    (progress.taken(), progress.out_count())
+}
+
+#[tokio::test]
+async fn a_workload_that_shut_its_side_down_after_an_answer_gets_no_next_request() {
+    // Its kernel would acknowledge it and nobody would read it.
+    for request in ["POST /two HTTP/1.1\r\n\r\n", "GETAWAY /two HTTP/1.1\r\n\r\n", "DELETE /two HTTP/1.1\r\n\r\n"] {
+        assert_eq!(to_one_that_goes(request).await, (request.len() as u64, 0), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_hub_may_ask_again_goes_without_a_look() {
+    for request in ["GET /two HTTP/1.1\r\n\r\n", "HEAD /two HTTP/1.1\r\n\r\n"] {
+        assert_eq!(to_one_that_goes(request).await, (request.len() as u64, request.len() as u64), "{request}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Hop: forward -> dial. One try: asks one endpoint within its time, and tells everybody who watches it how that went.
 //!
-//! A pooled connection that had ended before the request got anywhere is no failure: the same endpoint is asked on a fresh one.
+//! A pooled connection that ends where an answer should begin is no failure: the same endpoint is asked on a fresh one, if the
+//! request may be repeated or got nowhere.
 //! Never chooses: that is `pick`.
 
 use std::cell::Cell;
@@ -75,17 +76,23 @@ pub(super) async fn ask(
     outcome
 }
 
-/// One attempt, and another on a fresh connection where a pooled one had ended before it got anywhere.
+/// One attempt, and another on a fresh connection where a pooled one has ended: the endpoint itself is not to blame.
 pub(super) async fn attempt_twice(of: &attempt::Try<'_>, upload: &mut Upload) -> Result<Box<Answer>, Fault> {
-    match attempt::attempt(of, upload, false).await {
-        Err(attempt::Failed { fault: Fault { seen: false, .. }, stale: true }) if upload.replayable() && !of.in_flight.draining() => {
-            // A pooled connection had ended before the request got anywhere: the endpoint itself is not to blame.
-            of.request.shard.metrics.retry(Retry::Stale);
-            upload.rewind();
-            attempt::attempt(of, upload, true).await.map_err(|failed| failed.fault)
-        }
-        outcome => outcome.map_err(|failed| failed.fault),
-    }
+    let fault = match attempt::attempt(of, upload, false).await {
+        Err(attempt::Failed { fault, stale: true }) if upload.replayable() && !of.in_flight.draining() => fault,
+        outcome => return outcome.map_err(|failed| failed.fault),
+    };
+    let request = of.request;
+    let leave = match fault {
+        Fault { seen: false, .. } => None,
+        // Its end crossed the request (RFC 9112, section 9.3.1). Or the workload ended because of it, so this is within the
+        // bounds of all repetitions.
+        Fault { failure: Failure::WorkloadClosed, .. } => Some(request.again_there().ok_or(fault)?),
+        fault => return Err(fault),
+    };
+    request.shard.metrics.retry(if leave.is_some() { Retry::Idempotent } else { Retry::Stale });
+    upload.rewind();
+    attempt::attempt(of, upload, true).await.map_err(|failed| failed.fault)
 }
 
 impl Request<'_> {

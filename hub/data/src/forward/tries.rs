@@ -23,7 +23,7 @@ pub(super) async fn run(request: &Request<'_>, upload: &mut Upload, upgrade: boo
     let shard = request.shard;
     let _live = shard.budget.request();
     let mut tried = Tried::default();
-    let mut again = Again { request, retrying: None, count: 0 };
+    let mut again = Again { request, retrying: None };
     let mut last = None;
     let mut waited = false;
     loop {
@@ -120,7 +120,6 @@ struct Again<'r> {
     request: &'r Request<'r>,
     /// Its place in the budget, kept until the request is answered.
     retrying: Option<Retrying<'r>>,
-    count: u32,
 }
 
 impl Again<'_> {
@@ -137,16 +136,12 @@ impl Again<'_> {
 
     /// Whether one more try is within the bounds of the rule and of one request.
     fn allowed(&self, record: &Record) -> bool {
-        self.within_rule() && record.attempts() < MAX_ATTEMPTS
-    }
-
-    fn within_rule(&self) -> bool {
-        self.request.retry().is_none_or(|retry| self.count < retry.attempts)
+        self.request.within_rule() && record.attempts() < MAX_ATTEMPTS
     }
 
     /// Whether there is an endpoint left and leave to try it. Looked at first, so that nobody waits for leave to go nowhere.
     fn elsewhere(&self, tried: &Tried) -> bool {
-        self.within_rule() && self.request.has_other(tried, false)
+        self.request.within_rule() && self.request.has_other(tried, false)
     }
 
     /// Takes leave from the budget if there is some now: an answer is at hand.
@@ -176,13 +171,13 @@ impl Again<'_> {
             self.request.shard.metrics.limit_hit(Limit::Retries);
             return false;
         }
-        self.count += 1;
+        self.request.repeats();
         true
     }
 
     async fn back_off(&self) {
         if let Some(retry) = self.request.retry() {
-            tokio::time::sleep(retry.backoff(self.count, rand::random())).await;
+            tokio::time::sleep(retry.backoff(self.request.repeated.get(), rand::random())).await;
         }
     }
 }
@@ -191,6 +186,25 @@ impl Request<'_> {
     /// What the rule asks of retries.
     fn retry(&self) -> Option<&RetryPolicy> {
         self.rule.policy.as_ref()?.retry.as_ref()
+    }
+
+    /// Whether its rule lets it be repeated once more.
+    fn within_rule(&self) -> bool {
+        self.retry().is_none_or(|retry| self.repeated.get() < retry.attempts)
+    }
+
+    fn repeats(&self) {
+        self.repeated.set(self.repeated.get() + 1);
+    }
+
+    /// Leave to ask the same endpoint again, which may have seen it, if there is some now.
+    pub(super) fn again_there(&self) -> Option<Retrying<'_>> {
+        if !self.repeatable() || !self.within_rule() {
+            return None;
+        }
+        let leave = self.shard.budget.retry(&self.snapshot.routing.limits)?;
+        self.repeats();
+        Some(leave)
     }
 
     /// Whether it may be repeated although a workload may have seen it.

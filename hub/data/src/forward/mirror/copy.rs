@@ -101,6 +101,7 @@ impl Copy {
             informational: &|_: Response<()>| {},
             dropped: Cell::new(Reason::Cancelled),
             due: Cell::new(None),
+            repeated: Cell::new(0),
             answered_by: RefCell::default(),
         };
         let mut upload = Upload::new(std::mem::take(&mut self.body), self.snapshot.routing.limits.replay_bytes);

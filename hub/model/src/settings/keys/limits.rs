@@ -6,7 +6,7 @@ use super::key;
 
 pub(in super::super) static RETRY: Table = Table {
     path: "http_route.rules.retry",
-    doc: "When a request is tried again, within `limits.retry_percent`. What reached no workload goes elsewhere with or without this; a POST or PATCH that a workload may have seen is not repeated unless `idempotent` says why it may; each endpoint is asked once.",
+    doc: "When a request is tried again, within `limits.retry_percent`. What reached no workload goes elsewhere with or without this; a POST or PATCH that a workload may have seen is not repeated unless `idempotent` says why it may; each endpoint is asked once, or once more where a kept connection ended under the request.",
     keys: &[
         key("attempts", "0 to 7", "2", "How often a request that a workload may have seen is tried again."),
         key(
