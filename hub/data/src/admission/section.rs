@@ -38,7 +38,7 @@ pub(super) fn of_trailers(section: &Bytes) -> Result<HeaderMap, Reject> {
 
 /// Also says whether a Connection was left out.
 fn read(whole: &Bytes, mut rest: &[u8], mut count: usize, more: usize, leave_out: bool) -> Result<(HeaderMap, Marks, bool), Reject> {
-    let mut headers = spare::map((lines(rest) + more).min(RESERVED));
+    let mut headers = spare::map(|| (lines(rest) + more).min(RESERVED));
     let (mut marks, mut left_out) = (Marks::NONE, false);
     loop {
         if rest.starts_with(b"\r\n") {

@@ -29,14 +29,19 @@ impl Interim for RefCell<Option<SendResponse<Bytes>>> {
 }
 
 /// What HTTP/2 has no place for (RFC 9113, section 8.2.2).
+static CONNECTION_SPECIFIC: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Takes those fields out; hardly an answer has any.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
+    if headers.keys().any(|name| CONNECTION_SPECIFIC.contains(name)) {
+        for name in &CONNECTION_SPECIFIC {
+            headers.remove(name);
+        }
     }
 }

@@ -229,7 +229,7 @@ async fn fail(stream: &mut SendStream<Bytes>, error: &str) -> Result<(), Gone> {
 async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool, pause: Option<Duration>) -> Result<(), Gone> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let room = std::future::poll_fn(|cx: &mut Context<'_>| {
+        let mut room = std::future::poll_fn(|cx: &mut Context<'_>| {
             if stream.capacity() > 0 {
                 return Poll::Ready(Ok(stream.capacity()));
             }
@@ -246,9 +246,11 @@ async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool, 
                 Poll::Pending => Poll::Pending,
             }
         });
-        let room = match pause {
-            None => room.await?,
-            Some(pause) => match tokio::time::timeout(pause, room).await {
+        let room = match (futures_util::poll!(&mut room), pause) {
+            (Poll::Ready(room), _) => room?,
+            (Poll::Pending, None) => room.await?,
+            // Only who waits needs a clock.
+            (Poll::Pending, Some(pause)) => match tokio::time::timeout(pause, room).await {
                 Ok(room) => room?,
                 Err(_) => {
                     tracing::debug!("the client takes nothing of its answer; its stream is reset");
