@@ -47,7 +47,7 @@ pub struct Spliced {
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Agent side: workload connection <-> stream. Resets the stream with the exact count delivered when the workload fails.
-/// Before the first byte after an idle period is written, the workload's end of file is looked for.
+/// Before the first byte of a request is written, the workload's end of file is looked for, unless it is a GET or HEAD.
 ///
 /// Bytes of the preamble must have been read from the stream before: counts begin here. Dropped, it resets both sides.
 pub async fn splice_workload(mut tcp: TcpStream, stream: Stream, settings: &SpliceSettings) -> Spliced {
