@@ -190,7 +190,7 @@ impl Request<'_> {
 
     /// Whether its rule lets it be repeated once more.
     fn within_rule(&self) -> bool {
-        self.retry().is_none_or(|retry| self.repeated.get() < retry.attempts)
+        self.repeated.get() < self.retry().map_or(u32::MAX, |retry| retry.attempts)
     }
 
     fn repeats(&self) {

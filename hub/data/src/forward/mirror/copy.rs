@@ -101,7 +101,8 @@ impl Copy {
             informational: &|_: Response<()>| {},
             dropped: Cell::new(Reason::Cancelled),
             due: Cell::new(None),
-            repeated: Cell::new(0),
+            // Never again: places in the budget are for requests.
+            repeated: Cell::new(u32::MAX),
             answered_by: RefCell::default(),
         };
         let mut upload = Upload::new(std::mem::take(&mut self.body), self.snapshot.routing.limits.replay_bytes);
