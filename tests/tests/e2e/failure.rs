@@ -192,6 +192,28 @@ fn a_get_that_meets_the_end_of_a_kept_connection_is_not_asked_again_where_the_ru
     assert_eq!((requests.load(Ordering::SeqCst), unread.load(Ordering::SeqCst)), (4, 2));
 }
 
+#[test]
+fn a_copy_that_meets_the_end_of_a_kept_connection_takes_no_place_of_a_request_to_be_asked_again() {
+    let (shop, (patient, requests, _)) = (Workload::named("shop"), patient());
+    let copies = format!(
+        "filters = [{{ type = \"RequestMirror\", backend = {{ service = \"copies\" }} }}]\n\n[[service]]\nname = \"copies\"\naddresses = [\"{}\"]\n",
+        patient.address
+    );
+    let bed = Bed::start(&http(&(rule("{ uplink = \"shop\" }") + &copies)))
+        .agent("vm-1", &shop.uplink("shop", "health = { type = \"none\" }"))
+        .ready("shop", 1);
+    let mut client = bed.client();
+    let has =
+        |outcome: &str, count: usize| bed.metrics().contains(&format!("figspan_mirror_copies_total{{outcome=\"{outcome}\"}} {count}\n"));
+    for answered in 1..=2 {
+        assert_eq!(client.get("/").text(), "shop");
+        eventually("the copy is answered", Duration::from_secs(5), || has("answered", answered));
+    }
+    assert_eq!(client.get("/").text(), "shop");
+    eventually("the copy that met the end has failed", Duration::from_secs(5), || has("failed", 1));
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
 /// The one part of the race that nobody can decide: a request that is at the workload when it closes, between its answer and
 /// its end. Whether it was read is the workload's secret, so the answer is 502. It must never be given for any other request.
 #[test]
