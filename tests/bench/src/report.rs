@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::chain::Chain;
 use crate::figure::{Figure, Results};
-use crate::peers::{Failed, Work};
+use crate::peers::{Failed, PACED, Work};
 use crate::{picture, table};
 
 /// What is drawn.
@@ -19,9 +19,10 @@ const END: &str = "<!-- measured: end -->";
 /// Tables and what is missing, as Markdown.
 pub fn data(chains: &[Chain], absent: &[(&str, String)], results: &Results, failed: &[Failed], work: &Work) -> String {
     let mut text = format!(
-        "{} rounds, every chain in turn; a closed loop lasts {} s, the open loop sends {} requests/s. Medians, with the least and the greatest of the rounds.\n{}.\n\n",
+        "{} rounds, every chain in turn; a closed loop lasts {} s, the open loop {} s at {} requests/s. Medians, with the least and the greatest of the rounds.\n{}.\n\n",
         work.rounds,
         work.time.as_secs(),
+        (work.time * PACED).as_secs(),
         work.rate,
         machine()
     );
