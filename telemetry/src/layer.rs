@@ -30,7 +30,7 @@ impl Entries {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Entries {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut collect = Collect::default();
+        let mut collect = Collect::with_room(attributes.fields().len());
         attributes.record(&mut collect);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(collect.fields);
@@ -42,22 +42,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Entries {
         let mut collect = Collect::default();
         record.record(&mut collect);
         if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-            fields.retain(|(name, _)| collect.fields.iter().all(|(new, _)| new != name));
-            fields.append(&mut collect.fields);
+            // Made anew, so that a span that is told much in its life does not keep all of it.
+            let mut fresh = collect.fields;
+            fresh.add_missing(fields);
+            *fields = fresh;
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut collect = Collect::default();
+        let mut collect = Collect::with_room(event.metadata().fields().len());
         event.record(&mut collect);
         if let Some(scope) = context.event_scope(event) {
             for span in scope {
                 if let Some(fields) = span.extensions().get::<Fields>() {
-                    for (name, value) in fields {
-                        if collect.fields.iter().all(|(known, _)| known != name) {
-                            collect.fields.push((name, value.clone()));
-                        }
-                    }
+                    collect.fields.add_missing(fields);
                 }
             }
         }
@@ -86,28 +84,30 @@ struct Collect {
 }
 
 impl Collect {
-    fn text(&mut self, field: &Field, text: String) {
-        match field.name() {
-            "message" => self.message = text,
-            name if name.starts_with("log.") => {}
-            name => self.fields.push((name, Value::Text(text))),
-        }
+    fn with_room(fields: usize) -> Self {
+        Self { message: String::new(), fields: Fields::with_room(fields) }
     }
 
-    fn value(&mut self, field: &Field, value: Value) {
-        if !field.name().starts_with("log.") {
-            self.fields.push((field.name(), value));
+    fn value(&mut self, field: &Field, value: Value<'_>) {
+        match (field.name(), value) {
+            ("message", Value::Text(text)) => text.clone_into(&mut self.message),
+            (name, _) if name.starts_with("log.") => {}
+            (name, value) => self.fields.push(name, value),
         }
     }
 }
 
 impl Visit for Collect {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, format!("{value:?}"));
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name if name.starts_with("log.") => {}
+            name => self.fields.write_debug(name, value),
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value.to_owned());
+        self.value(field, Value::Text(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -121,7 +121,7 @@ impl Visit for Collect {
             }
             cause = error.source();
         }
-        self.text(field, text);
+        self.value(field, Value::Text(&text));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

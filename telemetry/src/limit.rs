@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
-use crate::entry::{Entry, Value};
+use crate::entry::{Entry, Fields, Value};
 
 /// How often the same event is shown within one window: enough to see that it repeats, and how fast.
 const SAME: u32 = 10;
@@ -97,7 +97,7 @@ impl Limit {
                     WINDOW.as_secs(),
                     like.message
                 );
-                report(Entry { at, message, fields: with(Vec::new(), "left_out", count.left_out), ..like });
+                report(Entry { at, message, fields: with(Fields::default(), "left_out", count.left_out), ..like });
             }
         }
     }
@@ -122,8 +122,8 @@ fn about(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn with(mut fields: crate::entry::Fields, name: &'static str, count: u64) -> crate::entry::Fields {
-    fields.push((name, Value::Uint(count)));
+fn with(mut fields: Fields, name: &'static str, count: u64) -> Fields {
+    fields.push(name, Value::Uint(count));
     fields
 }
 
@@ -145,7 +145,9 @@ mod tests {
     use super::*;
 
     fn entry(at: SystemTime, level: Level, agent: &str) -> Entry {
-        let fields = vec![("agent", Value::Text(agent.into())), ("remote", Value::Text(format!("{at:?}")))];
+        let mut fields = Fields::default();
+        fields.push("agent", Value::Text(agent));
+        fields.write_debug("remote", &at);
         Entry { at, level, target: "t".into(), file: Some("f.rs"), line: Some(1), message: format!("{agent} refused"), fields }
     }
 
@@ -169,7 +171,8 @@ mod tests {
         assert!(limit.admit(&entry(START + WINDOW, Level::WARN, "vm-1"), |report| reports.push(report)));
         let [report] = &reports[..] else { panic!("{reports:?}") };
         assert_eq!(report.message, "repeated 1,234 times: vm-1 refused");
-        assert!(report.fields.contains(&("agent", Value::Text("vm-1".into()))) && report.fields.contains(&("repeated", Value::Uint(1234))));
+        let fields: Vec<_> = report.fields.iter().collect();
+        assert!(fields.contains(&("agent", Value::Text("vm-1"))) && fields.contains(&("repeated", Value::Uint(1234))), "{fields:?}");
         assert_eq!(limit.due(START + WINDOW), None);
     }
 

@@ -75,6 +75,38 @@ fn json_is_one_object_per_line_with_typed_fields() {
 }
 
 #[test]
+fn what_a_span_is_told_later_replaces_what_it_said() {
+    for format in [Format::Text, Format::Json] {
+        let log = written(LogSettings { format, ..LogSettings::default() }, |_| {
+            let span = tracing::info_span!("s", agent = "vm-1", tries = 1, path = tracing::field::Empty);
+            span.record("tries", 2);
+            span.record("path", "/a b");
+            span.in_scope(|| tracing::info!(agent = "vm-2", "done"));
+        });
+        let fields = match format {
+            Format::Json => r#""message":"done","agent":"vm-2","path":"/a b","tries":2}"#,
+            _ => r#"done agent=vm-2 path="/a b" tries=2"#,
+        };
+        assert!(log.ends_with(&format!("{fields}\n")), "{log}");
+    }
+}
+
+#[test]
+fn json_holds_every_text_and_number_as_it_was() {
+    let texts = ["", "a b", "a\"b\\c", "/ä?ö=ü", "x=1"];
+    let log = written(LogSettings { format: Format::Json, ..LogSettings::default() }, |_| {
+        for text in texts {
+            tracing::info!(target: ACCESS, text, most = u64::MAX, least = i64::MIN, ratio = 0.5, none = f64::NAN, yes = true);
+        }
+    });
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["text"].as_str().unwrap()).collect::<Vec<_>>(), texts);
+    let line = &lines[0];
+    assert_eq!((&line["most"], &line["least"], &line["ratio"]), (&u64::MAX.into(), &i64::MIN.into(), &0.5.into()));
+    assert_eq!((&line["none"], &line["yes"]), (&serde_json::Value::Null, &true.into()));
+}
+
+#[test]
 fn the_access_log_can_be_off_and_then_is_not_even_enabled() {
     let off = LogSettings { access: false, level: "trace".into(), ..LogSettings::default() };
     let log = written(off, |handle| {

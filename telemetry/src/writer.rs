@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
-use crate::entry::{Entry, Value};
+use crate::entry::{Entry, Fields, Value};
 use crate::journal::Journal;
 use crate::limit::Limit;
 use crate::render;
@@ -165,6 +165,8 @@ impl Sink {
 }
 
 fn loss(lines: u64) -> Entry {
+    let mut fields = Fields::default();
+    fields.push("lines", Value::Uint(lines));
     Entry {
         at: SystemTime::now(),
         level: Level::WARN,
@@ -172,6 +174,6 @@ fn loss(lines: u64) -> Entry {
         file: None,
         line: None,
         message: "log lines were lost, because whoever reads the log is too slow".into(),
-        fields: vec![("lines", Value::Uint(lines))],
+        fields,
     }
 }

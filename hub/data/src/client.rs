@@ -2,6 +2,7 @@
 
 pub mod proxy;
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// The client's address as a header value, written once for all its requests.
     pub shown: HeaderValue,
+    /// The same with its port, as the log shows it; written with the first line.
+    pub(crate) logged: OnceCell<Box<str>>,
     /// The address that it called.
     pub local: SocketAddr,
     /// `http` or `https`.
@@ -52,6 +55,7 @@ impl Client {
             peer: canonical(peer),
             address,
             shown,
+            logged: OnceCell::new(),
             local: canonical(local),
             scheme: "http",
             server_name: None,
@@ -69,6 +73,11 @@ impl Client {
         Self { agent: Some(name), process, ..Self::connected(listener, tunnel, tunnel, None) }
     }
 
+    /// Its own address as the log shows it.
+    pub fn logged(&self) -> &str {
+        self.logged.get_or_init(|| self.address.to_string().into())
+    }
+
     /// The agent's name.
     pub fn agent(&self) -> Option<&str> {
         self.agent.as_ref().and_then(|name| name.to_str().ok())
@@ -77,7 +86,7 @@ impl Client {
     /// The same connection, for a client that trusted proxies named.
     #[must_use]
     pub fn named(&self, address: SocketAddr, scheme: &'static str) -> Self {
-        Self { address, shown: shown(address), scheme, ..self.clone() }
+        Self { address, shown: shown(address), logged: OnceCell::new(), scheme, ..self.clone() }
     }
 
     /// The same client after a TLS handshake.

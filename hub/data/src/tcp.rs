@@ -107,7 +107,7 @@ pub(crate) fn record(shard: &ShardRef, client: &Client, route: &str, search: &Co
         shard.metrics.failure(failure);
     }
     if access::enabled() {
-        let (backend, endpoint) = search.place().map_or(("", String::new()), |place| (place.backend(), place.label()));
+        let (backend, endpoint) = search.place().map_or(("", "".into()), |place| (place.backend(), place.label()));
         let outcome = Outcome {
             status: 0,
             route,

@@ -1,5 +1,6 @@
 //! Hop: balance -> dial. A choice, with all that is needed to go there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use figspan_model::routing::{BackendTls, Service};
@@ -82,10 +83,10 @@ impl Place {
     }
 
     /// Its name in logs: the agent, or the address.
-    pub fn label(&self) -> String {
+    pub fn label(&self) -> Cow<'_, str> {
         match self {
-            Self::Uplink { endpoint, .. } => endpoint.agent.as_str().to_owned(),
-            Self::Service { endpoint, .. } => endpoint.address.to_string(),
+            Self::Uplink { endpoint, .. } => endpoint.agent.as_str().into(),
+            Self::Service { endpoint, .. } => endpoint.address.to_string().into(),
         }
     }
 }

@@ -181,7 +181,7 @@ impl Watched {
             let seconds = until.since(now).as_secs_f64();
             tracing::warn!(
                 backend = self.place.backend(),
-                endpoint = self.place.label(),
+                endpoint = &*self.place.label(),
                 seconds,
                 "endpoint ejected after several failures in a row"
             );

@@ -53,8 +53,8 @@ pub fn enabled() -> bool {
 pub fn refused(client: &Client, reject: Reject) {
     tracing::info!(
         target: "figspan::access",
-        client = %client.address,
-        listener = %client.listener,
+        client = client.logged(),
+        listener = &*client.listener,
         agent = client.agent(),
         process = client.process.map(tracing::field::display),
         status = reject.status().as_u16(),
@@ -67,8 +67,8 @@ pub fn refused(client: &Client, reject: Reject) {
 pub fn refused_connection(client: &Client, reason: &'static str) {
     tracing::info!(
         target: "figspan::access",
-        client = %client.address,
-        listener = %client.listener,
+        client = client.logged(),
+        listener = &*client.listener,
         agent = client.agent(),
         process = client.process.map(tracing::field::display),
         host = client.server_name.as_deref().unwrap_or_default(),
@@ -80,8 +80,8 @@ pub fn refused_connection(client: &Client, reason: &'static str) {
 pub fn connection(client: &Client, outcome: &Outcome<'_>) {
     tracing::info!(
         target: "figspan::access",
-        client = %client.address,
-        listener = %client.listener,
+        client = client.logged(),
+        listener = &*client.listener,
         agent = client.agent(),
         process = client.process.map(tracing::field::display),
         host = client.server_name.as_deref().unwrap_or_default(),
@@ -102,11 +102,11 @@ impl Entry {
     pub fn write(&self, outcome: &Outcome<'_>) {
         tracing::info!(
             target: "figspan::access",
-            client = %self.client.address,
-            listener = %self.client.listener,
+            client = self.client.logged(),
+            listener = &*self.client.listener,
             agent = self.client.agent(),
             process = self.client.process.map(tracing::field::display),
-            method = %self.method,
+            method = self.method.as_str(),
             host = self.uri.authority().map_or("", http::uri::Authority::as_str),
             path = self.uri.path(),
             status = outcome.status,

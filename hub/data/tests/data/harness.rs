@@ -186,7 +186,6 @@ pub struct Hub {
     /// TLS towards every service.
     pub tls: RefCell<Option<Arc<BackendTls>>>,
     pub informed: Rc<Informed>,
-    connection: Cell<u64>,
 }
 
 impl Hub {
@@ -214,7 +213,6 @@ impl Hub {
             service_weight: RefCell::default(),
             tls: RefCell::default(),
             informed: Rc::default(),
-            connection: Cell::new(1),
         }
     }
 
@@ -297,20 +295,8 @@ impl Hub {
 
     /// A client of a connection of its own.
     pub fn client(&self) -> Rc<Client> {
-        self.connection.set(self.connection.get() + 1);
-        Rc::new(Client {
-            peer: ([10, 0, 0, 9], 4321).into(),
-            address: ([10, 0, 0, 9], 4321).into(),
-            shown: http::HeaderValue::from_static("10.0.0.9"),
-            local: ([10, 0, 0, 1], 80).into(),
-            scheme: "http",
-            server_name: None,
-            listener: "web".into(),
-            connection: self.connection.get(),
-            pin: None,
-            agent: None,
-            process: None,
-        })
+        let (peer, local) = (([10, 0, 0, 9], 4321).into(), ([10, 0, 0, 1], 80).into());
+        Rc::new(Client::connected("web".into(), peer, local, None))
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {
