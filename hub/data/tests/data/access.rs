@@ -65,8 +65,14 @@ fn every_request_leaves_one_line_that_says_how_it_went() {
     let lines = lines.lock().unwrap();
     assert_eq!(lines.len(), 2, "{lines:?}");
     let has = |line: &str, fields: &[&str]| fields.iter().all(|field| line.contains(field));
-    let common =
-        ["client=10.0.0.9:4321", "method=POST", "host=\"shop.example\"", "path=\"/cart\"", "route=\"shop\"", "backend=\"monolith\""];
+    let common = [
+        "client=\"10.0.0.9:4321\"",
+        "method=\"POST\"",
+        "host=\"shop.example\"",
+        "path=\"/cart\"",
+        "route=\"shop\"",
+        "backend=\"monolith\"",
+    ];
     assert!(lines.iter().all(|line| has(line, &common)), "{lines:?}");
     assert!(has(&lines[0], &["status=201", "endpoint=\"vm-1\"", "attempts=1", "received=5", "sent=2", "reason=\"\""]), "{}", lines[0]);
     assert!(has(&lines[1], &["status=502", "side=\"workload\"", "reason=\"workload-reset\""]), "{}", lines[1]);
