@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
-use std::ops::Range;
 use std::time::SystemTime;
 
 use tracing::Level;
@@ -27,11 +26,18 @@ pub(crate) struct Fields {
     texts: String,
 }
 
-#[derive(Debug, Clone)]
+/// A value, or where its text begins and ends. 16 bytes, of which thousands may wait to be written.
+#[derive(Debug, Clone, Copy)]
 enum Kept {
-    Text(Range<usize>),
-    Other(Value<'static>),
+    Text(u32, u32),
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+    Bool(bool),
 }
+
+/// Bytes of an entry's texts at the most; what is beyond is left out.
+const MOST: usize = 1024 * 1024;
 
 /// A field's value; texts are as they came, escaped only by what writes them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,19 +58,20 @@ impl Fields {
     pub(crate) fn push(&mut self, name: &'static str, value: Value<'_>) {
         let kept = match value {
             Value::Text(text) => return self.write(name, |texts| texts.push_str(text)),
-            Value::Int(n) => Value::Int(n),
-            Value::Uint(n) => Value::Uint(n),
-            Value::Float(n) => Value::Float(n),
-            Value::Bool(b) => Value::Bool(b),
+            Value::Int(n) => Kept::Int(n),
+            Value::Uint(n) => Kept::Uint(n),
+            Value::Float(n) => Kept::Float(n),
+            Value::Bool(b) => Kept::Bool(b),
         };
-        self.list.push((name, Kept::Other(kept)));
+        self.list.push((name, kept));
     }
 
     /// A text that is written where it stays.
     pub(crate) fn write(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
         let start = self.texts.len();
         write(&mut self.texts);
-        self.list.push((name, Kept::Text(start..self.texts.len())));
+        self.texts.truncate(self.texts.floor_char_boundary(MOST));
+        self.list.push((name, Kept::Text(at(start), at(self.texts.len()))));
     }
 
     /// The same of what shows itself for debugging.
@@ -81,9 +88,12 @@ impl Fields {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
         self.list.iter().map(|(name, kept)| {
-            let value = match kept {
-                Kept::Text(range) => Value::Text(&self.texts[range.clone()]),
-                Kept::Other(value) => *value,
+            let value = match *kept {
+                Kept::Text(start, end) => Value::Text(&self.texts[start as usize..end as usize]),
+                Kept::Int(n) => Value::Int(n),
+                Kept::Uint(n) => Value::Uint(n),
+                Kept::Float(n) => Value::Float(n),
+                Kept::Bool(b) => Value::Bool(b),
             };
             (*name, value)
         })
@@ -99,6 +109,11 @@ impl Fields {
     }
 }
 
+fn at(place: usize) -> u32 {
+    // Not beyond MOST.
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,5 +123,34 @@ impl fmt::Display for Value<'_> {
             Self::Float(n) => n.fmt(f),
             Self::Bool(b) => b.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_an_access_log_has_room_from_the_beginning() {
+        let texts = ["10.0.0.9:54321", "web", "GET", "shop.example", "/cart/items/4711", "shop", "monolith", "vm-1", "", ""];
+        let mut fields = Fields::with_room(15);
+        let room = (fields.list.capacity(), fields.texts.capacity());
+        texts.iter().for_each(|text| fields.push("text", Value::Text(text)));
+        (0..5).for_each(|number| fields.push("number", Value::Uint(number)));
+        assert_eq!((fields.list.capacity(), fields.texts.capacity()), room);
+        assert_eq!(size_of::<(&str, Kept)>(), 32);
+        let read: Vec<_> = fields.iter().map(|(_, value)| value).collect();
+        assert_eq!(read[..10], texts.map(Value::Text));
+        assert_eq!(read[10..], [0, 1, 2, 3, 4].map(Value::Uint));
+    }
+
+    #[test]
+    fn texts_without_an_end_are_cut_at_a_character() {
+        let mut fields = Fields::default();
+        fields.push("long", Value::Text(&"ä".repeat(MOST)));
+        fields.push("next", Value::Text("lost"));
+        fields.push("number", Value::Int(-1));
+        let read: Vec<_> = fields.iter().map(|(_, value)| value.to_string()).collect();
+        assert_eq!((read[0].len(), &read[1..]), (MOST, &["".to_owned(), "-1".to_owned()][..]));
     }
 }

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::limit::Limit;
 use crate::render;
 
-/// Entries that may wait where an access log may be written: 16 Ki of about 300 bytes are 5 MB, a third of a second of a busy one. The
+/// Entries that may wait where an access log may be written: 16 Ki of less than 1 KiB are 16 MB, a third of a second of a busy one. The
 /// places alone take 384 KiB, in use or not.
 pub(crate) const QUEUE: usize = 16 * 1024;
 
