@@ -155,7 +155,8 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
 fn train(time: Duration) -> anyhow::Result<ExitCode> {
     let bed = bed::Bed::new()?;
     let origin = origin::Origin::start(&bed)?;
-    let chain = chains::figspan::start(&bed, origin.at)?.context("figspan does not start")?;
+    // A profile takes what was never reached for rare, and most hubs write the log.
+    let chain = chains::figspan::start_with_log(&bed, origin.at)?.context("figspan does not start")?;
     let work = peers::Work { rounds: 1, time, rate: 1000, far: false, only: Vec::new() };
     let chains = [chain];
     let (_, failed) = peers::measure(&chains, &work, &mut |what| eprintln!("{what}"));

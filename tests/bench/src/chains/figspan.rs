@@ -84,9 +84,18 @@ backend_refs = [{ uplink = "bytes" }]
 
 /// Starts hub and agent and waits until all is routed.
 pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
+    start_as(bed, origin, HUB)
+}
+
+/// The same with the access log, which is on where nobody switches it off.
+pub fn start_with_log(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
+    start_as(bed, origin, &HUB.replacen("access = false", "access = true", 1))
+}
+
+fn start_as(bed: &Bed, origin: Addresses, settings: &str) -> anyhow::Result<Option<Chain>> {
     let folder = bed.path().join("figspan");
     std::fs::create_dir(&folder)?;
-    let hub = HubProcess::start(&folder, &(tunnel() + HUB));
+    let hub = HubProcess::start(&folder, &(tunnel() + settings));
     let uplink = |name: &str, address: SocketAddr, protocol: &str| {
         format!("[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
     };
