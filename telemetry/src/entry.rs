@@ -1,7 +1,7 @@
 //! What is logged, owned: the message, its fields, when and where. Pure.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::SystemTime;
 
 use tracing::Level;
@@ -36,8 +36,9 @@ enum Kept {
     Bool(bool),
 }
 
-/// Bytes of an entry's texts at the most; what is beyond is left out.
+/// Bytes of one text at the most: more than anybody reads, and bounded. What is cut ends with [`CUT`].
 const MOST: usize = 1024 * 1024;
+const CUT: char = '…';
 
 /// A field's value; texts are as they came, escaped only by what writes them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,16 +71,11 @@ impl Fields {
     pub(crate) fn write(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
         let start = self.texts.len();
         write(&mut self.texts);
-        self.texts.truncate(self.texts.floor_char_boundary(MOST));
+        if self.texts.len() - start > MOST {
+            self.texts.truncate(self.texts.floor_char_boundary(start + MOST));
+            self.texts.push(CUT);
+        }
         self.list.push((name, Kept::Text(at(start), at(self.texts.len()))));
-    }
-
-    /// The same of what shows itself for debugging.
-    pub(crate) fn write_debug(&mut self, name: &'static str, value: &dyn fmt::Debug) {
-        self.write(name, |texts| {
-            // Writing into memory does not fail.
-            let _ = write!(texts, "{value:?}");
-        });
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -110,7 +106,7 @@ impl Fields {
 }
 
 fn at(place: usize) -> u32 {
-    // Not beyond MOST.
+    // No event has the thousands of fields that it would take to get there.
     u32::try_from(place).unwrap_or(u32::MAX)
 }
 
@@ -145,12 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn texts_without_an_end_are_cut_at_a_character() {
+    fn a_text_without_an_end_is_cut_at_a_character_and_looks_cut() {
         let mut fields = Fields::default();
+        fields.push("whole", Value::Text(&"a".repeat(MOST)));
         fields.push("long", Value::Text(&"ä".repeat(MOST)));
-        fields.push("next", Value::Text("lost"));
-        fields.push("number", Value::Int(-1));
+        fields.push("next", Value::Text("b"));
         let read: Vec<_> = fields.iter().map(|(_, value)| value.to_string()).collect();
-        assert_eq!((read[0].len(), &read[1..]), (MOST, &["".to_owned(), "-1".to_owned()][..]));
+        assert_eq!((read[0].len(), read[1].len(), &*read[2]), (MOST, MOST + CUT.len_utf8(), "b"));
+        assert!(!read[0].contains(CUT) && read[1].ends_with("ä…"));
     }
 }

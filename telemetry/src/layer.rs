@@ -3,7 +3,7 @@
 //! Runs on the thread that logs, which may be a shard: it collects, and leaves all formatting to the writer's thread.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
@@ -88,40 +88,45 @@ impl Collect {
         Self { message: String::new(), fields: Fields::with_room(fields) }
     }
 
+    fn text(&mut self, field: &Field, write: impl FnOnce(&mut String)) {
+        match field.name() {
+            "message" => write(&mut self.message),
+            name if name.starts_with("log.") => {}
+            name => self.fields.write(name, write),
+        }
+    }
+
     fn value(&mut self, field: &Field, value: Value<'_>) {
-        match (field.name(), value) {
-            ("message", Value::Text(text)) => text.clone_into(&mut self.message),
-            (name, _) if name.starts_with("log.") => {}
-            (name, value) => self.fields.push(name, value),
+        if !field.name().starts_with("log.") {
+            self.fields.push(field.name(), value);
         }
     }
 }
 
 impl Visit for Collect {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "message" => self.message = format!("{value:?}"),
-            name if name.starts_with("log.") => {}
-            name => self.fields.write_debug(name, value),
-        }
+        self.text(field, |text| {
+            // Writing into memory does not fail.
+            let _ = write!(text, "{value:?}");
+        });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.value(field, Value::Text(value));
+        self.text(field, |text| text.push_str(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
+        let mut told = value.to_string();
         let mut cause = value.source();
         while let Some(error) = cause {
             let next = error.to_string();
-            if !text.contains(&next) {
-                text.push_str(": ");
-                text.push_str(&next);
+            if !told.contains(&next) {
+                told.push_str(": ");
+                told.push_str(&next);
             }
             cause = error.source();
         }
-        self.value(field, Value::Text(&text));
+        self.text(field, |text| text.push_str(&told));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

@@ -147,7 +147,7 @@ mod tests {
     fn entry(at: SystemTime, level: Level, agent: &str) -> Entry {
         let mut fields = Fields::default();
         fields.push("agent", Value::Text(agent));
-        fields.write_debug("remote", &at);
+        fields.push("remote", Value::Text(&format!("{at:?}")));
         Entry { at, level, target: "t".into(), file: Some("f.rs"), line: Some(1), message: format!("{agent} refused"), fields }
     }
 

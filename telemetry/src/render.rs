@@ -30,10 +30,7 @@ pub(crate) fn text(entry: &Entry, out: &mut String) {
         out.push(' ');
         out.push_str(name);
         out.push('=');
-        match value {
-            Value::Text(text) => quoted(text, out),
-            other => number(other, out),
-        }
+        show(value, quoted, out);
     }
     out.push('\n');
 }
@@ -53,10 +50,9 @@ pub(crate) fn json(entry: &Entry, out: &mut String) {
         json_text(name, out);
         out.push(':');
         match value {
-            Value::Text(text) => json_text(text, out),
             // JSON knows no number that is none.
             Value::Float(n) if !n.is_finite() => out.push_str("null"),
-            other => number(other, out),
+            value => show(value, json_text, out),
         }
     }
     out.push_str("}\n");
@@ -127,9 +123,10 @@ fn json_text(text: &str, out: &mut String) {
     }
 }
 
-fn number(value: Value<'_>, out: &mut String) {
+/// Texts as the format has them; all else looks the same in both.
+fn show(value: Value<'_>, text_of_format: fn(&str, &mut String), out: &mut String) {
     match value {
-        Value::Text(text) => out.push_str(text),
+        Value::Text(text) => text_of_format(text, out),
         Value::Int(n) => out.push_str(itoa::Buffer::new().format(n)),
         Value::Uint(n) => out.push_str(itoa::Buffer::new().format(n)),
         Value::Float(n) => out.push_str(&n.to_string()),

@@ -11,7 +11,7 @@ use figspan_tests::process::{HubProcess, binary};
 use serde::{Deserialize, Serialize};
 
 use crate::bed::{Bed, port};
-use crate::chains::figspan::HUB;
+use crate::chains::figspan::{HUB, log};
 use crate::load;
 use crate::origin::{Addresses, PART, SMALL};
 
@@ -101,8 +101,8 @@ fn one(bed: &Bed, origin: Addresses, valgrind: &Path, which: Program) -> anyhow:
     std::fs::create_dir(&folder)?;
     // Fixed addresses: the counted program takes the place of the one that set all up.
     let (web, tunnel) = (port(), port());
-    let mut hub =
-        HubProcess::start(&folder, &format!("[tunnel]\naddress = \"{tunnel}\"\n{}", HUB.replacen("127.0.0.1:0", &web.to_string(), 1)));
+    let routes = HUB.replacen("127.0.0.1:0", &web.to_string(), 1);
+    let mut hub = HubProcess::start(&folder, &format!("[tunnel]\naddress = \"{tunnel}\"\n{}{routes}", log(false)));
     let mut agent = hub.agent("vm-1", "*", &format!("[[uplink]]\nname = \"web\"\naddress = \"{}\"\n", origin.http));
     hub.accepts("web", 1);
     let (replaced, program, arguments) = match which {

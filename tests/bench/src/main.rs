@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use figspan_bench::{bed, chain, chains, control, instructions, origin, peers, report, table};
 use figspan_tests::architecture;
@@ -156,7 +155,7 @@ fn train(time: Duration) -> anyhow::Result<ExitCode> {
     let bed = bed::Bed::new()?;
     let origin = origin::Origin::start(&bed)?;
     // A profile takes what was never reached for rare, and most hubs write the log.
-    let chain = chains::figspan::start_with_log(&bed, origin.at)?.context("figspan does not start")?;
+    let chain = chains::figspan::start_as(&bed, origin.at, true)?;
     let work = peers::Work { rounds: 1, time, rate: 1000, far: false, only: Vec::new() };
     let chains = [chain];
     let (_, failed) = peers::measure(&chains, &work, &mut |what| eprintln!("{what}"));

@@ -1,4 +1,4 @@
-//! Our own pair as it ships: strict HTTP, metrics, two shards, one agent, access log off as for the peers.
+//! Our own pair as it ships: strict HTTP, metrics, two shards, one agent, access log off as for the peers where nothing else is said.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,11 +38,13 @@ fn tunnel() -> String {
     format!("[tunnel]\naddress = \"{BETWEEN}:0\"\n")
 }
 
+/// Whether the hub writes an access log, as it does where nobody says anything.
+pub fn log(access: bool) -> String {
+    format!("[log]\naccess = {access}\n")
+}
+
 /// Listeners and routes to the four kinds of workload.
 pub const HUB: &str = r#"
-[log]
-access = false
-
 [[listener]]
 name = "web"
 address = "127.0.0.1:0"
@@ -82,20 +84,16 @@ listeners = ["bytes"]
 backend_refs = [{ uplink = "bytes" }]
 "#;
 
-/// Starts hub and agent and waits until all is routed.
+/// Starts hub and agent without an access log and waits until all is routed.
 pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
-    start_as(bed, origin, HUB)
+    start_as(bed, origin, false).map(Some)
 }
 
-/// The same with the access log, which is on where nobody switches it off.
-pub fn start_with_log(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
-    start_as(bed, origin, &HUB.replacen("access = false", "access = true", 1))
-}
-
-fn start_as(bed: &Bed, origin: Addresses, settings: &str) -> anyhow::Result<Option<Chain>> {
+/// The same with or without an access log.
+pub fn start_as(bed: &Bed, origin: Addresses, access: bool) -> anyhow::Result<Chain> {
     let folder = bed.path().join("figspan");
     std::fs::create_dir(&folder)?;
-    let hub = HubProcess::start(&folder, &(tunnel() + settings));
+    let hub = HubProcess::start(&folder, &(tunnel() + &log(access) + HUB));
     let uplink = |name: &str, address: SocketAddr, protocol: &str| {
         format!("[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
     };
@@ -111,5 +109,5 @@ fn start_as(bed: &Bed, origin: Addresses, settings: &str) -> anyhow::Result<Opti
     }
     let (web, calls, bytes) = (hub.listener(0), hub.listener(1), hub.listener(2));
     let fronts = Fronts { http: web, h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
-    Ok(Some(Chain::ours("figspan", fronts, Pair { hub, agent })))
+    Ok(Chain::ours("figspan", fronts, Pair { hub, agent }))
 }
