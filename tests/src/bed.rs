@@ -61,12 +61,17 @@ impl Bed {
         self
     }
 
-    /// Waits until that agent has a tunnel to each shard.
+    /// Waits until that agent has a tunnel to each shard, and its endpoints are published with all of them.
     pub fn covered(self, agent: &str) -> Self {
         eventually("a tunnel to each shard", Duration::from_secs(20), || {
             let status = self.hub.agent_status(agent);
             let tunnels = status["tunnels"].as_array().cloned().unwrap_or_default();
+            let all = self.hub.json(&["get", "uplinks"]);
+            let uplinks = all.as_array().into_iter().flatten();
+            let endpoints = uplinks.flat_map(|uplink| uplink["endpoints"].as_array().into_iter().flatten());
+            let mut own = endpoints.filter(|endpoint| endpoint["agent"] == agent);
             tunnels.first().is_some_and(|tunnel| tunnel["shards"] == tunnels.len())
+                && own.all(|endpoint| endpoint["tunnels"] == tunnels.len())
         });
         self
     }

@@ -219,7 +219,8 @@ fn keys_change_with_their_file_and_nothing_else_does() {
     std::fs::write(&file, jwks(&[&old])).unwrap();
     let workload = Workload::named("shop");
     let rules = "[[http_route.rules]]\njwt = { provider = \"office\" }\nbackend_refs = [{ uplink = \"shop\" }]\n";
-    let bed = Bed::start(&(provider(&file) + &http(rules))).agent("vm-1", &workload.uplink("shop", PLAIN)).ready("shop", 1);
+    // Each tunnel is published; the last must be there before the generations are compared.
+    let bed = Bed::start(&(provider(&file) + &http(rules))).agent("vm-1", &workload.uplink("shop", PLAIN)).ready("shop", 1).covered("vm-1");
     let (mut client, tokens) = (bed.client(), [old.token("ann"), new.token("ann")]);
     let mut statuses = || tokens.each_ref().map(|token| client.ask("GET", "/", &bearer(token), b"").unwrap().status());
     let replace = |content: &str| {
