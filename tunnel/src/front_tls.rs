@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -100,21 +101,29 @@ impl ResolvesServerCert for Names {
 }
 
 impl FrontTls {
-    /// Takes certificates; all errors at once.
+    /// Takes certificates; all errors at once. A client that comes back within 6 to 12 hours takes up its session by a ticket: any
+    /// number of them, whichever shard they meet, for as long as the process lives.
     pub fn new(pairs: &[PemPair]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
-        Self::build(pairs, WebPkiClientVerifier::no_client_auth(), &[b"h2", b"http/1.1"])
+        // Without randomness for a key there are no tickets: each handshake is a whole one then.
+        Self::build(pairs, WebPkiClientVerifier::no_client_auth(), &[b"h2", b"http/1.1"], Ticketer::new().ok())
     }
 
-    /// A server for operators: HTTP/1.1 alone. With `client_roots` (PEM) a client must show a certificate that chains to them.
+    /// A server for operators: HTTP/1.1 alone, each handshake a whole one. With `client_roots` (PEM) a client must show a certificate
+    /// that chains to them.
     pub fn for_operators(pair: &PemPair, client_roots: Option<&str>) -> Result<Arc<Self>, Vec<FrontTlsError>> {
         let verifier = match client_roots {
             None => WebPkiClientVerifier::no_client_auth(),
             Some(pem) => client_verifier(pem).map_err(|why| vec![FrontTlsError::ClientRoots(why)])?,
         };
-        Self::build(std::slice::from_ref(pair), verifier, &[b"http/1.1"])
+        Self::build(std::slice::from_ref(pair), verifier, &[b"http/1.1"], None)
     }
 
-    fn build(pairs: &[PemPair], clients: Arc<dyn ClientCertVerifier>, alpn: &[&[u8]]) -> Result<Arc<Self>, Vec<FrontTlsError>> {
+    fn build(
+        pairs: &[PemPair],
+        clients: Arc<dyn ClientCertVerifier>,
+        alpn: &[&[u8]],
+        tickets: Option<Arc<dyn ProducesTickets>>,
+    ) -> Result<Arc<Self>, Vec<FrontTlsError>> {
         let names = Arc::new(Names(arc_swap::ArcSwap::from_pointee(Table::new(pairs)?)));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&names) as _;
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
@@ -124,6 +133,12 @@ impl FrontTls {
             .with_client_cert_verifier(clients)
             .with_cert_resolver(resolver);
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        // What the client keeps needs no memory here, and no lock that all shards share.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        match tickets {
+            Some(tickets) => config.ticketer = tickets,
+            None => config.send_tls13_tickets = 0,
+        }
         Ok(Arc::new(Self { names, config: Arc::new(config) }))
     }
 

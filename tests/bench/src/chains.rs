@@ -52,6 +52,13 @@ pub fn start(bed: &Bed, origin: Addresses, only: &[String]) -> Vec<Started> {
 }
 
 fn direct(origin: Addresses) -> Chain {
-    let fronts = Fronts { http: origin.http, h2: None, websocket: Some(origin.websocket), grpc: Some(origin.grpc), tcp: Some(origin.tcp) };
+    let fronts = Fronts {
+        http: origin.http,
+        https: None,
+        h2: None,
+        websocket: Some(origin.websocket),
+        grpc: Some(origin.grpc),
+        tcp: Some(origin.tcp),
+    };
     Chain::of("direct", Kind::Direct, fronts, Vec::new())
 }

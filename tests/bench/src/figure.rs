@@ -10,6 +10,14 @@ pub enum Figure {
     SmallP99,
     PostRate,
     PostCpu,
+    HttpsRate,
+    HttpsCpu,
+    FreshRate,
+    FreshCpu,
+    TlsRate,
+    TlsCpu,
+    ResumedRate,
+    ResumedCpu,
     PacedP50,
     PacedP99,
     PacedP999,
@@ -39,7 +47,7 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of the table.
-    pub const ALL: [Self; 30] = {
+    pub const ALL: [Self; 38] = {
         use Figure::*;
         [
             SmallRate,
@@ -47,6 +55,14 @@ impl Figure {
             SmallP99,
             PostRate,
             PostCpu,
+            HttpsRate,
+            HttpsCpu,
+            FreshRate,
+            FreshCpu,
+            TlsRate,
+            TlsCpu,
+            ResumedRate,
+            ResumedCpu,
             PacedP50,
             PacedP99,
             PacedP999,
@@ -83,6 +99,14 @@ impl Figure {
             Self::SmallP99 => "200 B, 32 connections: p99 ms",
             Self::PostRate => "POST of 1 KiB: requests/s",
             Self::PostCpu => "POST of 1 KiB: CPU us per request",
+            Self::HttpsRate => "HTTPS, 32 connections: requests/s",
+            Self::HttpsCpu => "HTTPS, 32 connections: CPU us per request",
+            Self::FreshRate => "a connection for each request: requests/s",
+            Self::FreshCpu => "a connection for each request: CPU us",
+            Self::TlsRate => "a TLS handshake for each request: requests/s",
+            Self::TlsCpu => "a TLS handshake for each request: CPU us",
+            Self::ResumedRate => "a resumed TLS session for each request: requests/s",
+            Self::ResumedCpu => "a resumed TLS session for each request: CPU us",
             Self::PacedP50 => "open loop: p50 ms",
             Self::PacedP99 => "open loop: p99 ms",
             Self::PacedP999 => "open loop: p99.9 ms",
@@ -117,6 +141,10 @@ impl Figure {
             self,
             Self::SmallRate
                 | Self::PostRate
+                | Self::HttpsRate
+                | Self::FreshRate
+                | Self::TlsRate
+                | Self::ResumedRate
                 | Self::H2Rate
                 | Self::GrpcRate
                 | Self::MessageRate
@@ -131,9 +159,23 @@ impl Figure {
     /// Digits behind the point.
     pub fn digits(self) -> usize {
         match self {
-            Self::SmallRate | Self::PostRate | Self::H2Rate | Self::GrpcRate | Self::MessageRate | Self::TcpRate | Self::Descriptors => 0,
+            Self::SmallRate
+            | Self::PostRate
+            | Self::HttpsRate
+            | Self::FreshRate
+            | Self::TlsRate
+            | Self::ResumedRate
+            | Self::H2Rate
+            | Self::GrpcRate
+            | Self::MessageRate
+            | Self::TcpRate
+            | Self::Descriptors => 0,
             Self::SmallCpu
             | Self::PostCpu
+            | Self::HttpsCpu
+            | Self::FreshCpu
+            | Self::TlsCpu
+            | Self::ResumedCpu
             | Self::PacedCpu
             | Self::H2Cpu
             | Self::GrpcCpu

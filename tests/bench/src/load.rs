@@ -4,6 +4,7 @@
 mod bulk;
 mod closed;
 mod echo;
+mod front;
 mod h2;
 mod paced;
 mod wire;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 pub use bulk::bulk;
-pub use closed::{closed, exactly, posted};
+pub use closed::{closed, exactly, fresh, posted};
 pub use echo::{bytes, messages};
+pub use front::{Client, Front};
 pub use h2::{calls, requests};
 pub use paced::paced;
 
@@ -32,11 +34,19 @@ pub struct Done {
     pub took: Duration,
     /// Of each answer, in microseconds.
     pub latency: Histogram<u64>,
+    /// Connections that took up a TLS session from before, where each request has its own.
+    pub resumed: u64,
 }
 
 impl Done {
     fn new() -> Self {
-        Self { count: 0, bytes: 0, took: Duration::ZERO, latency: Histogram::new_with_bounds(1, 60_000_000, 3).expect("constant bounds") }
+        Self {
+            count: 0,
+            bytes: 0,
+            took: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, 60_000_000, 3).expect("constant bounds"),
+            resumed: 0,
+        }
     }
 
     fn note(&mut self, took: Duration, bytes: usize) {
@@ -49,6 +59,7 @@ impl Done {
         self.count += other.count;
         self.bytes += other.bytes;
         self.latency.add(&other.latency).expect("the same bounds");
+        self.resumed += other.resumed;
     }
 
     /// Answers per second.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::chain::{Chain, Kind};
 use crate::figure::{Figure, Results};
-use crate::load::{self, Done};
+use crate::load::{self, Done, Front};
 use crate::origin::{FEW, LARGE, MEDIUM, PART, SMALL};
 
 /// Connections of a closed loop.
@@ -37,7 +37,7 @@ type Piece = (&'static str, fn(&Chain, &Work, &mut Notes<'_>) -> Option<anyhow::
 
 const NEAR: &[Piece] = &[
     ("small requests", |chain, work, notes| {
-        let run = || load::closed(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.time);
+        let run = || load::closed(&Front::Plain(chain.fronts.http), "/small", SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
             notes.note(Figure::SmallRate, done.rate());
             notes.note(Figure::SmallP99, done.quantile(0.99));
@@ -45,10 +45,45 @@ const NEAR: &[Piece] = &[
         }))
     }),
     ("small posts", |chain, work, notes| {
-        let run = || load::posted(chain.fronts.http, "/small", POSTED, SMALL, CONNECTIONS, work.time);
+        let run = || load::posted(&Front::Plain(chain.fronts.http), "/small", POSTED, SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
             notes.note(Figure::PostRate, done.rate());
             notes.note_cpu(Figure::PostCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("HTTPS", |chain, work, notes| {
+        let https = chain.fronts.https.as_ref()?;
+        let run = || load::closed(&https.anew, "/small", SMALL, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::HttpsRate, done.rate());
+            notes.note_cpu(Figure::HttpsCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("connections", |chain, work, notes| {
+        let run = || load::fresh(&Front::Plain(chain.fronts.http), "/small", SMALL, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::FreshRate, done.rate());
+            notes.note_cpu(Figure::FreshCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("TLS handshakes", |chain, work, notes| {
+        let https = chain.fronts.https.as_ref()?;
+        let run = || load::fresh(&https.anew, "/small", SMALL, CONNECTIONS, work.time);
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::TlsRate, done.rate());
+            notes.note_cpu(Figure::TlsCpu, cpu / done.count as f64 * 1e6);
+        }))
+    }),
+    ("resumed TLS sessions", |chain, work, notes| {
+        let https = chain.fronts.https.as_ref()?;
+        let run = || {
+            let done = load::fresh(&https.resumed, "/small", SMALL, CONNECTIONS, work.time)?;
+            anyhow::ensure!(done.resumed * 10 >= done.count * 9, "only {} of {} sessions were resumed", done.resumed, done.count);
+            Ok(done)
+        };
+        Some(notes.around(run, |notes, done, cpu| {
+            notes.note(Figure::ResumedRate, done.rate());
+            notes.note_cpu(Figure::ResumedCpu, cpu / done.count as f64 * 1e6);
         }))
     }),
     ("requests at a fixed rate", |chain, work, notes| {
@@ -93,7 +128,7 @@ const NEAR: &[Piece] = &[
         }))
     }),
     ("100 KiB bodies", |chain, work, notes| {
-        let run = || load::closed(chain.fronts.http, "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
+        let run = || load::closed(&Front::Plain(chain.fronts.http), "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
         Some(notes.around(run, |notes, done, cpu| notes.note_cpu(Figure::MediumCpu, cpu / gigabytes(&done))))
     }),
     ("one long download", |chain, _, notes| {
@@ -122,7 +157,7 @@ const FAR: &[Piece] = &[
         }))
     }),
     ("16 of 100 KiB at a time", |chain, work, notes| {
-        let run = || load::closed(chain.fronts.http, "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
+        let run = || load::closed(&Front::Plain(chain.fronts.http), "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
         Some(notes.around(run, |notes, done, _| {
             notes.note(Figure::FarRate, done.rate());
             notes.note(Figure::FarP50, done.quantile(0.5));

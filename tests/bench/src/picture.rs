@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_longest_bar_is_the_greatest_value_and_ours_has_its_colour() {
         let nowhere = "127.0.0.1:1".parse().unwrap();
-        let fronts = Fronts { http: nowhere, h2: None, websocket: None, grpc: None, tcp: None };
+        let fronts = Fronts { http: nowhere, https: None, h2: None, websocket: None, grpc: None, tcp: None };
         let chains = [OURS, "other"].map(|name| Chain::of(name, Kind::Gateway, fronts, Vec::new()));
         let mut results = Results::default();
         results.note(OURS, Figure::SmallRate, 50.0);

@@ -64,7 +64,7 @@ mod tests {
 
     fn chain(name: &'static str, kind: Kind) -> Chain {
         let nowhere = "127.0.0.1:1".parse().unwrap();
-        Chain::of(name, kind, Fronts { http: nowhere, h2: None, websocket: None, grpc: None, tcp: None }, Vec::new())
+        Chain::of(name, kind, Fronts { http: nowhere, https: None, h2: None, websocket: None, grpc: None, tcp: None }, Vec::new())
     }
 
     #[test]

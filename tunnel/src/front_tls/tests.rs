@@ -189,3 +189,61 @@ async fn operators_show_a_certificate_of_the_right_ca_and_speak_http1() {
     assert!(operator(&open, &ca, None).await.is_ok());
     assert!(FrontTls::for_operators(&pair, Some("no pem")).unwrap_err()[0].to_string().contains("roots"));
 }
+
+/// A client of that version, which keeps its sessions.
+fn keeper(ca: &WebCa, version: &'static rustls::SupportedProtocolVersion) -> Arc<rustls::ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider())).with_protocol_versions(&[version]).unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// One connection of a client, which hears a byte; the kind of its handshake.
+async fn visit(server: &FrontTls, client: &Arc<rustls::ClientConfig>) -> rustls::HandshakeKind {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dial = async {
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let name = rustls_pki_types::ServerName::try_from("hub.example").unwrap();
+        let mut io = tokio_rustls::TlsConnector::from(Arc::clone(client)).connect(name, tcp).await.unwrap();
+        assert_eq!(io.read_u8().await.unwrap(), 7);
+        io.get_ref().1.handshake_kind().unwrap()
+    };
+    let serve = async {
+        let tcp = listener.accept().await.unwrap().0;
+        tcp.set_nodelay(true).unwrap();
+        let mut stream = server.accept(tcp).await.unwrap();
+        stream.io.write_u8(7).await.unwrap();
+        stream.io.flush().await.unwrap();
+        stream
+    };
+    tokio::join!(dial, serve).0
+}
+
+#[tokio::test]
+async fn who_comes_back_takes_up_its_session_however_many_came_between() {
+    let ca = WebCa::new();
+    let server = FrontTls::new(&[ca.pair(&["hub.example"])]).unwrap();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let first = keeper(&ca, version);
+        assert_ne!(visit(&server, &first).await, rustls::HandshakeKind::Resumed);
+        for _ in 0..300 {
+            visit(&server, &keeper(&ca, version)).await;
+        }
+        assert_eq!(visit(&server, &first).await, rustls::HandshakeKind::Resumed, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_shows_its_certificate_each_time() {
+    let ca = WebCa::new();
+    let server = FrontTls::for_operators(&ca.pair(&["hub.example"]), None).unwrap();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = keeper(&ca, version);
+        for _ in 0..2 {
+            assert_ne!(visit(&server, &client).await, rustls::HandshakeKind::Resumed, "{version:?}");
+        }
+    }
+}

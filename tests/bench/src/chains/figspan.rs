@@ -6,7 +6,7 @@ use std::time::Duration;
 use figspan_tests::process::{HubProcess, Process};
 
 use crate::bed::{BETWEEN, Bed};
-use crate::chain::{Chain, Fronts};
+use crate::chain::{Chain, Fronts, Https};
 use crate::origin::Addresses;
 
 /// How long a program may take to drain: longer than a lame duck's time.
@@ -84,6 +84,16 @@ listeners = ["bytes"]
 backend_refs = [{ uplink = "bytes" }]
 "#;
 
+/// A listener with TLS, and the route to the workload.
+fn secure(bed: &Bed) -> String {
+    let folder = bed.path().display();
+    format!(
+        "[[listener]]\nname = \"secure\"\naddress = \"127.0.0.1:0\"\nprotocol = \"HTTPS\"\n\
+         certificates = [{{ certificate = \"{folder}/server.pem\", key = \"{folder}/server.key\" }}]\n\n\
+         [[http_route]]\nname = \"secure\"\nlisteners = [\"secure\"]\n\n[[http_route.rules]]\nbackend_refs = [{{ uplink = \"web\" }}]\n"
+    )
+}
+
 /// Starts hub and agent without an access log and waits until all is routed.
 pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     start_as(bed, origin, false).map(Some)
@@ -93,7 +103,7 @@ pub fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
 pub fn start_as(bed: &Bed, origin: Addresses, access: bool) -> anyhow::Result<Chain> {
     let folder = bed.path().join("figspan");
     std::fs::create_dir(&folder)?;
-    let hub = HubProcess::start(&folder, &(tunnel() + &log(access) + HUB));
+    let hub = HubProcess::start(&folder, &(tunnel() + &log(access) + HUB + &secure(bed)));
     let uplink = |name: &str, address: SocketAddr, protocol: &str| {
         format!("[[uplink]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
     };
@@ -107,7 +117,8 @@ pub fn start_as(bed: &Bed, origin: Addresses, access: bool) -> anyhow::Result<Ch
     for name in ["web", "messages", "calls", "bytes"] {
         hub.accepts(name, 1);
     }
-    let (web, calls, bytes) = (hub.listener(0), hub.listener(1), hub.listener(2));
-    let fronts = Fronts { http: web, h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
+    let [web, calls, bytes, secure] = [0, 1, 2, 3].map(|listener| hub.listener(listener));
+    let https = Some(Https::new(bed, secure)?);
+    let fronts = Fronts { http: web, https, h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
     Ok(Chain::ours("figspan", fronts, Pair { hub, agent }))
 }

@@ -1,7 +1,7 @@
 //! HAProxy to HAProxy: HTTP and TCP over mutual TLS, connections kept and shared (`http-reuse always`).
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Kind};
+use crate::chain::{Chain, Fronts, Https, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -9,7 +9,8 @@ use crate::origin::Addresses;
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(haproxy) = bed.find("haproxy") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, h2, grpc, tcp, inner, inner_grpc, inner_tcp] = [port(), port(), port(), port(), between(), between(), between()];
+    let [http, https, h2, grpc, tcp, inner, inner_grpc, inner_tcp] =
+        [port(), port(), port(), port(), port(), between(), between(), between()];
     let head = "global\n  nbthread 2\n  maxconn 4000\n  ssl-server-verify required\n  tune.ssl.lifetime 600\n\
                 defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n  timeout tunnel 600s\n  retries 0\n";
     let towards = format!(
@@ -18,7 +19,7 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     let gateway = bed.write(
         "haproxy-gateway.cfg",
         &format!(
-            "{head}frontend web\n  bind {http}\n  default_backend vm\nfrontend h2\n  bind {h2} proto h2\n  default_backend vm\nfrontend calls\n  bind {grpc} proto h2\n  default_backend calls\n\
+            "{head}frontend web\n  bind {http}\n  bind {https} ssl crt {folder}/server-both.pem alpn http/1.1\n  default_backend vm\nfrontend h2\n  bind {h2} proto h2\n  default_backend vm\nfrontend calls\n  bind {grpc} proto h2\n  default_backend calls\n\
              backend vm\n  server vm {inner} {towards} pool-max-conn 512\nbackend calls\n  server vm {inner_grpc} {towards} alpn h2\n\
              frontend bytes\n  mode tcp\n  bind {tcp}\n  default_backend bytes\nbackend bytes\n  mode tcp\n  server vm {inner_tcp} {towards}\n"
         ),
@@ -37,6 +38,7 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     bed.listens(&mut far, inner)?;
     let mut near = bed.start("haproxy-gateway", &haproxy, &["-db", "-f", &gateway.display().to_string()])?;
     bed.listens(&mut near, http)?;
-    let fronts = Fronts { http, h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts =
+        Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Some(Chain::of("HAProxy pair, mTLS", Kind::Gateway, fronts, vec![near, far])))
 }

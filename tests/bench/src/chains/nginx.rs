@@ -1,7 +1,7 @@
 //! nginx to nginx: HTTP over mutual TLS with kept-alive connections, gRPC over HTTP/2, TCP by `stream` where that module is built in.
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Kind};
+use crate::chain::{Chain, Fronts, Https, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -9,7 +9,7 @@ use crate::origin::Addresses;
 pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain>> {
     let Some(nginx) = bed.find("nginx") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, h2, grpc, inner, inner_grpc] = [port(), port(), port(), between(), between()];
+    let [http, https, h2, grpc, inner, inner_grpc] = [port(), port(), port(), port(), between(), between()];
     let common = |name: &str| {
         format!(
             "worker_processes 2; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err warn;\nevents {{ worker_connections 8192; }}\n\
@@ -30,9 +30,11 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
         &format!(
             "{}upstream vm {{ server {inner}; keepalive 256; keepalive_requests 1000000000; }}\nupstream calls {{ server {inner_grpc}; keepalive 64; keepalive_requests 1000000000; }}\n\
              server {{ listen {http} reuseport backlog=4096; location / {{ proxy_pass https://vm; {pass} {} }} }}\n\
+             server {{ listen {https} ssl reuseport backlog=4096; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key; ssl_protocols TLSv1.3; location / {{ proxy_pass https://vm; {pass} {} }} }}\n\
              server {{ listen {h2} http2 reuseport backlog=4096; http2_max_requests 1000000000; location / {{ proxy_pass https://vm; {pass} {} }} }}\n\
              server {{ listen {grpc} http2 reuseport backlog=4096; http2_max_requests 1000000000; location / {{ grpc_pass grpcs://calls; {} }} }} }}\n",
             common("nginx-gateway"),
+            client("proxy"),
             client("proxy"),
             client("proxy"),
             client("grpc"),
@@ -57,6 +59,6 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     bed.listens(&mut far, inner)?;
     let mut near = bed.start("nginx-gateway", &nginx, &["-e", "stderr", "-c", &gateway.display().to_string()])?;
     bed.listens(&mut near, http)?;
-    let fronts = Fronts { http, h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: None };
+    let fronts = Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: None };
     Ok(Some(Chain::of("nginx pair, mTLS", Kind::Gateway, fronts, vec![near, far])))
 }

@@ -78,6 +78,6 @@ fn pair(
     bed.listens(&mut near, control)?;
     let far = bed.start(&format!("{prefix}-client"), rathole, &["--client", &far_file.display().to_string()])?;
     bed.listens(&mut near, http)?;
-    let fronts = Fronts { http, h2: None, websocket: Some(websocket), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts = Fronts { http, https: None, h2: None, websocket: Some(websocket), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Chain::of(name, Kind::Bytes, fronts, vec![near, far]))
 }

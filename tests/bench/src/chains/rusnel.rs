@@ -35,6 +35,6 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     arguments.extend(remotes.iter().map(String::as_str));
     let mut far = bed.start("rusnel-client", &rusnel, &arguments)?;
     bed.listens(&mut far, http)?;
-    let fronts = Fronts { http, h2: None, websocket: Some(websocket), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts = Fronts { http, https: None, h2: None, websocket: Some(websocket), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Some(Chain::of("rusnel, QUIC", Kind::Bytes, fronts, vec![near, far])))
 }

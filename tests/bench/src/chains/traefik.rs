@@ -1,7 +1,7 @@
 //! Traefik to Traefik over mutual TLS, as its multi-cluster pairs speak; once as it ships and once with its experimental fast proxy.
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Kind};
+use crate::chain::{Chain, Fronts, Https, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -18,14 +18,15 @@ pub(super) fn start_fast(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<
 fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experimental: &str) -> anyhow::Result<Option<Chain>> {
     let Some(traefik) = bed.find("traefik") else { return Ok(None) };
     let folder = bed.path().display();
-    let [http, grpc, tcp, inner, inner_grpc, inner_tcp] = [port(), port(), port(), between(), between(), between()];
+    let [http, https, grpc, tcp, inner, inner_grpc, inner_tcp] = [port(), port(), port(), port(), between(), between(), between()];
     let fixed = |end: &str, points: &[(&str, std::net::SocketAddr)]| {
         let points: String = points.iter().map(|(name, address)| format!("  {name}:\n    address: \"{address}\"\n")).collect();
         format!(
             "global: {{ checkNewVersion: false, sendAnonymousUsage: false }}\nlog: {{ level: ERROR }}\n{experimental}entryPoints:\n{points}providers:\n  file:\n    filename: {folder}/{prefix}-{end}-routes.yml\n    watch: false\n"
         )
     };
-    let near_fixed = bed.write(&format!("{prefix}-gateway.yml"), &fixed("gateway", &[("web", http), ("calls", grpc), ("bytes", tcp)]))?;
+    let near_fixed = bed
+        .write(&format!("{prefix}-gateway.yml"), &fixed("gateway", &[("web", http), ("secure", https), ("calls", grpc), ("bytes", tcp)]))?;
     let far_fixed = bed.write(&format!("{prefix}-vm.yml"), &fixed("vm", &[("web", inner), ("calls", inner_grpc), ("bytes", inner_tcp)]))?;
     let client = format!(
         "certificates: [{{ certFile: {folder}/client.pem, keyFile: {folder}/client.key }}], rootCAs: [{folder}/ca.pem], serverName: {NAME}"
@@ -33,7 +34,8 @@ fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experime
     bed.write(
         &format!("{prefix}-gateway-routes.yml"),
         &format!(
-            "http:\n  routers:\n    web: {{ rule: \"PathPrefix(`/`)\", service: web, entryPoints: [web] }}\n    calls: {{ rule: \"PathPrefix(`/`)\", service: calls, entryPoints: [calls] }}\n\
+            "tls:\n  stores:\n    default:\n      defaultCertificate: {{ certFile: {folder}/server.pem, keyFile: {folder}/server.key }}\n\
+             http:\n  routers:\n    web: {{ rule: \"PathPrefix(`/`)\", service: web, entryPoints: [web] }}\n    secure: {{ rule: \"PathPrefix(`/`)\", service: web, entryPoints: [secure], tls: {{}} }}\n    calls: {{ rule: \"PathPrefix(`/`)\", service: calls, entryPoints: [calls] }}\n\
              \x20 services:\n    web: {{ loadBalancer: {{ serversTransport: vm, passHostHeader: true, servers: [{{ url: \"https://{inner}\" }}] }} }}\n    calls: {{ loadBalancer: {{ serversTransport: calls, servers: [{{ url: \"https://{inner_grpc}\" }}] }} }}\n\
              \x20 serversTransports:\n    vm: {{ {client}, maxIdleConnsPerHost: 256, disableHTTP2: true }}\n    calls: {{ {client} }}\n\
              tcp:\n  routers:\n    bytes: {{ rule: \"HostSNI(`*`)\", service: bytes, entryPoints: [bytes] }}\n  services:\n    bytes: {{ loadBalancer: {{ serversTransport: vm, servers: [{{ address: \"{inner_tcp}\", tls: true }}] }} }}\n\
@@ -56,6 +58,7 @@ fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experime
     bed.listens(&mut far, inner)?;
     let mut near = bed.start(&format!("{prefix}-gateway"), &traefik, &[&format!("--configFile={}", near_fixed.display())])?;
     bed.listens(&mut near, http)?;
-    let fronts = Fronts { http, h2: Some(http), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts =
+        Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(http), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Some(Chain::of(name, Kind::Gateway, fronts, vec![near, far])))
 }

@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::wire::Wire;
+use super::front::Front;
+use super::wire::{Asked, Wire};
 use super::{Done, together};
 
 /// `rate` requests a second over `connections`, for a while.
@@ -18,8 +19,9 @@ pub fn paced(
 ) -> anyhow::Result<Done> {
     let begin = Instant::now() + Duration::from_millis(50);
     let each = Duration::from_secs_f64(connections as f64 / f64::from(rate));
+    let asked = Asked { path, sent: 0, kept: true };
     together((0..connections).map(|number| async move {
-        let (mut wire, mut done) = (Wire::connect(address, path, 0).await?, Done::new());
+        let (mut wire, mut done) = (Wire::connect(&Front::Plain(address), asked).await?, Done::new());
         let mut due = begin + each.mul_f64(number as f64 / connections as f64);
         while due < begin + time {
             // The timer's grain is a millisecond: who is early waits, and then counts from when it asked.
@@ -27,9 +29,9 @@ pub fn paced(
             if late.is_none() {
                 tokio::time::sleep_until(due.into()).await;
             }
-            let asked = if late.is_some() { due } else { Instant::now() };
+            let since = if late.is_some() { due } else { Instant::now() };
             let bytes = wire.ask(length).await?;
-            done.note(asked.elapsed(), bytes);
+            done.note(since.elapsed(), bytes);
             due += each;
         }
         Ok(done)

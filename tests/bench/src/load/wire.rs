@@ -1,36 +1,65 @@
-//! The least HTTP/1.1 that a load needs: one request at a time on a kept connection, answers with a length.
-
-use std::net::SocketAddr;
+//! The least HTTP/1.1 that a load needs: one request at a time on a connection, answers with a length.
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::front::Front;
+
+/// Bytes of a connection, inside TLS or not.
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// What is asked on each connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// The path of every request.
+    pub path: &'static str,
+    /// Bytes of its body: none is a GET, any a POST.
+    pub sent: usize,
+    /// Whether the connection is kept for another.
+    pub kept: bool,
+}
 
 /// One connection.
 pub(super) struct Wire {
-    tcp: TcpStream,
+    io: Box<dyn Io>,
     request: Vec<u8>,
     buffer: Vec<u8>,
+    /// Whether its TLS session is one from before.
+    pub(super) resumed: bool,
 }
 
 impl Wire {
-    /// Connects; every request asks for that path, with so many bytes of a body: none is a GET, any a POST.
-    pub(super) async fn connect(address: SocketAddr, path: &str, sent: usize) -> anyhow::Result<Self> {
-        let tcp = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    /// Connects.
+    pub(super) async fn connect(front: &Front, asked: Asked) -> anyhow::Result<Self> {
+        let tcp = TcpStream::connect(front.address()).await.with_context(|| format!("cannot connect to {}", front.address()))?;
         tcp.set_nodelay(true)?;
-        let request = match sent {
-            0 => format!("GET {path} HTTP/1.1\r\nhost: bench.example\r\n\r\n"),
-            _ => format!("POST {path} HTTP/1.1\r\nhost: bench.example\r\ncontent-length: {sent}\r\n\r\n{}", "x".repeat(sent)),
+        let (io, resumed): (Box<dyn Io>, _) = match front {
+            Front::Plain(_) => (Box::new(tcp), false),
+            Front::Tls(_, client) => {
+                let tls = client.handshake(tcp).await?;
+                let resumed = tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                (Box::new(tls), resumed)
+            }
         };
-        Ok(Self { tcp, request: request.into_bytes(), buffer: vec![0; 64 * 1024] })
+        let Asked { path, sent, kept } = asked;
+        let host = front.host();
+        let close = if kept { "" } else { "connection: close\r\n" };
+        let request = match sent {
+            0 => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{close}\r\n"),
+            _ => format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n{close}content-length: {sent}\r\n\r\n{}", "x".repeat(sent)),
+        };
+        Ok(Self { io, request: request.into_bytes(), buffer: vec![0; 64 * 1024], resumed })
     }
 
     /// Asks once, and reads the answer to its end: bytes of its body, which must be `length`.
     pub(super) async fn ask(&mut self, length: usize) -> anyhow::Result<usize> {
-        self.tcp.write_all(&self.request).await?;
+        self.io.write_all(&self.request).await?;
+        self.io.flush().await?;
         let mut have = 0;
         let mut left = loop {
-            let n = self.tcp.read(&mut self.buffer[have..]).await?;
+            let n = self.io.read(&mut self.buffer[have..]).await?;
             ensure!(n > 0, "the connection ended before an answer");
             have += n;
             if let Some(end) = self.buffer[..have].windows(4).position(|window| window == b"\r\n\r\n") {
@@ -46,10 +75,17 @@ impl Wire {
         };
         while left > 0 {
             let room = left.min(self.buffer.len());
-            let n = self.tcp.read(&mut self.buffer[..room]).await?;
+            let n = self.io.read(&mut self.buffer[..room]).await?;
             ensure!(n > 0, "the connection ended within an answer");
             left -= n;
         }
         Ok(length)
+    }
+
+    /// Waits until the other side closes, as it was asked to; so its work for this connection is in the figure.
+    pub(super) async fn ended(mut self) -> anyhow::Result<()> {
+        let n = self.io.read(&mut self.buffer).await.context("the connection was cut")?;
+        ensure!(n == 0, "{n} bytes behind the answer");
+        Ok(())
     }
 }
