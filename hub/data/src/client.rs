@@ -3,10 +3,12 @@
 pub mod proxy;
 
 use std::cell::OnceCell;
-use std::net::SocketAddr;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use figspan_proto::name::AgentName;
 use http::HeaderValue;
 use proxy::ProxyHeader;
@@ -97,11 +99,67 @@ impl Client {
 }
 
 fn shown(address: SocketAddr) -> HeaderValue {
-    let text = bytes::Bytes::from(address.ip().to_canonical().to_string());
-    HeaderValue::from_maybe_shared(text).expect("addresses are ASCII")
+    let mut text = Shown { text: [0; 39], length: 0 };
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => text.octets(ip.octets()),
+        IpAddr::V6(ip) => write!(text, "{ip}").expect("no address is longer"),
+    }
+    // With its count from the beginning, as each request has a share.
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).expect("addresses are ASCII")
+}
+
+/// An IP address as text, of which most are IPv4 and written without the machinery of formats.
+struct Shown {
+    /// Room for the longest, which is one of IPv6.
+    text: [u8; 39],
+    length: u8,
+}
+
+impl Shown {
+    fn octets(&mut self, octets: [u8; 4]) {
+        for octet in octets {
+            let dot = if self.length == 0 { "" } else { "." };
+            self.write_str(dot).and_then(|()| self.write_str(itoa::Buffer::new().format(octet))).expect("no address is longer");
+        }
+    }
+}
+
+impl Write for Shown {
+    fn write_str(&mut self, more: &str) -> std::fmt::Result {
+        let room = self.text.get_mut(usize::from(self.length)..).and_then(|rest| rest.get_mut(..more.len())).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(more.as_bytes());
+        self.length += more.len() as u8;
+        Ok(())
+    }
+}
+
+impl AsRef<[u8]> for Shown {
+    fn as_ref(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
+    }
 }
 
 /// IPv4 in IPv6 as IPv4, so that a dual-stack listener shows what an IPv4 one would.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_the_library_shows_it() {
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
+        for (ip, text) in [
+            ("0.0.0.0", "0.0.0.0"),
+            ("10.0.200.7", "10.0.200.7"),
+            ("255.255.255.255", "255.255.255.255"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            (longest, longest),
+        ] {
+            assert_eq!(shown(SocketAddr::new(ip.parse().unwrap(), 1)), text, "{ip}");
+        }
+    }
 }

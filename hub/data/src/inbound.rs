@@ -9,21 +9,27 @@ pub mod h2;
 pub mod socket;
 
 use std::future::Future;
+use std::io;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use figspan_model::routing::{Limits, Routing};
 use figspan_tunnel::drain::Drain;
 use http::{HeaderValue, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::admission::{HeadLimits, Reject};
+use crate::alarm::TaskAlarm;
 use crate::body::Body;
 use crate::client::Client;
 use crate::exchange::{Inbound, Outbound};
 use crate::metrics::Limit;
 use crate::reply::{PROXY_STATUS, REASON_HEADER};
+use crate::scratch;
 use socket::Socket;
 
 /// What the inbound half needs of its shard.
@@ -59,37 +65,53 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Serve,
 {
-    let limits = service.routing().limits.clone();
     let client = Rc::new(client);
-    let drain = service.drain().clone();
+    let mut opening = Opening::default();
     let http2 = match spoken {
         Spoken::Http1 => false,
         Spoken::Http2 => true,
-        Spoken::Unknown => match tokio::time::timeout(limits.header_time, has_preface(&mut socket)).await {
-            Ok(Ok(http2)) => http2,
-            // Nothing, or too little to tell: there is no request to answer.
-            Ok(Err(_)) => return,
-            Err(_) => return service.limited(Limit::HeaderTime),
-        },
+        Spoken::Unknown => {
+            let deadline = Instant::now() + service.routing().limits.header_time;
+            match opening.has_preface(&mut socket, deadline).await {
+                Ok(Some(http2)) => http2,
+                Ok(None) => return service.limited(Limit::HeaderTime),
+                // Nothing, or too little to tell: there is no request to answer.
+                Err(_) => return,
+            }
+        }
     };
     if http2 {
+        socket.unread(opening.held.freeze());
+        let (limits, drain) = (service.routing().limits.clone(), service.drain().clone());
         Box::pin(h2::run(socket, client, limits, service, drain)).await;
     } else {
-        Box::pin(h1::run(socket, client, service, drain)).await;
+        Box::pin(h1::run(socket, opening, client, service)).await;
     }
 }
 
-/// Whether the first bytes are HTTP/2's. They stay in the socket. Bytes that differ early decide early.
-async fn has_preface<T: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<T>) -> std::io::Result<bool> {
-    let mut first = BytesMut::with_capacity(8 * 1024);
-    loop {
-        let read = socket.read_buf(&mut first).await?;
-        let length = first.len().min(PREFACE.len());
-        let differs = first[..length] != PREFACE[..length];
-        if differs || length == PREFACE.len() || read == 0 {
-            socket.unread(first.freeze());
-            return Ok(!differs && length == PREFACE.len());
-        }
+/// What a connection begins with: the bytes that said what it speaks, and the timer that it waited for them with.
+#[derive(Default)]
+struct Opening {
+    held: BytesMut,
+    alarm: TaskAlarm,
+}
+
+impl Opening {
+    /// Whether the first bytes are HTTP/2's. Bytes that differ early decide early; `None` when they took too long.
+    async fn has_preface<T: AsyncRead + Unpin>(&mut self, socket: &mut Socket<T>, deadline: Instant) -> io::Result<Option<bool>> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let Poll::Ready(read) = scratch::poll_read(Pin::new(&mut *socket), cx, &mut self.held)? else {
+                    return self.alarm.poll(deadline, cx).map(|()| Ok(None));
+                };
+                let length = self.held.len().min(PREFACE.len());
+                let differs = self.held[..length] != PREFACE[..length];
+                if differs || length == PREFACE.len() || read == 0 {
+                    return Poll::Ready(Ok(Some(!differs && length == PREFACE.len())));
+                }
+            }
+        })
+        .await
     }
 }
 

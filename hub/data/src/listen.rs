@@ -16,7 +16,8 @@ use figspan_tunnel::front_tls::FrontTls;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::admission::forwarded;
-use crate::client::{Client, proxy};
+use crate::client::Client;
+use crate::client::proxy::{self, ProxyHeader};
 use crate::door::{Counted, Door};
 use crate::inbound::socket::{Socket, reset_on_close};
 use crate::inbound::{self, Serve, Spoken};
@@ -98,8 +99,9 @@ async fn pause(open: &Open, error: &io::Error) {
 
 fn admit(open: &Rc<Open>, tcp: TcpStream, peer: SocketAddr) {
     let counted = Counted::new(&open.door.shard);
+    let drain = &open.door.drain;
     let open = Rc::clone(open);
-    open.door.drain.clone().spawn_local(async move {
+    drain.spawn_local(async move {
         let _counted = counted;
         if let Err(error) = connection(open, tcp, peer).await {
             tracing::debug!(%peer, %error, "connection refused");
@@ -107,44 +109,46 @@ fn admit(open: &Rc<Open>, tcp: TcpStream, peer: SocketAddr) {
     });
 }
 
+/// What not every connection goes through is boxed, so that none has to make room for it as long as it lives.
 async fn connection(open: Rc<Open>, mut tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let local = tcp.local_addr()?;
     let door = &open.door;
+    let proxied = match open.listener.accept_proxy_protocol {
+        true => Some(Box::pin(proxied(door, &mut tcp, peer)).await.inspect_err(|_| reset_on_close(&tcp))?),
+        false => None,
+    };
+    let client = Client::connected(Arc::clone(&open.listener.name), peer, local, proxied);
+    match (&open.listener.protocol, &open.tls) {
+        (ListenerProtocol::Tcp, _) => Box::pin(tcp::plain(&door.shard, &door.drain, tcp, client)).await,
+        (ListenerProtocol::TlsPassthrough, _) => Box::pin(tcp::passthrough(&door.shard, &door.drain, tcp, client)).await,
+        (ListenerProtocol::Http, None) => inbound::run(Socket::tcp(tcp), client, Spoken::Unknown, Rc::clone(door)).await,
+        (_, Some(tls)) => Box::pin(secure(door, tls, tcp, client)).await?,
+        (ListenerProtocol::Https { .. }, None) => return Err(io::Error::other("an HTTPS listener was opened without certificates")),
+    }
+    Ok(())
+}
+
+async fn proxied(door: &Door, tcp: &mut TcpStream, peer: SocketAddr) -> io::Result<ProxyHeader> {
     let (time, trusted) = {
         let routing = door.routing();
         (routing.limits.header_time, forwarded::is_trusted(peer.ip(), &routing.proxies))
     };
-    let mut proxied = None;
-    if open.listener.accept_proxy_protocol {
-        if !trusted {
-            reset_on_close(&tcp);
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "this listener serves trusted proxies only; add the peer to proxies.trusted",
-            ));
-        }
-        match in_time(door, time, proxy::read(&mut tcp)).await {
-            Ok(header) => proxied = Some(header),
-            Err(error) => {
-                reset_on_close(&tcp);
-                return Err(error);
-            }
-        }
+    if !trusted {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "this listener serves trusted proxies only; add the peer to proxies.trusted",
+        ));
     }
-    let client = Client::connected(Arc::clone(&open.listener.name), peer, local, proxied);
-    match (&open.listener.protocol, &open.tls) {
-        (ListenerProtocol::Tcp, _) => tcp::plain(&door.shard, &door.drain, tcp, client).await,
-        (ListenerProtocol::TlsPassthrough, _) => tcp::passthrough(&door.shard, &door.drain, tcp, client).await,
-        (ListenerProtocol::Http, None) => inbound::run(Socket::tcp(tcp), client, Spoken::Unknown, Rc::clone(door)).await,
-        (_, Some(tls)) => {
-            let tls = in_time(door, time, tls.accept(tcp)).await?;
-            let spoken = if tls.h2 { Spoken::Http2 } else { Spoken::Http1 };
-            let client = client.over_tls(tls.server_name);
-            inbound::run(Socket::new(tls.io, |io| reset_on_close(io.get_ref().0)), client, spoken, Rc::clone(door)).await;
-        }
-        (ListenerProtocol::Https { .. }, None) => return Err(io::Error::other("an HTTPS listener was opened without certificates")),
-    }
+    in_time(door, time, proxy::read(tcp)).await
+}
+
+async fn secure(door: &Rc<Door>, tls: &FrontTls, tcp: TcpStream, client: Client) -> io::Result<()> {
+    let time = door.routing().limits.header_time;
+    let tls = in_time(door, time, tls.accept(tcp)).await?;
+    let spoken = if tls.h2 { Spoken::Http2 } else { Spoken::Http1 };
+    let client = client.over_tls(tls.server_name);
+    inbound::run(Socket::new(tls.io, |io| reset_on_close(io.get_ref().0)), client, spoken, Rc::clone(door)).await;
     Ok(())
 }
 

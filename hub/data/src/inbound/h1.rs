@@ -28,7 +28,7 @@ use figspan_tunnel::drain::Drain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Serve, head_limits, refusal};
+use super::{Opening, Serve, head_limits, refusal};
 use crate::admission::head::{self, HeadScan, RequestHead, Side};
 use crate::admission::host::LastAsked;
 use crate::admission::{HeadLimits, Reject};
@@ -50,15 +50,16 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves a connection until it ends, closes or becomes a WebSocket that ended.
-pub(super) async fn run<T, S>(socket: Socket<T>, client: Rc<Client>, service: Rc<S>, drain: Drain)
+pub(super) async fn run<T, S>(socket: Socket<T>, opening: Opening, client: Rc<Client>, service: Rc<S>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Serve,
 {
-    let wire = Wire::new(socket);
+    let wire = Wire::new(socket, opening.held);
+    let drain = service.drain();
     let next = {
         let forced = pin!(drain.forced());
-        let serving = pin!(serve(&wire, &client, &service, &drain));
+        let serving = pin!(serve(&wire, &client, &service, drain, opening.alarm));
         match futures_util::future::select(serving, forced).await {
             futures_util::future::Either::Left((next, _)) => next,
             futures_util::future::Either::Right(_) => Next::Abort,
@@ -67,17 +68,17 @@ where
     let Some(socket) = wire.borrow_mut().socket.take() else { return };
     match next {
         Next::Abort => socket.abort(),
-        Next::Keep | Next::Close => close(socket).await,
+        Next::Part if socket.ends_in_order() => {}
+        Next::Keep | Next::Close | Next::Part => close(socket).await,
     }
 }
 
-async fn serve<T, S>(wire: &Shared<T>, client: &Rc<Client>, service: &Rc<S>, drain: &Drain) -> Next
+async fn serve<T, S>(wire: &Shared<T>, client: &Rc<Client>, service: &Rc<S>, drain: &Drain, mut alarm: TaskAlarm) -> Next
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Serve,
 {
     let mut stopping = pin!(drain.stopping());
-    let mut alarm = TaskAlarm::default();
     let last = LastAsked::default();
     let mut first = true;
     loop {
@@ -177,8 +178,9 @@ where
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
                     if wire.held.is_empty() {
-                        // An idle connection holds no buffer.
+                        // An idle connection holds no buffer, or a small one.
                         spare::give_buffer(std::mem::take(&mut wire.held));
+                        wire.out.rest();
                     }
                     break fresh;
                 }
@@ -198,7 +200,7 @@ where
     .await
 }
 
-/// Ends our side, then listens a little.
+/// Ends our side, then listens a little. The buffer is none of a connection's that lives.
 async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
     let lingering = async {
         socket.shutdown().await?;

@@ -15,18 +15,24 @@ pub struct Socket<T> {
     io: T,
     first: Bytes,
     reset: fn(&T),
+    ends_in_order: bool,
 }
 
 impl<T> Socket<T> {
     /// Wraps a connection; `reset` makes its end visible as a failure: the next close sends RST.
     pub fn new(io: T, reset: fn(&T)) -> Self {
-        Self { io, first: Bytes::new(), reset }
+        Self { io, first: Bytes::new(), reset, ends_in_order: false }
     }
 
     /// Gives bytes back, to be read first.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "bytes are given back once");
         self.first = bytes;
+    }
+
+    /// Whether to drop it is to end it in order, after all that was written.
+    pub fn ends_in_order(&self) -> bool {
+        self.ends_in_order
     }
 
     /// Makes the coming close a reset, so that nobody takes a cut answer for a whole one.
@@ -38,7 +44,7 @@ impl<T> Socket<T> {
 impl Socket<TcpStream> {
     /// Wraps a plain connection.
     pub fn tcp(io: TcpStream) -> Self {
-        Self::new(io, reset_on_close)
+        Self { ends_in_order: true, ..Self::new(io, reset_on_close) }
     }
 }
 

@@ -108,7 +108,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<T> {
             (_, None) => response,
         };
         let stays = self.keeps && !drain.is_leaving() && refused.is_none();
-        send(&self.wire, response, &self.method, self.version, stays).await
+        match send(&self.wire, response, &self.method, self.version, stays).await {
+            Next::Close if !self.keeps && self.is_last() => Next::Part,
+            next => next,
+        }
+    }
+
+    /// Whether the client, which asked for the end, has said all: what would still come and cross our answer is none of HTTP's
+    /// (RFC 9112, section 9.6). A body may have a line end behind it that old clients send, and no request counts it (section 2.2).
+    fn is_last(&self) -> bool {
+        let wire = self.wire.borrow();
+        matches!(self.method, Method::GET | Method::HEAD) && wire.body == Progress::Done && wire.held.is_empty()
     }
 
     /// Waits for the answer; sends 1xx responses meanwhile. Fails when the client is gone.

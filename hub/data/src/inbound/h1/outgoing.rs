@@ -11,6 +11,12 @@ use tokio::io::AsyncWrite;
 /// From here on a piece is worth a slot of its own in a vectored write; below, a copy is cheaper.
 const LARGE: usize = 4 * 1024;
 
+/// Room that is made first: a head and a small body. More comes by doubling.
+const HEAD: usize = 512;
+
+/// Most bytes gathered at once after which a resting connection keeps the room for them.
+const ROOM: usize = 2 * 1024;
+
 /// Slices in one write.
 const SLICES: usize = 16;
 
@@ -21,6 +27,8 @@ pub(super) struct Outgoing {
     tail: BytesMut,
     length: usize,
     written: u64,
+    /// Most bytes that lay in `tail` since the connection rested.
+    largest: usize,
 }
 
 impl Outgoing {
@@ -39,21 +47,32 @@ impl Outgoing {
 
     /// Where heads and other small pieces are written.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        if self.tail.capacity() == 0 {
+            self.tail.reserve(HEAD);
+        }
         let before = self.tail.len();
         write(&mut self.tail);
         self.length += self.tail.len() - before;
+        self.largest = self.largest.max(self.tail.len());
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        self.length += bytes.len();
         if bytes.len() < LARGE {
-            self.tail.extend_from_slice(&bytes);
+            self.write(|tail| tail.extend_from_slice(&bytes));
             return;
         }
+        self.length += bytes.len();
         if !self.tail.is_empty() {
             self.queue.push_back(self.tail.split().freeze());
         }
         self.queue.push_back(bytes);
+    }
+
+    /// Keeps no more room than most answers need: nothing waits, and nothing may come for long.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() && std::mem::take(&mut self.largest) > ROOM {
+            self.tail = BytesMut::new();
+        }
     }
 
     /// Writes all and flushes.
@@ -92,5 +111,26 @@ impl Outgoing {
             self.queue.pop_front();
         }
         self.tail.advance(written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_rests_keeps_room_for_a_head_and_no_more() {
+        let mut out = Outgoing::default();
+        for (bytes, kept) in [(200, true), (3 * ROOM, false), (200, true)] {
+            out.push(vec![b'x'; bytes / 2].into());
+            out.write(|tail| tail.extend_from_slice(&vec![b'x'; bytes / 2]));
+            out.rest();
+            assert_eq!(out.len(), bytes, "nothing is lost by it");
+            out.write(|tail| tail.reserve(9 * ROOM));
+            out.advance(bytes);
+            out.rest();
+            assert!(out.is_empty());
+            assert_eq!(out.tail.capacity() > 0, kept, "{bytes}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) type Shared<T> = Rc<RefCell<Wire<T>>>;
 pub(super) enum Next {
     Keep,
     Close,
+    /// Close without waiting for the client: it said that it sends nothing more.
+    Part,
     Abort,
 }
 
@@ -79,10 +81,11 @@ pub(super) struct Wire<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    pub(super) fn new(socket: Socket<T>) -> Shared<T> {
+    /// `held` was read before.
+    pub(super) fn new(socket: Socket<T>, held: BytesMut) -> Shared<T> {
         Rc::new(RefCell::new(Self {
             socket: Some(socket),
-            held: BytesMut::new(),
+            held,
             ended: false,
             out: Outgoing::default(),
             task: None,

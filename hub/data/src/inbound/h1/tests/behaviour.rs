@@ -37,6 +37,34 @@ async fn requests_are_answered_over_one_kept_connection() {
 }
 
 #[tokio::test]
+async fn who_asks_for_the_end_is_not_waited_for_unless_it_may_still_send() {
+    local(async {
+        let (address, service) = Fake::new(echo).listen().await;
+        let idle = Rc::strong_count(&service);
+        let lives = || Rc::strong_count(&service) > idle;
+        for (request, lingers) in [
+            ("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nHost: a.example\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\nGET /more", true),
+            ("POST / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", true),
+        ] {
+            let mut raw = Raw::connect(address).await;
+            raw.send(request).await;
+            let (answer, clean) = raw.rest().await;
+            assert!(answer.starts_with("HTTP/1.") && answer.contains("200 OK") && clean, "{answer}");
+            // The client has heard the end and keeps its own side open.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(lives(), lingers, "{request}");
+            drop(raw);
+            while lives() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     local(async {
         let (address, _) = Fake::new(echo).listen().await;
