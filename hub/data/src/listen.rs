@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FULL: Duration = Duration::from_millis(10);
 
 /// Serves a listening socket on this thread until `drain`, which owns its connections, stops. With `tls` the listener's
-/// connections are HTTPS.
+/// connections are HTTPS. They take the socket's options, of which `TCP_NODELAY` should be one.
 pub fn serve(shard: ShardRef, listener: Arc<Listener>, socket: std::net::TcpListener, tls: Option<Arc<FrontTls>>, drain: Drain) {
     let open = Rc::new(Open { door: Door::new(&shard, &drain), listener, tls });
     drain.spawn_local(async move {
@@ -111,7 +111,6 @@ fn admit(open: &Rc<Open>, tcp: TcpStream, peer: SocketAddr) {
 
 /// What not every connection goes through is boxed, so that none has to make room for it as long as it lives.
 async fn connection(open: Rc<Open>, mut tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
     let local = tcp.local_addr()?;
     let door = &open.door;
     let proxied = match open.listener.accept_proxy_protocol {

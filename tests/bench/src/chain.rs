@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::bed::{Bed, Part};
-use crate::load::{Client, Front};
+use crate::bed::Part;
 use crate::procs::{Cost, cost};
 
 /// What a chain is, so that like is compared with like.
@@ -29,12 +28,12 @@ impl Kind {
 }
 
 /// Where clients go; what a chain cannot carry, or cannot carry as a gateway, is `None`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Fronts {
     /// HTTP/1.1.
     pub http: SocketAddr,
-    /// HTTP/1.1 inside TLS.
-    pub https: Option<Https>,
+    /// HTTP/1.1 inside TLS, by a certificate of the run's server key.
+    pub https: Option<SocketAddr>,
     /// HTTP/2 with prior knowledge, towards the same HTTP/1.1 workload.
     pub h2: Option<SocketAddr>,
     /// WebSocket.
@@ -43,23 +42,6 @@ pub struct Fronts {
     pub grpc: Option<SocketAddr>,
     /// TCP.
     pub tcp: Option<SocketAddr>,
-}
-
-/// A front with TLS: a certificate of the run's server key.
-#[derive(Debug, Clone)]
-pub struct Https {
-    /// Each connection makes a session of its own.
-    pub anew: Front,
-    /// A connection takes up a session from before where there is one. Of this chain: the next has other keys.
-    pub resumed: Front,
-}
-
-impl Https {
-    /// At that address.
-    pub fn new(bed: &Bed, address: SocketAddr) -> anyhow::Result<Self> {
-        let client = |resumes| Client::new(bed.path(), resumes);
-        Ok(Self { anew: Front::Tls(address, client(false)?), resumed: Front::Tls(address, client(true)?) })
-    }
 }
 
 /// A running chain; its programs end with it.

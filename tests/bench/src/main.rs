@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use figspan_bench::{bed, chain, chains, control, instructions, origin, peers, report, table};
+use figspan_bench::{bed, chain, chains, control, instructions, load, origin, peers, report, table};
 use figspan_tests::architecture;
 use figspan_tests::hosts::Late;
 
@@ -134,6 +134,7 @@ fn peers(arguments: &PeersArguments) -> anyhow::Result<ExitCode> {
         rounds: arguments.rounds.max(1),
         time: Duration::from_secs(arguments.seconds.clamp(1, 60)),
         rate: arguments.rate.clamp(1, 100_000),
+        tls: load::Client::new(bed.path())?,
         far: arguments.far.is_some(),
         only: arguments.work.clone(),
     };
@@ -156,7 +157,7 @@ fn train(time: Duration) -> anyhow::Result<ExitCode> {
     let origin = origin::Origin::start(&bed)?;
     // A profile takes what was never reached for rare, and most hubs write the log.
     let chain = chains::figspan::start_as(&bed, origin.at, true)?;
-    let work = peers::Work { rounds: 1, time, rate: 1000, far: false, only: Vec::new() };
+    let work = peers::Work { rounds: 1, time, rate: 1000, tls: load::Client::new(bed.path())?, far: false, only: Vec::new() };
     let chains = [chain];
     let (_, failed) = peers::measure(&chains, &work, &mut |what| eprintln!("{what}"));
     for (_, what, why) in &failed {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::chain::{Chain, Kind};
 use crate::figure::{Figure, Results};
-use crate::load::{self, Done, Front};
+use crate::load::{self, Client, Done, Front};
 use crate::origin::{FEW, LARGE, MEDIUM, PART, SMALL};
 
 /// Connections of a closed loop.
@@ -26,6 +26,8 @@ pub struct Work {
     pub time: Duration,
     /// Requests a second in the open loop.
     pub rate: u32,
+    /// Who asks where there is TLS.
+    pub tls: Client,
     /// A network lies between the two ends of the chains.
     pub far: bool,
     /// Only pieces whose name contains one of these; all where it is empty.
@@ -52,8 +54,8 @@ const NEAR: &[Piece] = &[
         }))
     }),
     ("HTTPS", |chain, work, notes| {
-        let https = chain.fronts.https.as_ref()?;
-        let run = || load::closed(&https.anew, "/small", SMALL, CONNECTIONS, work.time);
+        let https = Front::Tls(chain.fronts.https?, work.tls.clone());
+        let run = || load::closed(&https, "/small", SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
             notes.note(Figure::HttpsRate, done.rate());
             notes.note_cpu(Figure::HttpsCpu, cpu / done.count as f64 * 1e6);
@@ -67,17 +69,17 @@ const NEAR: &[Piece] = &[
         }))
     }),
     ("TLS handshakes", |chain, work, notes| {
-        let https = chain.fronts.https.as_ref()?;
-        let run = || load::fresh(&https.anew, "/small", SMALL, CONNECTIONS, work.time);
+        let https = Front::Tls(chain.fronts.https?, work.tls.clone());
+        let run = || load::fresh(&https, "/small", SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
             notes.note(Figure::TlsRate, done.rate());
             notes.note_cpu(Figure::TlsCpu, cpu / done.count as f64 * 1e6);
         }))
     }),
     ("resumed TLS sessions", |chain, work, notes| {
-        let https = chain.fronts.https.as_ref()?;
+        let https = Front::Tls(chain.fronts.https?, work.tls.resuming());
         let run = || {
-            let done = load::fresh(&https.resumed, "/small", SMALL, CONNECTIONS, work.time)?;
+            let done = load::fresh(&https, "/small", SMALL, CONNECTIONS, work.time)?;
             anyhow::ensure!(done.resumed * 10 >= done.count * 9, "only {} of {} sessions were resumed", done.resumed, done.count);
             Ok(done)
         };

@@ -65,7 +65,13 @@ where
             futures_util::future::Either::Right(_) => Next::Abort,
         }
     };
-    let Some(socket) = wire.borrow_mut().socket.take() else { return };
+    let socket = {
+        let mut wire = wire.borrow_mut();
+        wire.held.clear();
+        spare::give_buffer(std::mem::take(&mut wire.held));
+        wire.socket.take()
+    };
+    let Some(socket) = socket else { return };
     match next {
         Next::Abort => socket.abort(),
         Next::Part if socket.ends_in_order() => {}

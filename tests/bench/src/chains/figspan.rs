@@ -6,7 +6,7 @@ use std::time::Duration;
 use figspan_tests::process::{HubProcess, Process};
 
 use crate::bed::{BETWEEN, Bed};
-use crate::chain::{Chain, Fronts, Https};
+use crate::chain::{Chain, Fronts};
 use crate::origin::Addresses;
 
 /// How long a program may take to drain: longer than a lame duck's time.
@@ -118,7 +118,6 @@ pub fn start_as(bed: &Bed, origin: Addresses, access: bool) -> anyhow::Result<Ch
         hub.accepts(name, 1);
     }
     let [web, calls, bytes, secure] = [0, 1, 2, 3].map(|listener| hub.listener(listener));
-    let https = Some(Https::new(bed, secure)?);
-    let fronts = Fronts { http: web, https, h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
+    let fronts = Fronts { http: web, https: Some(secure), h2: Some(web), websocket: Some(web), grpc: Some(calls), tcp: Some(bytes) };
     Ok(Chain::ours("figspan", fronts, Pair { hub, agent }))
 }

@@ -1,7 +1,7 @@
 //! HAProxy to HAProxy: HTTP and TCP over mutual TLS, connections kept and shared (`http-reuse always`).
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Https, Kind};
+use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -38,7 +38,6 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     bed.listens(&mut far, inner)?;
     let mut near = bed.start("haproxy-gateway", &haproxy, &["-db", "-f", &gateway.display().to_string()])?;
     bed.listens(&mut near, http)?;
-    let fronts =
-        Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts = Fronts { http, https: Some(https), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Some(Chain::of("HAProxy pair, mTLS", Kind::Gateway, fronts, vec![near, far])))
 }

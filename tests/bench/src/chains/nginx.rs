@@ -1,7 +1,7 @@
 //! nginx to nginx: HTTP over mutual TLS with kept-alive connections, gRPC over HTTP/2, TCP by `stream` where that module is built in.
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Https, Kind};
+use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -59,6 +59,6 @@ pub(super) fn start(bed: &Bed, origin: Addresses) -> anyhow::Result<Option<Chain
     bed.listens(&mut far, inner)?;
     let mut near = bed.start("nginx-gateway", &nginx, &["-e", "stderr", "-c", &gateway.display().to_string()])?;
     bed.listens(&mut near, http)?;
-    let fronts = Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: None };
+    let fronts = Fronts { http, https: Some(https), h2: Some(h2), websocket: Some(http), grpc: Some(grpc), tcp: None };
     Ok(Some(Chain::of("nginx pair, mTLS", Kind::Gateway, fronts, vec![near, far])))
 }

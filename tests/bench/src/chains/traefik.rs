@@ -1,7 +1,7 @@
 //! Traefik to Traefik over mutual TLS, as its multi-cluster pairs speak; once as it ships and once with its experimental fast proxy.
 
 use crate::bed::{Bed, between, port};
-use crate::chain::{Chain, Fronts, Https, Kind};
+use crate::chain::{Chain, Fronts, Kind};
 use crate::keys::NAME;
 use crate::origin::Addresses;
 
@@ -58,7 +58,6 @@ fn pair(bed: &Bed, origin: Addresses, name: &'static str, prefix: &str, experime
     bed.listens(&mut far, inner)?;
     let mut near = bed.start(&format!("{prefix}-gateway"), &traefik, &[&format!("--configFile={}", near_fixed.display())])?;
     bed.listens(&mut near, http)?;
-    let fronts =
-        Fronts { http, https: Some(Https::new(bed, https)?), h2: Some(http), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
+    let fronts = Fronts { http, https: Some(https), h2: Some(http), websocket: Some(http), grpc: Some(grpc), tcp: Some(tcp) };
     Ok(Some(Chain::of(name, Kind::Gateway, fronts, vec![near, far])))
 }

@@ -50,7 +50,8 @@ impl Front {
     }
 }
 
-/// A client of TLS 1.3 that trusts the run's CA. Offers X25519 alone, so that all chains do the same exchange of keys.
+/// A client of TLS 1.3 that trusts the run's CA and makes each session anew. Offers X25519 alone, so that all chains do the same
+/// exchange of keys.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -58,8 +59,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that keeps sessions for its next connection, or makes each anew.
-    pub fn new(folder: &Path, resumes: bool) -> anyhow::Result<Self> {
+    /// With the CA of that folder.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).context("the run's CA cannot be read")?)?;
         let provider = rustls::crypto::CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() };
@@ -68,12 +69,20 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), resumes }.of_one())
+        config.resumption = Resumption::disabled();
+        Ok(Self { config: Arc::new(config), resumes: false })
+    }
+
+    /// One that takes up its last session where it has one.
+    pub fn resuming(&self) -> Self {
+        Self { resumes: true, ..self.clone() }
     }
 
     fn of_one(&self) -> Self {
         let mut config = (*self.config).clone();
-        config.resumption = if self.resumes { Resumption::in_memory_sessions(1) } else { Resumption::disabled() };
+        if self.resumes {
+            config.resumption = Resumption::in_memory_sessions(1);
+        }
         Self { config: Arc::new(config), resumes: self.resumes }
     }
 
