@@ -79,21 +79,9 @@ impl Process {
         ticks / 100.0
     }
 
-    /// What it has written into memory of its own since it began, in KiB: heap, stacks and what the kernel maps for them. Without
-    /// the pages of its file, which the kernel shares and may take back, and which differ between builds.
+    /// See [`own_memory`].
     pub fn own_memory(&self) -> u64 {
-        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.id())).expect("the process runs");
-        let (mut own, mut of_file) = (0, false);
-        for line in maps.lines() {
-            let mut words = line.split_ascii_whitespace();
-            match (words.next(), words.next()) {
-                (Some("Anonymous:"), Some(kib)) if !of_file => own += kib.parse::<u64>().expect("a number of kB"),
-                // A mapping: its addresses, and behind five columns its file, `[heap]`, `[stack]` or nothing.
-                (Some(range), Some(_)) if range.contains('-') => of_file = words.nth(3).is_some_and(|name| name.starts_with('/')),
-                _ => {}
-            }
-        }
-        own
+        own_memory(self.id())
     }
 
     /// Resident memory in MiB.
@@ -340,4 +328,21 @@ impl HubProcess {
 /// What a program said, both ways.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// What a process has written into memory of its own since it began, in KiB: heap, stacks and what the kernel maps for them. Without
+/// the pages of its file, which the kernel shares and may take back, and which differ between builds.
+pub fn own_memory(id: u32) -> u64 {
+    let maps = std::fs::read_to_string(format!("/proc/{id}/smaps")).expect("the process runs");
+    let (mut own, mut of_file) = (0, false);
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Anonymous:"), Some(kib)) if !of_file => own += kib.parse::<u64>().expect("a number of kB"),
+            // A mapping: its addresses, and behind five columns its file, `[heap]`, `[stack]` or nothing.
+            (Some(range), Some(_)) if range.contains('-') => of_file = words.nth(3).is_some_and(|name| name.starts_with('/')),
+            _ => {}
+        }
+    }
+    own
 }

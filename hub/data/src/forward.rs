@@ -14,6 +14,7 @@ mod hedge;
 pub mod mirror;
 mod pick;
 pub mod record;
+pub(crate) mod splice;
 pub mod stream;
 mod tries;
 pub mod websocket;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::exchange::Raw;
 use crate::spare;
 
 /// Most bytes of one read: four times the usual head, and what a TLS record carries.
@@ -26,13 +27,52 @@ pub(crate) fn poll_read(io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>, held
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buf = ReadBuf::new(scratch);
         ready!(io.poll_read(cx, &mut buf))?;
-        // More than that would outgrow it, and gets a buffer of its size.
-        if held.capacity() == 0 && (1..=spare::ROOM).contains(&buf.filled().len()) {
-            *held = spare::buffer();
-        }
-        held.extend_from_slice(buf.filled());
+        hold(held, buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
     })
+}
+
+/// What one read brought, and how much of it was written at once.
+pub(crate) struct Passed {
+    /// Bytes; 0 at the end of file.
+    pub(crate) read: usize,
+    /// Bytes; the rest is held.
+    pub(crate) written: usize,
+}
+
+/// Reads once, writes what `to` takes of it, and appends the rest to `held`, where nothing may wait yet. Neither may read through
+/// here itself.
+pub(crate) fn poll_pass(
+    from: Pin<&mut dyn Raw>,
+    to: Pin<&mut dyn Raw>,
+    cx: &mut Context<'_>,
+    held: &mut BytesMut,
+) -> Poll<io::Result<Passed>> {
+    debug_assert!(held.is_empty(), "it would be overtaken");
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buf = ReadBuf::new(scratch);
+        ready!(from.poll_read(cx, &mut buf))?;
+        let read = buf.filled();
+        if read.is_empty() {
+            return Poll::Ready(Ok(Passed { read: 0, written: 0 }));
+        }
+        let written = match to.poll_write(cx, read) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(written) => written?,
+            // It is asked again with what is held, and then wakes us.
+            Poll::Pending => 0,
+        };
+        hold(held, &read[written..]);
+        Poll::Ready(Ok(Passed { read: read.len(), written }))
+    })
+}
+
+fn hold(held: &mut BytesMut, bytes: &[u8]) {
+    // More than that would outgrow it, and gets a buffer of its size.
+    if held.capacity() == 0 && (1..=spare::ROOM).contains(&bytes.len()) {
+        *held = spare::buffer();
+    }
+    held.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::dial::SILENCE_CHECK;
 use crate::dial::io::Io;
+use crate::forward::splice::splice;
 use crate::forward::stream::Connecting;
 use crate::forward::{Connected, websocket};
 use crate::inbound::socket::{close_in_order, reset_on_close};
@@ -189,7 +190,7 @@ async fn carry(search: &mut Connecting<'_>, mut tcp: TcpStream, first: Bytes, id
 async fn over_tls(tcp: TcpStream, first: Bytes, backend: &mut Io, idle: Option<Duration>) -> Ended {
     reset_on_close(&tcp);
     let mut client = websocket::Begun::new(first, tcp);
-    let (end, received, sent) = websocket::splice(&mut client, backend, idle).await;
+    let (end, received, sent) = splice(&mut client, backend, idle).await;
     if end.is_ok() {
         // Both have ended in good order; what is still in the send buffer must go out.
         close_in_order(client.io());

@@ -1,7 +1,8 @@
-//! figspan's own control plane, measured: how fast a change takes effect, what idle tunnels cost, how fast many agents join and come
-//! back, how large the programs are. No peer has the like, so there is no ratio: the figures stand alone.
+//! figspan alone, measured: how fast a change takes effect, what idle connections and tunnels cost, how fast many agents join and
+//! come back, how large the programs are. Stands beside no peer, so there is no ratio.
 
 mod changes;
+mod connections;
 mod sizes;
 mod tunnels;
 
@@ -54,6 +55,7 @@ pub fn measure(bed: &Bed, extent: Extent, say: &mut dyn FnMut(&str, String)) -> 
     say("idle hub, resident", format!("{:.1} MiB", beside.hub.process.rss()));
     changes::measure(&beside.hub, extent.changes, say);
     drop(beside);
+    connections::measure(bed, say)?;
     tunnels::measure(bed, extent.tunnels, say)?;
     sizes::measure(say);
     Ok(())

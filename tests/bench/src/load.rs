@@ -6,6 +6,7 @@ mod closed;
 mod echo;
 mod front;
 mod h2;
+pub mod idle;
 mod paced;
 mod wire;
 

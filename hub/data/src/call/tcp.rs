@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::dial::inflight::InFlight;
 use crate::dial::io::Io;
+use crate::forward::Connected;
+use crate::forward::splice::splice;
 use crate::forward::stream::Connecting;
-use crate::forward::{Connected, websocket};
 use crate::metrics::CallEvent;
 use crate::reply::Failure;
 use crate::shard::ShardRef;
@@ -85,7 +86,7 @@ async fn carry(mut stream: Stream, way: Way, route: &StreamRoute) -> Ended {
             Ended { received: spliced.to_tcp, sent: spliced.from_tcp, failure }
         }
         Way::Tls(mut service, _in_flight) => {
-            let (end, received, sent) = websocket::splice(&mut stream, &mut service, idle).await;
+            let (end, received, sent) = splice(&mut stream, &mut service, idle).await;
             if let Err(failure) = end {
                 stream.reset(Reset { reason: reason(failure), delivered: Reset::MAX_DELIVERED });
             }

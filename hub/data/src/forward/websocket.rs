@@ -4,15 +4,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until};
 
 use super::record::Record;
+use super::splice::splice;
 use crate::dial::inflight::InFlight;
 use crate::exchange::{Raw, WebSocket};
 use crate::reply::Failure;
@@ -20,9 +20,6 @@ use crate::shard::ShardRef;
 
 /// How long the client's half may take to hand over its bytes after the 101.
 const HAND_OVER: Duration = Duration::from_secs(10);
-
-/// Bytes of each direction under way.
-const BUFFER: usize = 16 * 1024;
 
 /// Splices client and workload in a task of its own.
 pub fn carry(
@@ -110,84 +107,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Begun<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
-}
-
-/// One direction.
-struct Pump {
-    buffer: Box<[u8]>,
-    from: usize,
-    to: usize,
-    moved: u64,
-    read_all: bool,
-    finished: bool,
-}
-
-impl Pump {
-    fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), from: 0, to: 0, moved: 0, read_all: false, finished: false }
-    }
-
-    /// Moves what can be moved; `Ok` once the end was passed on. Marks progress.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut dyn Raw, to: &mut dyn Raw, progress: &mut Instant) -> Poll<io::Result<()>> {
-        let (mut from, mut to) = (Pin::new(from), Pin::new(to));
-        while !self.finished {
-            if self.from == self.to && !self.read_all {
-                let mut buffer = ReadBuf::new(&mut self.buffer);
-                match from.as_mut().poll_read(cx, &mut buffer) {
-                    Poll::Pending => {
-                        ready!(to.as_mut().poll_flush(cx))?;
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(read) => read?,
-                }
-                (self.from, self.to) = (0, buffer.filled().len());
-                self.read_all = self.to == 0;
-                *progress = Instant::now();
-            }
-            while self.from < self.to {
-                let n = ready!(to.as_mut().poll_write(cx, &self.buffer[self.from..self.to]))?;
-                if n == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.from += n;
-                self.moved += n as u64;
-                *progress = Instant::now();
-            }
-            if self.read_all {
-                ready!(to.as_mut().poll_shutdown(cx))?;
-                self.finished = true;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Copies until both directions ended; returns how, and the bytes from and to the client.
-pub(crate) async fn splice(client: &mut dyn Raw, workload: &mut dyn Raw, idle: Option<Duration>) -> (Result<(), Failure>, u64, u64) {
-    let (mut up, mut down) = (Pump::new(), Pump::new());
-    let mut progress = Instant::now();
-    let timer = sleep_until(progress + idle.unwrap_or(Duration::from_secs(365 * 24 * 3600)));
-    tokio::pin!(timer);
-    let end = std::future::poll_fn(|cx| {
-        let sent = up.poll(cx, client, workload, &mut progress);
-        let received = down.poll(cx, workload, client, &mut progress);
-        match (sent, received) {
-            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(crate::dial::broken(&error))),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            _ => {}
-        }
-        while let Some(idle) = idle
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            if progress + idle <= Instant::now() {
-                return Poll::Ready(Err(Failure::WorkloadIdle));
-            }
-            timer.as_mut().reset(progress + idle);
-        }
-        Poll::Pending
-    })
-    .await;
-    (end, up.moved, down.moved)
 }
 
 #[cfg(test)]
