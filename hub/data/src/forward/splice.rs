@@ -60,7 +60,9 @@ impl Pump {
         while !self.finished {
             if self.waits.is_empty() && !self.read_all {
                 let Poll::Ready(passed) = scratch::poll_pass(from.as_mut(), to.as_mut(), cx, &mut self.waits)? else {
-                    spare::give_buffer(std::mem::take(&mut self.waits));
+                    if self.waits.capacity() > 0 {
+                        spare::give_buffer(std::mem::take(&mut self.waits));
+                    }
                     ready!(to.as_mut().poll_flush(cx))?;
                     return Poll::Pending;
                 };

@@ -36,7 +36,7 @@ impl<C> Idle<C> {
             for _ in 0..count {
                 connections.push(connect().await?);
             }
-            Ok(connections)
+            anyhow::Ok(connections)
         };
         let connections = runtime.block_on(async { tokio::time::timeout(LONGEST, all).await })?;
         Ok(Self { connections: connections?, _runtime: runtime })
