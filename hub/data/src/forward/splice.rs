@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_bytes_arrive_in_order_however_narrow_the_way_is() {
-        let sent: Vec<u8> = (0..400_000u32).map(|number| (number * 7919 >> 8) as u8).collect();
+        let sent: Vec<u8> = (0..400_000u32).map(|number| ((number * 7919) >> 8) as u8).collect();
         for narrow in [1, 100, 70_000] {
             let ((mut client, mut near), (mut far, mut workload)) = (duplex(64 * 1024), duplex(narrow));
             let amount = sent.len().min(narrow * 9_000);
