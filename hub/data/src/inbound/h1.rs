@@ -67,8 +67,10 @@ where
     };
     let socket = {
         let mut wire = wire.borrow_mut();
-        wire.held.clear();
-        spare::give_buffer(std::mem::take(&mut wire.held));
+        // What is there may belong to a body that a workload still takes after its answer.
+        if wire.held.is_empty() {
+            spare::give_buffer(std::mem::take(&mut wire.held));
+        }
         wire.socket.take()
     };
     let Some(socket) = socket else { return };

@@ -287,6 +287,30 @@ fn answers_early() -> Fake {
 }
 
 #[tokio::test]
+async fn a_body_that_came_outlives_the_connection_that_brought_it() {
+    local(async {
+        let (told, heard) = tokio::sync::oneshot::channel();
+        let told = RefCell::new(Some(told));
+        let late = Fake::new(move |inbound| {
+            let told = told.take().expect("one request");
+            async move {
+                // As a workload does that answers before it has read what it was sent.
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    let _ = told.send(inbound.request.into_body().collect().await.map(|body| body.to_bytes()));
+                });
+                text("soon")
+            }
+        });
+        let (address, _) = late.listen().await;
+        let answer = ask(address, "POST / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("soon"), "{answer}");
+        assert_eq!(heard.await.unwrap().unwrap(), "body");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_answer_before_its_requests_body_keeps_the_connection_that_its_head_promised() {
     local(async {
         let (address, service) = answers_early().listen().await;
