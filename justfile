@@ -117,7 +117,7 @@ bench-network *args:
     cargo build --release --locked --workspace --bins
     tests/bench/network {{args}}
 
-# figspan's control plane: changes, joins, idle tunnels, reconnects, sizes; and what choosing, compressing and heads cost.
+# figspan alone: changes, joins, idle connections and tunnels, reconnects, sizes; and what choosing, compressing and heads cost.
 bench-control *args:
     cargo build --release --locked --workspace --bins
     tests/bench/alone target/release/figspan-bench control {{args}}

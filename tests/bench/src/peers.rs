@@ -41,40 +41,27 @@ const NEAR: &[Piece] = &[
     ("small requests", |chain, work, notes| {
         let run = || load::closed(&Front::Plain(chain.fronts.http), "/small", SMALL, CONNECTIONS, work.time);
         Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::SmallRate, done.rate());
+            notes.requests(Figure::SmallRate, Figure::SmallCpu, &done, cpu);
             notes.note(Figure::SmallP99, done.quantile(0.99));
-            notes.note_cpu(Figure::SmallCpu, cpu / done.count as f64 * 1e6);
         }))
     }),
     ("small posts", |chain, work, notes| {
         let run = || load::posted(&Front::Plain(chain.fronts.http), "/small", POSTED, SMALL, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::PostRate, done.rate());
-            notes.note_cpu(Figure::PostCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::PostRate, Figure::PostCpu, &done, cpu)))
     }),
     ("HTTPS", |chain, work, notes| {
         let https = Front::Tls(chain.fronts.https?, work.tls.clone());
         let run = || load::closed(&https, "/small", SMALL, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::HttpsRate, done.rate());
-            notes.note_cpu(Figure::HttpsCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::HttpsRate, Figure::HttpsCpu, &done, cpu)))
     }),
     ("connections", |chain, work, notes| {
         let run = || load::fresh(&Front::Plain(chain.fronts.http), "/small", SMALL, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::FreshRate, done.rate());
-            notes.note_cpu(Figure::FreshCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::FreshRate, Figure::FreshCpu, &done, cpu)))
     }),
     ("TLS handshakes", |chain, work, notes| {
         let https = Front::Tls(chain.fronts.https?, work.tls.clone());
         let run = || load::fresh(&https, "/small", SMALL, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::TlsRate, done.rate());
-            notes.note_cpu(Figure::TlsCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::TlsRate, Figure::TlsCpu, &done, cpu)))
     }),
     ("resumed TLS sessions", |chain, work, notes| {
         let https = Front::Tls(chain.fronts.https?, work.tls.resuming());
@@ -83,10 +70,7 @@ const NEAR: &[Piece] = &[
             anyhow::ensure!(done.resumed * 10 >= done.count * 9, "only {} of {} sessions were resumed", done.resumed, done.count);
             Ok(done)
         };
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::ResumedRate, done.rate());
-            notes.note_cpu(Figure::ResumedCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::ResumedRate, Figure::ResumedCpu, &done, cpu)))
     }),
     ("requests at a fixed rate", |chain, work, notes| {
         let run = || load::paced(chain.fronts.http, "/small", SMALL, CONNECTIONS, work.rate, work.time * PACED);
@@ -100,34 +84,22 @@ const NEAR: &[Piece] = &[
     ("HTTP/2", |chain, work, notes| {
         let address = chain.fronts.h2?;
         let run = || load::requests(address, "/small", SMALL, 4, 8, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::H2Rate, done.rate());
-            notes.note_cpu(Figure::H2Cpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::H2Rate, Figure::H2Cpu, &done, cpu)))
     }),
     ("gRPC", |chain, work, notes| {
         let address = chain.fronts.grpc?;
         let run = || load::calls(address, 4, 8, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::GrpcRate, done.rate());
-            notes.note_cpu(Figure::GrpcCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::GrpcRate, Figure::GrpcCpu, &done, cpu)))
     }),
     ("WebSocket", |chain, work, notes| {
         let address = chain.fronts.websocket?;
         let run = || load::messages(address, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::MessageRate, done.rate());
-            notes.note_cpu(Figure::MessageCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::MessageRate, Figure::MessageCpu, &done, cpu)))
     }),
     ("TCP", |chain, work, notes| {
         let address = chain.fronts.tcp?;
         let run = || load::bytes(address, CONNECTIONS, work.time);
-        Some(notes.around(run, |notes, done, cpu| {
-            notes.note(Figure::TcpRate, done.rate());
-            notes.note_cpu(Figure::TcpCpu, cpu / done.count as f64 * 1e6);
-        }))
+        Some(notes.around(run, |notes, done, cpu| notes.requests(Figure::TcpRate, Figure::TcpCpu, &done, cpu)))
     }),
     ("100 KiB bodies", |chain, work, notes| {
         let run = || load::closed(&Front::Plain(chain.fronts.http), "/files/medium", MEDIUM, CONNECTIONS / 2, work.time);
@@ -203,6 +175,12 @@ impl Notes<'_> {
 
     fn note(&mut self, figure: Figure, value: f64) {
         self.results.note(self.chain.name, figure, value);
+    }
+
+    /// How many a second, and what each cost.
+    fn requests(&mut self, rate: Figure, each: Figure, done: &Done, cpu: f64) {
+        self.note(rate, done.rate());
+        self.note_cpu(each, cpu / done.count as f64 * 1e6);
     }
 
     /// Direct has no program of its own, so no CPU to tell.

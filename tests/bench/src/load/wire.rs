@@ -1,14 +1,11 @@
 //! The least HTTP/1.1 that a load needs: one request at a time on a connection, answers with a length.
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use figspan_tunnel::front_tls::Duplex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::front::Front;
-
-/// Bytes of a connection, inside TLS or not.
-trait Io: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// What is asked on each connection.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +20,8 @@ pub(super) struct Asked {
 
 /// One connection.
 pub(super) struct Wire {
-    io: Box<dyn Io>,
+    /// Inside TLS or not.
+    io: Box<dyn Duplex>,
     request: Vec<u8>,
     buffer: Vec<u8>,
     /// Whether its TLS session is one from before.
@@ -35,7 +33,7 @@ impl Wire {
     pub(super) async fn connect(front: &Front, asked: Asked) -> anyhow::Result<Self> {
         let tcp = TcpStream::connect(front.address()).await.with_context(|| format!("cannot connect to {}", front.address()))?;
         tcp.set_nodelay(true)?;
-        let (io, resumed): (Box<dyn Io>, _) = match front {
+        let (io, resumed): (Box<dyn Duplex>, _) = match front {
             Front::Plain(_) => (Box::new(tcp), false),
             Front::Tls(_, client) => {
                 let tls = client.handshake(tcp).await?;
